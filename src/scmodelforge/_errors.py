@@ -1,0 +1,30 @@
+"""Errors a user can mend. The command line prints their message alone and exits with status 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["ConfigError", "DataError", "Interrupted", "UserError", "nearest"]
+
+
+class UserError(ValueError):
+    """Wrong input: the message says what was seen, what is needed and what to do."""
+
+
+class ConfigError(UserError):
+    """A setting that is wrong, unknown or in conflict with another one."""
+
+
+class DataError(UserError):
+    """A file or folder that is missing, damaged or does not hold what is needed."""
+
+
+class Interrupted(RuntimeError):  # noqa: N818 - not a failure: the run was asked to stop
+    """A run that stopped because it was asked to, after it had saved its state."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the words ' Did you mean ...?' for the known name closest to ``name``, or nothing."""
+    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{found[0]}'?" if found else ""

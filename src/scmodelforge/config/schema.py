@@ -1,0 +1,278 @@
+"""Every setting: its name, its default, what it means, and the checks that need no other section.
+
+The sections are pydantic models: mutable, closed to unknown keys, strict about integers and booleans. A part that
+needs more settings subclasses the section of its kind in its own file and names it as its ``config_class``; the
+reader in :mod:`scmodelforge.config.load` looks it up in the registry. Nothing here imports torch or anndata.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+__all__ = [
+    "BenchmarkConfig",
+    "DataConfig",
+    "EvalConfig",
+    "MaskingConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "OutputConfig",
+    "PreprocessingConfig",
+    "RunConfig",
+    "SchedulerConfig",
+    "Section",
+    "SplitConfig",
+    "TokenizerConfig",
+    "TrainingConfig",
+]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, assignments are checked, numbers are not guessed from text."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_assignment=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class PreprocessingConfig(Section):
+    """What is done to the counts of each cell before tokens are made of them."""
+
+    normalize: Literal["library_size"] | None = None
+    """``library_size`` divides each cell by its total and multiplies by ``target_sum``."""
+    target_sum: float = Field(10_000.0, gt=0)
+    """Total of each cell after library-size normalisation."""
+    log1p: bool = False
+    """Take log(1 + x) after normalisation."""
+    hvg_selection: int | None = Field(None, gt=0)
+    """Number of highly variable genes the vocabulary is restricted to; ``None`` keeps all."""
+
+
+class SplitConfig(Section):
+    """Which cells are held out from training."""
+
+    by: str = "auto"
+    """An obs column whose groups stay together, ``cells`` for single cells, or ``auto``: the donor column if the
+    data have one, else single cells."""
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of the cells held out; whole groups are taken until it is reached. 0 holds out nothing."""
+    validation_groups: list[str] | None = None
+    """Exactly these groups of the ``by`` column are held out, whatever their share."""
+    seed: int = Field(0, ge=0)
+    """Seed of the choice."""
+
+
+class DataConfig(Section):
+    """Where the cells come from and how they are read. Sources add their own settings."""
+
+    source: str = "local"
+    """Registered data source."""
+    gene_vocab: str | list[str] = "human_protein_coding"
+    """``human_protein_coding``, ``from_data`` (all genes of the data), a file with one gene a line, or a list."""
+    label_column: str | None = None
+    """obs column with the cell types, used by evaluation only."""
+    batch_column: str | None = None
+    """obs column with the technical batch, used by evaluation only."""
+    preprocessing: PreprocessingConfig = Field(default_factory=PreprocessingConfig)
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    block_size: int = Field(64, gt=0)
+    """Neighbouring rows read together."""
+    buffer_size: int = Field(16_384, gt=0)
+    """Cells held in memory and shuffled together."""
+    num_streams: int = Field(8, gt=0)
+    """Canonical streams of the global order; the same order results for every number of devices that divides it."""
+    num_workers: int = Field(1, ge=0)
+    """Threads that read and tokenise ahead; 0 does both in the training thread. The batches are the same."""
+
+
+class MaskingConfig(Section):
+    """How masked-gene objectives hide genes."""
+
+    mask_ratio: float = Field(0.15, gt=0, le=1)
+    """Probability of each gene to become a target."""
+    mask_token_prob: float = Field(0.8, ge=0, le=1)
+    """Share of the targets shown as ``<mask>``."""
+    random_token_prob: float = Field(0.1, ge=0, le=1)
+    """Share of the targets shown as a random other gene; the rest keep their id and lose their value."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> MaskingConfig:
+        if self.mask_token_prob + self.random_token_prob > 1:
+            msg = (
+                f"mask_token_prob ({self.mask_token_prob}) and random_token_prob ({self.random_token_prob}) "
+                "exceed 1 together; lower one of them"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class TokenizerConfig(Section):
+    """How a cell becomes tokens. Tokenizers add their own settings."""
+
+    strategy: str = "rank_value"
+    """Registered tokenizer."""
+    max_genes: int = Field(2048, gt=1)
+    """Longest sequence, special tokens included."""
+    masking: MaskingConfig = Field(default_factory=MaskingConfig)
+
+
+class ModelConfig(Section):
+    """Settings of a model. This class is closed: a model that needs more subclasses it as its ``config_class``."""
+
+    architecture: str = "transformer_encoder"
+    """Registered model."""
+    vocab_size: int | None = Field(None, gt=0)
+    """Number of tokens, special ones included; filled from the vocabulary when a run starts."""
+    hidden_dim: int = Field(512, gt=0)
+    """Width of the hidden states."""
+    num_layers: int = Field(12, gt=0)
+    """Number of layers (of the encoder, in an autoencoder)."""
+    num_heads: int = Field(8, gt=0)
+    """Attention heads (of the encoder, in an autoencoder)."""
+    ffn_dim: int | None = Field(None, gt=0)
+    """Width inside the feed-forward layers; ``None`` is four times ``hidden_dim``."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout on embeddings and residual branches."""
+    max_seq_len: int = Field(2048, gt=0)
+    """Longest sequence the model takes."""
+    pooling: Literal["cls", "mean"] | None = None
+    """How a cell embedding is made of hidden states; ``None`` is the architecture's own choice."""
+    activation: str = "gelu"
+    """Activation of the feed-forward layers."""
+    use_expression_values: bool = True
+    """Add a projection of the expression value to each gene's embedding."""
+    layer_norm_eps: float = Field(1e-12, gt=0)
+    """Epsilon of the layer norms."""
+    pretraining_task: str | None = None
+    """Registered objective; ``None`` is the architecture's default."""
+    mask_ratio: float = Field(0.15, gt=0, le=1)
+    """A copy of ``tokenizer.masking.mask_ratio``, which is where it is set."""
+    n_bins: int = Field(51, gt=1)
+    """Expression bins of models that predict bins."""
+    gene_loss_weight: float = Field(1.0, ge=0)
+    """Weight of the gene loss in models with two heads."""
+    expression_loss_weight: float = Field(1.0, ge=0)
+    """Weight of the expression loss in models with two heads."""
+    decoder_dim: int | None = Field(None, gt=0)
+    """Width of an autoencoder's decoder; ``None`` is half of ``hidden_dim``."""
+    decoder_layers: int = Field(4, gt=0)
+    """Layers of an autoencoder's decoder."""
+    decoder_heads: int | None = Field(None, gt=0)
+    """Attention heads of an autoencoder's decoder; ``None`` is ``num_heads``."""
+
+
+class OptimizerConfig(Section):
+    """The optimiser."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(1e-4, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decay of matrices; norms, biases and embeddings have none."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+
+
+class SchedulerConfig(Section):
+    """The learning rate over the steps of a run."""
+
+    name: Literal["cosine_warmup", "constant"] = "cosine_warmup"
+    """``cosine_warmup`` rises linearly and falls by a half cosine to ``min_lr_ratio``; ``constant`` only rises."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of the linear rise."""
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    """Last learning rate over the peak."""
+
+
+class TrainingConfig(Section):
+    """The loop."""
+
+    batch_size: int = Field(32, gt=0)
+    """Cells in a forward pass on one device."""
+    gradient_accumulation: int = Field(1, gt=0)
+    """Forward passes for one optimiser step."""
+    max_epochs: int = Field(10, gt=0)
+    """Epochs to train for."""
+    steps_per_epoch: int | None = Field(None, gt=0)
+    """Optimiser steps that count as an epoch; ``None`` is one pass over the training cells."""
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
+    gradient_clip: float | None = Field(1.0, gt=0)
+    """Largest norm of the gradient; ``None`` does not clip."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """``auto`` is bf16-mixed where the hardware computes in bf16, else 32-true."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: int = Field(1, gt=0)
+    """Processes on a node, one device each. ``num_gpus: n`` is short for ``accelerator: gpu, devices: n``."""
+    num_nodes: int = Field(1, gt=0)
+    strategy: Literal["auto", "ddp"] = "auto"
+    """``auto`` is ``ddp`` with more than one process."""
+    seed: int = Field(0, ge=0)
+    """Seed of weights, dropout, order of cells and masks."""
+    log_every_n_steps: int = Field(10, gt=0)
+
+
+class BenchmarkConfig(Section):
+    """One benchmark. Benchmarks add their own settings."""
+
+    name: str
+    """Registered benchmark."""
+    dataset: str | None = None
+    """A registered data set or an .h5ad file; ``None`` is the run's own cells, trained and held out."""
+    label: str | None = None
+    """obs column with the cell types; ``None`` is ``data.label_column``."""
+    batch: str | None = None
+    """obs column with the batch; ``None`` is ``data.batch_column``."""
+
+
+class EvalConfig(Section):
+    """Benchmarks during and after training."""
+
+    every_n_epochs: int = Field(1, gt=0)
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    benchmarks: list[SerializeAsAny[BenchmarkConfig]] = Field(default_factory=list)
+    max_cells: int = Field(10_000, gt=1)
+    """Most cells of each part, trained and held out, that take part; more are subsampled by label, seeded."""
+    seed: int = Field(0, ge=0)
+    """Seed of subsamples, probes and bootstrap intervals."""
+
+
+class OutputConfig(Section):
+    """Where results go."""
+
+    run_dir: str | None = None
+    """The run's folder; ``None`` is ``log_dir``, or ``runs/`` and the name of the settings file."""
+    log_dir: str | None = None
+    """Folder of the TensorBoard files; ``None`` is the run's folder."""
+    checkpoint_dir: str | None = None
+    """Folder of the checkpoints; ``None`` is ``checkpoints`` in the run's folder."""
+    save_top_k: int = Field(1, ge=0)
+    """Checkpoints kept for the lowest validation loss, beside the last one."""
+    save_every_n_steps: int | None = Field(None, gt=0)
+    """Steps between checkpoints, beside the one at the end of each epoch."""
+    tensorboard: bool | None = None
+    """Write TensorBoard files; ``None`` does so when the package is installed."""
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    plugins: list[str] = Field(default_factory=list)
+    """Python files or modules imported first; they register parts of their own."""
+    data: SerializeAsAny[DataConfig] = Field(default_factory=DataConfig)
+    tokenizer: SerializeAsAny[TokenizerConfig] = Field(default_factory=TokenizerConfig)
+    model: SerializeAsAny[ModelConfig] = Field(default_factory=ModelConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    output: OutputConfig = Field(default_factory=OutputConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings, also those of subclassed sections, as plain values."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,253 @@
+"""The types that meet at each hop of the data flow. Nothing here imports torch.
+
+==============  ==========================================================================
+``CellBlock``   rows of an expression matrix, sparse, as they come from a source
+``TokenBlock``  the same cells as ragged token arrays
+``Batch``       right-padded tensors of the cells of one forward pass, made by an objective
+==============  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Batch", "BlockEncoder", "BoundEncoder", "CellBlock", "CellSource", "Panel", "RowRange", "TokenBlock"]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The genes of one file, in the file's column order. Blocks of one file share one panel object.
+
+    Attributes
+    ----------
+    gene_ids
+        Gene identifiers as the file has them, shape (G,), dtype object (str).
+    name
+        The file's name, for messages.
+    """
+
+    gene_ids: np.ndarray
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """A contiguous range of rows of one file of a source: rows ``start`` to ``stop`` (exclusive) of file ``file``."""
+
+    file: int
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class CellBlock:
+    """Cells as sparse rows (CSR) over the genes of one panel.
+
+    Attributes
+    ----------
+    data
+        Expression values, shape (nnz,), float32. Explicit zeros may occur.
+    indices
+        Column of each value, shape (nnz,), integer.
+    indptr
+        Start of each row in ``data``, shape (n + 1,), int64, beginning with 0.
+    panel
+        The genes of the columns.
+    positions
+        Position of each cell in the whole source (all files one after another), shape (n,), int64.
+    obs
+        Codes of the asked-for obs columns, each shape (n,), int32, -1 where missing. The categories are the source's.
+    """
+
+    data: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+    panel: Panel
+    positions: np.ndarray
+    obs: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def totals(self) -> np.ndarray:
+        """Return the sum of each row, shape (n,), float64."""
+        sums = np.zeros(len(self), dtype=np.float64)
+        filled = np.flatnonzero(np.diff(self.indptr))  # reduceat gives nonsense for empty rows
+        if len(filled):
+            sums[filled] = np.add.reduceat(self.data.astype(np.float64), self.indptr[filled])
+        return sums
+
+    def select(self, rows: np.ndarray) -> CellBlock:
+        """Return the given rows (indices into this block) in the given order, as a new block."""
+        lengths = np.diff(self.indptr)[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        take = _ragged_take(self.indptr[rows], lengths)
+        obs = {name: codes[rows] for name, codes in self.obs.items()}
+        return CellBlock(self.data[take], self.indices[take], indptr, self.panel, self.positions[rows], obs)
+
+
+@dataclass(slots=True)
+class TokenBlock:
+    """Cells as ragged token sequences: cell ``i`` owns ``[offsets[i]:offsets[i + 1]]`` of every token array.
+
+    Attributes
+    ----------
+    offsets
+        Shape (n + 1,), int64, beginning with 0.
+    ids
+        Token ids, shape (T,), int32.
+    values
+        Expression value of each token, shape (T,), float32; 0 at special tokens.
+    bin_ids
+        Expression bin of each token, shape (T,), int32, or ``None`` for tokenizers without bins.
+    cell_index
+        Position of each cell in the source, shape (n,), int64.
+    keys
+        Base of each cell's random draws, shape (n,), uint64 (see :mod:`scmodelforge.data.draws`).
+    """
+
+    offsets: np.ndarray
+    ids: np.ndarray
+    values: np.ndarray
+    cell_index: np.ndarray
+    keys: np.ndarray
+    bin_ids: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of tokens of each cell, shape (n,), int64."""
+        return np.diff(self.offsets)
+
+    def select(self, rows: np.ndarray) -> TokenBlock:
+        """Return the given cells (indices into this block) in the given order, as a new block."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        take = _ragged_take(self.offsets[rows], lengths)
+        bins = None if self.bin_ids is None else self.bin_ids[take]
+        return TokenBlock(offsets, self.ids[take], self.values[take], self.cell_index[rows], self.keys[rows], bins)
+
+    @staticmethod
+    def concatenate(blocks: Sequence[TokenBlock]) -> TokenBlock:
+        """Return the cells of all blocks in one block, in order. The list may not be empty."""
+        lengths = np.concatenate([block.lengths for block in blocks])
+        has_bins = blocks[0].bin_ids is not None
+        return TokenBlock(
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            ids=np.concatenate([block.ids for block in blocks]),
+            values=np.concatenate([block.values for block in blocks]),
+            cell_index=np.concatenate([block.cell_index for block in blocks]),
+            keys=np.concatenate([block.keys for block in blocks]),
+            bin_ids=np.concatenate([b.bin_ids for b in blocks if b.bin_ids is not None]) if has_bins else None,
+        )
+
+
+class BoundEncoder(Protocol):
+    """An encoder that knows the genes of the columns it will see."""
+
+    def encode(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
+        """Tokenise all cells of a block.
+
+        Parameters
+        ----------
+        block
+            Cells over the panel this encoder was bound to.
+        keys
+            Base of each cell's random draws, shape (n,), uint64. Draws depend on nothing else.
+
+        Returns
+        -------
+        The cells in the same order; ``cell_index`` and ``keys`` are ``block.positions`` and ``keys``. A cell with no
+        known gene has its special tokens only.
+        """
+        ...
+
+
+@runtime_checkable
+class BlockEncoder(Protocol):
+    """What the loader needs of a tokenizer. Implementations are safe to use from several threads."""
+
+    def bind(self, panel: Panel) -> BoundEncoder:
+        """Return an encoder for blocks of this panel."""
+        ...
+
+
+class CellSource(Protocol):
+    """Cells of one or several files, readable by row ranges, never whole."""
+
+    @property
+    def panels(self) -> list[Panel]:
+        """The genes of each file."""
+        ...
+
+    @property
+    def file_sizes(self) -> list[int]:
+        """Number of cells of each file. Positions count through the files in this order."""
+        ...
+
+    @property
+    def obs_columns(self) -> list[str]:
+        """Names of the obs columns that every file has."""
+        ...
+
+    def obs(self, column: str) -> tuple[np.ndarray, list[str]]:
+        """Return an obs column of all cells as codes, shape (N,), int32, -1 where missing, and its categories.
+
+        Raises
+        ------
+        DataError
+            If a file has no such column; the message lists those there are.
+        """
+        ...
+
+    def obs_names(self) -> Iterator[str]:
+        """Yield the name of each cell, in order of position."""
+        ...
+
+    def read(self, rows: RowRange) -> CellBlock:
+        """Return the cells of a row range as raw values. Safe to call from several threads."""
+        ...
+
+    def fingerprint(self) -> list[dict[str, Any]]:
+        """Return what identifies the data: for each file its name, cells, genes, size in bytes and sha256."""
+        ...
+
+
+class Batch(TypedDict, total=False):
+    """Keys of a batch. Shapes: B cells, S tokens (the longest of the batch); tensors are right-padded.
+
+    Models accept all keys and ignore those they do not use. The last group stays on the host.
+    """
+
+    input_ids: torch.Tensor  # (B, S) int64
+    attention_mask: torch.Tensor  # (B, S) 1 for real tokens, 0 for padding
+    values: torch.Tensor  # (B, S) float32, 0 where hidden
+    labels: torch.Tensor  # (B, S) int64, IGNORE_INDEX where not a target
+    masked_positions: torch.Tensor  # (B, S) bool
+    bin_ids: torch.Tensor  # (B, S) int64
+    targets: torch.Tensor  # (B, S) float32: true values at masked positions, 0 elsewhere
+    gene_ids: torch.Tensor  # (B, S) int64: the true gene at every position
+    prefix_len: torch.Tensor  # (B,) int64
+
+    cell_index: np.ndarray  # (B,) int64 position of each cell in its source
+    lengths: np.ndarray  # (B,) int64
+    cu_seqlens: np.ndarray  # (B + 1,) int32
+    pack_index: np.ndarray  # (T,) int64, flat index b * S + s of each real token
+    target_index: np.ndarray  # (M,) int64, flat index of each labelled position
+    num_targets: dict[str, int]  # targets of each loss term
+
+
+def _ragged_take(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the flat indices of rows that begin at ``starts`` and are ``lengths`` long."""
+    ends = np.cumsum(lengths)
+    shift = np.repeat(starts - np.concatenate([[0], ends[:-1]]), lengths) if len(lengths) else np.zeros(0, np.int64)
+    return np.arange(int(ends[-1]) if len(ends) else 0, dtype=np.int64) + shift

@@ -1,0 +1,83 @@
+"""Fixtures shared by all tests: tiny models, batches and files."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def tiny_config():
+    """Settings of a model small enough to train in a test; no dropout, so that two passes agree."""
+    from scmodelforge.config.schema import ModelConfig
+
+    return ModelConfig(
+        vocab_size=50, hidden_dim=16, num_layers=2, num_heads=2, dropout=0.0, max_seq_len=32, pooling="mean"
+    )
+
+
+@pytest.fixture
+def dummy_batch():
+    """Return four cells of twelve tokens with padding and masked genes."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    input_ids = torch.randint(4, 50, (4, 12), generator=draw)
+    attention_mask = torch.ones(4, 12)
+    attention_mask[0, 9:] = 0
+    input_ids[0, 9:] = 0
+    masked = torch.zeros(4, 12, dtype=torch.bool)
+    masked[:, 2] = True
+    masked[1:, 7] = True
+    labels = torch.where(masked, input_ids, torch.full_like(input_ids, -100))
+    values = torch.rand(4, 12, generator=draw).masked_fill(masked, 0.0)
+    return {
+        "input_ids": input_ids.masked_fill(masked, 2),
+        "attention_mask": attention_mask,
+        "values": values,
+        "labels": labels,
+        "masked_positions": masked,
+    }
+
+
+def make_adata(num_cells: int = 60, num_genes: int = 40, *, seed: int = 0, prefix: str = "ENSG"):
+    """Return cells of three types with negative-binomial counts, donors and batches in obs."""
+    import anndata as ad
+    import pandas as pd
+    import scipy.sparse as sp
+
+    rng = np.random.default_rng(seed)
+    types = rng.integers(0, 3, num_cells)
+    means = rng.gamma(1.0, 2.0, (3, num_genes))
+    counts = rng.poisson(means[types] * rng.gamma(5, 0.2, (num_cells, 1))).astype(np.float32)
+    counts[:, 0] += 1  # no empty cell
+    obs = pd.DataFrame(
+        {
+            "cell_type": pd.Categorical([f"type{t}" for t in types]),
+            "donor_id": pd.Categorical([f"d{i % 5}" for i in range(num_cells)]),
+            "batch": pd.Categorical([f"b{i % 2}" for i in range(num_cells)]),
+        },
+        index=[f"cell{i}" for i in range(num_cells)],
+    )
+    genes = [f"{prefix}{i:011d}" for i in range(1, num_genes + 1)]
+    return ad.AnnData(X=sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=genes))
+
+
+@pytest.fixture
+def tiny_adata():
+    """Return 60 cells of 40 genes in memory."""
+    return make_adata()
+
+
+@pytest.fixture
+def tiny_h5ad(tmp_path: Path, tiny_adata) -> Path:
+    """Return the path of a small .h5ad file with counts."""
+    path = tmp_path / "tiny.h5ad"
+    tiny_adata.write_h5ad(path)
+    return path
