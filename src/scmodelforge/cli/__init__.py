@@ -1,1 +1,1 @@
-"""TBD."""
+"""The command line. Nothing heavy is imported until a command runs."""

@@ -18,7 +18,17 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Batch", "BlockEncoder", "BoundEncoder", "CellBlock", "CellSource", "Panel", "RowRange", "TokenBlock"]
+__all__ = [
+    "Batch",
+    "BlockEncoder",
+    "BoundEncoder",
+    "CellBlock",
+    "CellSource",
+    "EmbeddingSpec",
+    "Panel",
+    "RowRange",
+    "TokenBlock",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +230,25 @@ class CellSource(Protocol):
     def fingerprint(self) -> list[dict[str, Any]]:
         """Return what identifies the data: for each file its name, cells, genes, size in bytes and sha256."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpec:
+    """What a tokenizer brings for a model's embedding layer; the two meet in the workflows only.
+
+    Attributes
+    ----------
+    vectors
+        Vector of each token, shape (V, D), float32, where D need not be the model's width.
+    known
+        Which tokens have a vector, shape (V,), bool; the others are learned.
+    trainable
+        Whether the given vectors are trained along.
+    """
+
+    vectors: np.ndarray
+    known: np.ndarray
+    trainable: bool = False
 
 
 class Batch(TypedDict, total=False):

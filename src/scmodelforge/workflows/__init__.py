@@ -1,1 +1,1 @@
-"""TBD."""
+"""Where settings become parts and parts meet: train, embed, evaluate."""

@@ -1,0 +1,66 @@
+"""What the command line writes: talk goes to stderr, results go to stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["configure_logging", "error", "json_line", "say", "table"]
+
+
+def say(message: str) -> None:
+    """Write one line of talk to stderr."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+def error(message: str) -> None:
+    """Write an error to stderr: ``error:`` and the message as it is."""
+    say(f"error: {message}")
+
+
+def json_line(value: Any) -> None:
+    """Write one JSON value to stdout, on one line."""
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Write a table to stdout: aligned, with the first column to the left; plain text when piped.
+
+    Parameters
+    ----------
+    columns
+        Headings.
+    rows
+        Cells as text, one sequence a row.
+    title
+        A line above the table.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for position, column in enumerate(columns):
+        grid.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    # A pipe has no width: give the table what it needs instead of cutting it at 80 columns.
+    width = None if sys.stdout.isatty() else 1000
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    if width:
+        console.width = max(console.measure(grid).maximum, len(title))
+    console.print(grid)
+
+
+def configure_logging(*, verbose: bool = False) -> None:
+    """Send the package's log messages to stderr as plain lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("scmodelforge")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False

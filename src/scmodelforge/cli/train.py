@@ -1,0 +1,45 @@
+"""``scmodelforge train``: one settings file in, a trained and evaluated model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scmodelforge import _console
+from scmodelforge._errors import ConfigError
+
+
+def train(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (YAML or TOML).")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to continue.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: --set training.batch_size=16. Repeatable.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
+) -> None:
+    """Train a model, evaluate it and write it to a folder.
+
+    Example: scmodelforge train --config configs/quickstart.yaml
+    """
+    if (config is None) == (resume is None):
+        msg = "train needs either --config FILE (a new run) or --resume RUN (go on with one)."
+        raise ConfigError(msg)
+    if resume is not None and (overrides or force):
+        msg = "--resume continues a run with its own settings; leave out --set and --force, or start a new run."
+        raise ConfigError(msg)
+
+    from scmodelforge.workflows.pretrain import resume_training, start_training
+
+    if resume is not None:
+        result = resume_training(resume)
+    else:
+        assert config is not None
+        result = start_training(config, overrides or [], force=force)
+    if result is None:  # another device of the same run
+        return
+    if result.table:
+        _console.table(result.table[0], result.table[1:], title="Held-out cells (95 % bootstrap intervals)")
+    for line in result.closing_lines():
+        _console.say(line)

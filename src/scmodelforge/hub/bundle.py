@@ -1,0 +1,247 @@
+"""The model folder: everything a trained model needs to be used on new data, in files that hold no code.
+
+==========================  ======================================================================
+``config.json``             format version, model settings, objective, plugins
+``model.safetensors``       weights
+``tokenizer.json``          settings and fitted state of the tokenizer
+``vocab.json``              genes and special tokens
+``preprocessing.json``      what is done to counts before tokens are made of them
+``labels.json``             label column and categories seen in training
+``fingerprint.json``        the data, split and settings the weights come from
+``README.md``               model card
+==========================  ======================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from scmodelforge import __version__
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._registry import MODELS, TOKENIZERS
+from scmodelforge.config.schema import ModelConfig
+from scmodelforge.constants import FORMAT_VERSION
+from scmodelforge.data.preprocess import Preprocessor
+from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.models.components.embeddings import apply_embedding_spec
+from scmodelforge.models.registry import get_model
+
+__all__ = ["Bundle", "build_model", "load_bundle", "save_bundle"]
+
+_FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.json", "preprocessing.json", "fingerprint.json")
+
+
+@dataclass
+class Bundle:
+    """A model with all it needs: what a model folder holds.
+
+    Attributes
+    ----------
+    model
+        The model, in evaluation mode when loaded.
+    model_config
+        Its settings, ``vocab_size`` included.
+    tokenizer
+        The fitted tokenizer.
+    vocab
+        The vocabulary the token ids belong to.
+    preprocessor
+        What is done to counts before tokens are made of them.
+    objective
+        Registered name of the objective the model was trained with.
+    labels
+        ``{"column": ..., "categories": [...]}`` of the training cells, or empty.
+    fingerprint
+        What the weights come from: data, split, settings, step.
+    plugins
+        Python files (paths) or modules that register the model's own parts.
+    """
+
+    model: nn.Module
+    model_config: ModelConfig
+    tokenizer: Any
+    vocab: GeneVocab
+    preprocessor: Preprocessor
+    objective: str
+    labels: dict[str, Any] = field(default_factory=dict)
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    plugins: list[str] = field(default_factory=list)
+
+    @property
+    def model_id(self) -> str:
+        """Short identity of the weights' origin, for results: run hash and step."""
+        return f"{self.fingerprint.get('config_hash', 'unknown')[:12]}@{self.fingerprint.get('step', 0)}"
+
+
+def build_model(model_config: ModelConfig, tokenizer: Any) -> nn.Module:
+    """Make a model with fresh weights, given what its tokenizer brings for the embedding layer."""
+    model = get_model(model_config.architecture, model_config)
+    spec = tokenizer.embedding_spec()
+    if spec is not None:
+        apply_embedding_spec(model, spec)
+    return model
+
+
+def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
+    """Write a model folder. The folder may exist; its files are replaced.
+
+    Parameters
+    ----------
+    folder
+        Folder to write to; made when absent.
+    bundle
+        What to write.
+    card
+        Text of the model card.
+    """
+    from safetensors.torch import save_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(
+        folder / "config.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "scmodelforge_version": __version__,
+            "objective": bundle.objective,
+            "plugins": _copy_plugins(bundle.plugins, folder),
+            "model": bundle.model_config.model_dump(mode="json"),
+        },
+    )
+    _write_json(folder / "tokenizer.json", {"strategy": bundle.tokenizer.strategy, **bundle.tokenizer.to_dict()})
+    bundle.vocab.save(folder / "vocab.json")
+    _write_json(folder / "preprocessing.json", bundle.preprocessor.to_dict())
+    _write_json(folder / "labels.json", bundle.labels)
+    _write_json(folder / "fingerprint.json", bundle.fingerprint)
+    (folder / "README.md").write_text(card)
+    save_model(bundle.model, str(folder / "model.safetensors"))
+
+
+def load_bundle(folder: Path, *, trust_plugins: bool = False) -> Bundle:
+    """Read a model folder.
+
+    Parameters
+    ----------
+    folder
+        The model folder.
+    trust_plugins
+        Import the Python files the folder names. They can run anything; without this they are refused.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing, incomplete, damaged, of a newer format, or its parts do not belong together.
+    ConfigError
+        If its model is of an architecture that is not registered.
+    """
+    _check_files(folder)
+    settings = _read_json(folder / "config.json")
+    if settings.get("format_version") != FORMAT_VERSION:
+        msg = (
+            f"{folder}: model folder of format {settings.get('format_version')}, this version reads format "
+            f"{FORMAT_VERSION}; install a version of scmodelforge that wrote it ({settings.get('scmodelforge_version')})."
+        )
+        raise DataError(msg)
+    tokenizer_state = _read_json(folder / "tokenizer.json")
+    strategy = tokenizer_state.pop("strategy")
+    plugins = settings.get("plugins", [])
+    is_known = settings["model"]["architecture"] in MODELS.names() and strategy in TOKENIZERS.names()
+    if plugins and not is_known:
+        _import_plugins(plugins, folder, trusted=trust_plugins)
+    architecture = MODELS.get(settings["model"]["architecture"])
+    model_config = getattr(architecture, "config_class", ModelConfig).model_validate(settings["model"])
+    vocab = GeneVocab.load(folder / "vocab.json")
+    if model_config.vocab_size != len(vocab):
+        msg = (
+            f"{folder}: the model has {model_config.vocab_size} tokens but vocab.json has {len(vocab)}; "
+            "the folder's files do not belong together. Export the model again."
+        )
+        raise DataError(msg)
+    tokenizer = TOKENIZERS.get(strategy).from_dict(tokenizer_state, vocab)  # type: ignore[attr-defined]
+    model = build_model(model_config, tokenizer)
+    _load_weights(model, folder / "model.safetensors")
+    return Bundle(
+        model=model.eval(),
+        model_config=model_config,
+        tokenizer=tokenizer,
+        vocab=vocab,
+        preprocessor=Preprocessor.from_dict(_read_json(folder / "preprocessing.json")),
+        objective=settings["objective"],
+        labels=_read_json(folder / "labels.json") if (folder / "labels.json").exists() else {},
+        fingerprint=_read_json(folder / "fingerprint.json"),
+        plugins=[str(folder / plugin) if plugin.endswith(".py") else plugin for plugin in plugins],
+    )
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        msg = f"{folder} is not a folder; give the folder of a model (it holds config.json and model.safetensors)."
+        raise DataError(msg)
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        msg = f"{folder} is not a complete model folder: {', '.join(missing)} missing. Export the model again."
+        raise DataError(msg)
+
+
+def _import_plugins(plugins: list[str], folder: Path, *, trusted: bool) -> None:
+    if not trusted:
+        msg = (
+            f"{folder}: the model needs Python code of its own ({', '.join(plugins)}), which is not run unasked. "
+            "If you trust it, use --trust-plugins (in Python: trust_plugins=True)."
+        )
+        raise ConfigError(msg)
+    from scmodelforge.config.load import load_plugins
+
+    load_plugins(plugins, folder)
+
+
+def _copy_plugins(plugins: list[str], folder: Path) -> list[str]:
+    """Copy plugin files into the folder, so that it can be moved; modules stay names."""
+    names = []
+    for plugin in plugins:
+        source = Path(plugin)
+        if source.suffix != ".py":
+            names.append(plugin)
+            continue
+        target = folder / "plugins" / source.name
+        target.parent.mkdir(exist_ok=True)
+        if source.resolve() != target.resolve():
+            shutil.copyfile(source, target)
+        names.append(f"plugins/{source.name}")
+    return names
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
+    try:
+        load_model(model, str(path), strict=True)
+    except SafetensorError as problem:
+        msg = f"{path}: damaged or not a safetensors file ({problem}). Copy or export the model again."
+        raise DataError(msg) from problem
+    except RuntimeError as problem:
+        msg = f"{path}: the weights do not fit the model of config.json: {' '.join(str(problem).split())}"
+        raise DataError(msg) from problem
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        msg = f"{path}: not readable as JSON ({problem}). Copy or export the model again."
+        raise DataError(msg) from problem
+    if not isinstance(value, dict):
+        msg = f"{path}: holds {type(value).__name__}, needs a JSON object. Copy or export the model again."
+        raise DataError(msg)
+    return value
+

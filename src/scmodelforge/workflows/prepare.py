@@ -1,0 +1,212 @@
+"""From settings to data that can be trained on: source, split, vocabulary, fitted tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from scmodelforge import datasets
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._registry import SOURCES, TOKENIZERS
+from scmodelforge.config.schema import DataConfig, PreprocessingConfig, RunConfig
+from scmodelforge.data.hvg import HighlyVariable
+from scmodelforge.data.loader import CellLoader
+from scmodelforge.data.preprocess import Preprocessor
+from scmodelforge.data.sampling import GlobalOrder
+from scmodelforge.data.scan import scan
+from scmodelforge.data.splits import CellSplit, split_cells
+from scmodelforge.data.types import CellSource
+from scmodelforge.data.vocab import GeneVocab
+
+__all__ = ["PreparedData", "config_hash", "open_source", "prepare_data", "sequential_loader"]
+
+_log = logging.getLogger(__name__)
+_SCHEME = "dataset://"
+
+
+@dataclass
+class PreparedData:
+    """Data that passed every check, with all that was fitted on the training cells.
+
+    Attributes
+    ----------
+    source
+        The cells.
+    vocab
+        The vocabulary token ids belong to.
+    preprocessor
+        What is done to counts before tokens are made of them.
+    tokenizer
+        The fitted tokenizer.
+    split
+        Training and held-out cells, empty cells in neither.
+    num_empty
+        Cells left out because they express no gene of the vocabulary.
+    """
+
+    source: CellSource
+    vocab: GeneVocab
+    preprocessor: Preprocessor
+    tokenizer: Any
+    split: CellSplit
+    num_empty: int
+
+
+def config_hash(config: RunConfig) -> str:
+    """Return the sha256 of all settings but those of ``output``, which do not change a result."""
+    settings = config.to_dict()
+    settings.pop("output")
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def open_source(config: DataConfig) -> CellSource:
+    """Open the source of the settings; ``dataset://NAME`` in ``data.paths`` stands for a registered data set."""
+    paths = getattr(config, "paths", None)
+    if paths is not None:
+        resolved = [str(datasets.path(p.removeprefix(_SCHEME))) if p.startswith(_SCHEME) else p for p in paths]
+        config = config.model_copy(update={"paths": resolved})
+    return SOURCES.get(config.source)(config)
+
+
+def prepare_data(config: RunConfig) -> PreparedData:
+    """Open, check and split the data and fit the tokenizer, in one streaming pass (two with ``hvg_selection``).
+
+    Raises
+    ------
+    DataError, ConfigError
+        For everything a user can get wrong about data, before anything is written.
+    """
+    source = open_source(config.data)
+    for line in getattr(source, "describe", list)():
+        _log.info(line)
+    check_columns(config, source)
+    vocab = build_vocab(config.data.gene_vocab, source)
+    if config.model.vocab_size is not None and config.data.preprocessing.hvg_selection is None:
+        check_vocab_size(config, vocab)
+    split = split_cells(source, config.data.split, excluded=np.zeros(0, dtype=np.int64))
+    preprocessor = Preprocessor(config.data.preprocessing)
+    tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
+    is_train = membership(split.train)
+    vocab = select_genes(config.data.preprocessing, source, vocab, is_train, expects=tokenizer_class.expects)
+    check_vocab_size(config, vocab)
+    tokenizer = tokenizer_class(config.tokenizer, vocab)
+    visitor = tokenizer.visitor(is_train)
+    visitors = [] if visitor is None else [visitor]
+    report = scan(source, vocab, expects=tokenizer_class.expects, visitors=visitors)
+    if visitor is not None:
+        visitor.finish()
+    for warning in report.warnings:
+        _log.warning(warning)
+    if len(report.empty):
+        _log.info(f"skipped {len(report.empty):,} of {report.num_cells:,} cells: no gene of the vocabulary in them")
+        split = without(split, report.empty)
+    _log.info(split.describe())
+    _log.info(tokenizer.describe())
+    return PreparedData(source, vocab, preprocessor, tokenizer, split, len(report.empty))
+
+
+def sequential_loader(
+    data: PreparedData, positions: np.ndarray, *, collate: Callable[[Any], Any], config: DataConfig, batch_size: int, seed: int
+) -> CellLoader:
+    """Return a loader of the given cells in the order of their positions, on one device."""
+    order = GlobalOrder(
+        data.source.file_sizes,
+        positions,
+        seed=seed,
+        block_size=config.block_size,
+        buffer_size=config.buffer_size,
+        num_streams=1,
+        shuffle=False,
+    )
+    return CellLoader(
+        data.source,
+        data.tokenizer,
+        data.preprocessor,
+        order,
+        batch_size=batch_size,
+        num_workers=config.num_workers,
+        seed=seed,
+        collate=collate,
+    )
+
+
+def build_vocab(setting: str | list[str], source: CellSource) -> GeneVocab:
+    """Make the vocabulary of ``data.gene_vocab`` and check that every file shares genes with it."""
+    if isinstance(setting, list):
+        vocab = GeneVocab.from_genes(setting, name="data.gene_vocab")
+    elif setting == "from_data":
+        vocab = GeneVocab.from_panels(source.panels)
+    elif setting == "human_protein_coding":
+        vocab = GeneVocab.from_name(setting)
+    else:
+        vocab = GeneVocab.from_file(setting)
+    for panel in source.panels:
+        vocab.require_overlap(panel)
+        coverage = vocab.coverage(panel)
+        _log.info(f"{panel.name}: {coverage.known:,} of {coverage.total:,} genes are in gene_vocab '{vocab.name}'")
+    return vocab
+
+
+def select_genes(
+    config: PreprocessingConfig,
+    source: CellSource,
+    vocab: GeneVocab,
+    is_train: Callable[[np.ndarray], np.ndarray],
+    *,
+    expects: str,
+) -> GeneVocab:
+    """Restrict the vocabulary to the highly variable genes of the training cells, if the settings ask for it."""
+    if config.hvg_selection is None:
+        return vocab
+    variable = HighlyVariable(vocab, config.hvg_selection, rows=is_train)
+    scan(source, vocab, expects=expects, visitors=[variable])
+    selected = variable.select()
+    _log.info(f"{len(selected):,} highly variable genes selected over {variable.num_cells:,} training cells")
+    return vocab.restrict(selected)
+
+
+def check_columns(config: RunConfig, source: CellSource) -> None:
+    """Read every obs column the settings name, so that a missing one stops the run before it starts."""
+    columns = [config.data.label_column, config.data.batch_column]
+    for benchmark in config.eval.benchmarks:
+        if benchmark.dataset is None:
+            columns += [benchmark.label, benchmark.batch]
+    for column in dict.fromkeys(column for column in columns if column is not None):
+        source.obs(column)
+
+
+def check_vocab_size(config: RunConfig, vocab: GeneVocab) -> None:
+    """Refuse a ``model.vocab_size`` that is not the vocabulary's."""
+    if config.model.vocab_size not in (None, len(vocab)):
+        msg = (
+            f"model.vocab_size is {config.model.vocab_size} but gene_vocab '{vocab.name}' has {len(vocab)} tokens, "
+            "special ones included; leave model.vocab_size out."
+        )
+        raise ConfigError(msg)
+
+
+def membership(positions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that tells which of some positions are among the given ones (sorted)."""
+
+    def contains(asked: np.ndarray) -> np.ndarray:
+        if not len(positions):
+            return np.zeros(len(asked), dtype=bool)
+        slot = np.minimum(np.searchsorted(positions, asked), len(positions) - 1)
+        return positions[slot] == asked
+
+    return contains
+
+
+def without(split: CellSplit, excluded: np.ndarray) -> CellSplit:
+    """Return the split without some cells."""
+    train = np.setdiff1d(split.train, excluded, assume_unique=True)
+    if not len(train):
+        msg = "no training cell expresses a gene of the vocabulary; check data.gene_vocab and data.split."
+        raise DataError(msg)
+    return replace(split, train=train, validation=np.setdiff1d(split.validation, excluded, assume_unique=True))
