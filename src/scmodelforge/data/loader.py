@@ -1,0 +1,270 @@
+"""From a source to the batches of one process: reads, preprocesses and tokenises the global order, and can resume.
+
+The batches depend on (seed, pass, batch) alone: not on the number of threads, and, for numbers of processes that divide
+the number of streams, a global batch is the same set of cells for every number of processes. Threads share the
+reading and tokenising of windows; at most the current and the next window of each stream are in memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import CancelledError
+from contextlib import closing
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from scmodelforge._errors import ConfigError
+from scmodelforge.data._prefetch import Prefetch
+from scmodelforge.data.draws import cell_keys
+from scmodelforge.data.sampling import GlobalOrder, Window
+from scmodelforge.data.types import BlockEncoder, BoundEncoder, CellBlock, CellSource, RowRange, TokenBlock
+
+__all__ = ["CellLoader"]
+
+_STATE_NAMES = {
+    "seed": "training.seed",
+    "num_streams": "the number of streams (data.num_streams, raised to a multiple of the number of devices)",
+    "global_batch_size": "the global batch (training.batch_size x gradient_accumulation x all devices)",
+    "num_cells": "the number of training cells",
+    "block_size": "the block size (data.block_size, less for few cells)",
+    "window_size": "the window size (data.buffer_size / data.num_streams)",
+}
+
+
+class CellLoader:
+    """Batches of one process.
+
+    Iterating gives, without end, one list of collated micro-batches for each global batch. Call
+    :meth:`mark_consumed` once the optimiser has used it: only then does :meth:`state_dict` move on.
+
+    Parameters
+    ----------
+    source
+        Where the cells come from.
+    encoder
+        What makes tokens of them.
+    preprocess
+        What is done to a block of raw cells first.
+    order
+        The order of the cells; adapted to ``world_size`` by :meth:`GlobalOrder.for_world`.
+    batch_size
+        Cells of a micro-batch.
+    rank, world_size
+        This process and how many there are. It owns the streams s with s % world_size == rank.
+    num_micro_batches
+        Micro-batches of a global batch on this process. All are equally large, except in the last batch of a pass,
+        whose micro-batches may be smaller or empty; every process has the same number of batches.
+    num_workers
+        Threads that read and tokenise ahead; 0 does so when a window is needed. The batches are the same.
+    seed
+        Base of the cells' random draws; the order's own seed.
+    collate
+        Makes a batch of a block of tokens; runs in the consumer's thread. Must take an empty block.
+
+    Attributes
+    ----------
+    num_cells
+        Cells of a pass, over all processes.
+    global_batch_size
+        Cells of a global batch, over all processes.
+    steps_per_pass
+        Global batches of a pass.
+    wait_seconds
+        Time the consumer has spent in the loader so far.
+    """
+
+    def __init__(
+        self,
+        source: CellSource,
+        encoder: BlockEncoder,
+        preprocess: Callable[[CellBlock], CellBlock],
+        order: GlobalOrder,
+        *,
+        batch_size: int,
+        seed: int,
+        collate: Callable[[TokenBlock], Any],
+        rank: int = 0,
+        world_size: int = 1,
+        num_micro_batches: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        if order.shuffle and order.seed != seed:
+            msg = f"the order has seed {order.seed}, the loader {seed}; give both the same"
+            raise ValueError(msg)
+        self.order = order.for_world(world_size)
+        self.num_cells = order.num_cells
+        self.global_batch_size = batch_size * world_size * num_micro_batches
+        self.steps_per_pass = -(-self.num_cells // self.global_batch_size)
+        self.wait_seconds = 0.0
+        self._source, self._encoder, self._preprocess, self._collate = source, encoder, preprocess, collate
+        self._seed, self._num_micro_batches, self._num_workers = seed, num_micro_batches, num_workers
+        self._streams = range(rank, self.order.num_streams, world_size)
+        self._bound: dict[int, BoundEncoder] = {}
+        self._bind_lock = threading.Lock()
+        self._consumed = 0  # batches since the beginning of pass 0
+        self._handed_out = 0
+        self._open: set[Prefetch[Any]] = set()
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """Continue after the last consumed batch, pass after pass, without end."""
+        self._handed_out = self._consumed
+        return self._endless(self._consumed)
+
+    def one_pass(self) -> Iterator[list[Any]]:
+        """Yield the batches of one whole pass (of pass 0, if shuffled). The state does not change."""
+        with closing(self._run(0, self.steps_per_pass)) as batches:
+            yield from batches
+
+    @property
+    def data_pass(self) -> int:
+        """Number of the pass that the next batch to be consumed belongs to."""
+        return self._consumed // self.steps_per_pass
+
+    def mark_consumed(self) -> None:
+        """Say that the optimiser has used the oldest batch not marked yet."""
+        if self._consumed >= self._handed_out:
+            msg = "mark_consumed() was called more often than batches were handed out"
+            raise RuntimeError(msg)
+        self._consumed += 1
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the place of the next batch, counted from what was consumed, and what the order depends on."""
+        data_pass, batch = divmod(self._consumed, self.steps_per_pass)
+        return {"pass": data_pass, "batch": batch, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to the place of a state. Call it before iterating.
+
+        Raises
+        ------
+        ConfigError
+            If the state comes from another order of cells; the message names what differs, with both values.
+        """
+        if self._open:
+            msg = "load_state_dict() was called while the loader is being iterated"
+            raise RuntimeError(msg)
+        differing = [
+            f"{_STATE_NAMES[name]} is {here} here and {state.get(name)} in the checkpoint"
+            for name, here in self._identity().items()
+            if state.get(name) != here
+        ]
+        if differing:
+            msg = f"Cannot resume: {'; '.join(differing)}. Resume with the settings and data the run was started with."
+            raise ConfigError(msg)
+        self._consumed = self._handed_out = state["pass"] * self.steps_per_pass + state["batch"]
+
+    def close(self) -> None:
+        """End all iterations under way and their threads."""
+        for windows in list(self._open):
+            windows.close()
+
+    def __enter__(self) -> CellLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _identity(self) -> dict[str, int]:
+        return {
+            "seed": self._seed,
+            "num_streams": self.order.num_streams,
+            "global_batch_size": self.global_batch_size,
+            "num_cells": self.num_cells,
+            "block_size": self.order.block_size,
+            "window_size": self.order.window_size,
+        }
+
+    def _endless(self, first: int) -> Generator[list[Any], None, None]:
+        with closing(self._run(first, None)) as batches:
+            for batch in batches:
+                self._handed_out += 1
+                yield batch
+
+    def _run(self, first: int, stop: int | None) -> Generator[list[Any], None, None]:
+        """Yield the batches numbered ``first`` to ``stop``, counted from the beginning of pass 0."""
+        began = time.perf_counter()
+        windows = self._prefetch(*divmod(first, self.steps_per_pass), endless=stop is None)
+        self._open.add(windows)
+        try:
+            windows.start()
+            for step in itertools.count(first) if stop is None else range(first, stop):
+                batch = self._batch(windows, step % self.steps_per_pass)
+                self.wait_seconds += time.perf_counter() - began
+                yield batch
+                began = time.perf_counter()
+        finally:
+            windows.close()
+            self._open.discard(windows)
+
+    def _prefetch(self, data_pass: int, batch: int, *, endless: bool) -> Prefetch[tuple[int, Window]]:
+        """Return the windows of all owned streams from a batch on."""
+        plans, skips = {}, {}
+        for stream in self._streams:
+            element = self.order.first_element(stream, batch * self.global_batch_size)
+            window, skips[stream] = divmod(element, self.order.window_size)
+            plans[stream] = self._plans(stream, data_pass, window, endless=endless)
+        return Prefetch(plans, self._load, skips=skips, num_workers=self._num_workers)
+
+    def _plans(self, stream: int, data_pass: int, window: int, *, endless: bool) -> Iterator[tuple[int, Window]]:
+        """Yield each window of a stream with its pass, beginning with a given one."""
+        count = self.order.num_windows(stream)
+        for number in itertools.count(data_pass) if endless and count else [data_pass]:
+            for index in range(window, count):
+                yield number, self.order.window(number, stream, index)
+            window = 0
+
+    def _batch(self, windows: Prefetch[tuple[int, Window]], batch: int) -> list[Any]:
+        """Return this process's share of a global batch, in global order, as collated micro-batches."""
+        start = batch * self.global_batch_size
+        stop = min(start + self.global_batch_size, self.num_cells)
+        pieces: list[TokenBlock] = []
+        positions = []
+        for stream in self._streams:
+            elements = np.arange(self.order.first_element(stream, start), self.order.first_element(stream, stop))
+            pieces += windows.take(stream, len(elements))
+            positions.append(elements * self.order.num_streams + stream)
+        tokens = TokenBlock.concatenate(pieces) if pieces else self._no_tokens()
+        rows = np.argsort(np.concatenate(positions))
+        return [self._collate(tokens.select(part)) for part in np.array_split(rows, self._num_micro_batches)]
+
+    def _load(self, plan: tuple[int, Window], stopped: threading.Event) -> TokenBlock:
+        """Read and tokenise the cells of a window. Runs in any thread."""
+        data_pass, window = plan
+        if self.order.shuffle:
+            keys = cell_keys(self._seed, window.global_positions, data_pass=data_pass)
+        else:
+            keys = cell_keys(self._seed, window.positions)
+        blocks, done = [], 0
+        for read in window.reads:
+            if stopped.is_set():
+                raise CancelledError
+            cells = self._source.read(read.rows)
+            if len(read.keep) < len(cells):
+                cells = cells.select(read.keep)
+            cells = self._preprocess(cells)
+            slots = window.slots[done : done + len(cells)]
+            blocks.append(self._encoder_of(read.rows.file, cells).encode(cells, keys[slots]))
+            done += len(cells)
+        return TokenBlock.concatenate(blocks).select(np.argsort(window.slots))
+
+    def _encoder_of(self, file: int, cells: CellBlock) -> BoundEncoder:
+        with self._bind_lock:
+            if file not in self._bound:
+                self._bound[file] = self._encoder.bind(cells.panel)
+            return self._bound[file]
+
+    def _no_tokens(self) -> TokenBlock:
+        """Return a block of no cells in the encoder's form: one cell is encoded and not kept."""
+        stream = next(s for s in range(self.order.num_streams) if self.order.stream_size(s))
+        read = self.order.window(0, stream, 0).reads[0]
+        rows = RowRange(read.rows.file, read.rows.start, read.rows.start + 1)
+        cells = self._preprocess(self._source.read(rows))
+        tokens = self._encoder_of(rows.file, cells).encode(cells, np.zeros(1, dtype=np.uint64))
+        return tokens.select(np.zeros(0, dtype=np.int64))

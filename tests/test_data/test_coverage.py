@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from scmodelforge._errors import DataError
+from scmodelforge.data.types import Panel
+from scmodelforge.data.vocab import GeneVocab
+
+HUMAN = GeneVocab.from_name("human_protein_coding")
+
+
+def panel(*genes: str) -> Panel:
+    return Panel(np.array(genes, dtype=object), "lung.h5ad")
+
+
+class TestOverlap:
+    def test_counts_known_genes_and_names_the_kind_of_ids(self):
+        coverage = HUMAN.coverage(panel("CD4", "nothing", "a1bg", "MT-ND1"))
+        assert (coverage.known, coverage.total, coverage.by_case) == (3, 4, 1)
+        assert coverage.id_type == "symbol"
+        assert coverage.warning is None
+
+    def test_another_species_is_refused_by_name(self):
+        mouse = panel(*[f"ENSMUSG{i:011d}" for i in range(1, 1201)])
+        message = (
+            r"None of the 1,200 genes of lung.h5ad are in gene_vocab 'human_protein_coding'. Its gene ids look like "
+            r"mouse Ensembl ids \(ENSMUSG00000000001, ...\) while the vocabulary has human Ensembl ids "
+            r"\(ENSG00000000003, ...\); set data.gene_id_column to .* or data.gene_vocab to from_data"
+        )
+        with pytest.raises(DataError, match=message):
+            HUMAN.require_overlap(mouse)
+
+    def test_few_known_genes_are_warned_of(self, caplog):
+        mostly_unknown = panel("CD4", *[f"nothing{i}" for i in range(30)])
+        with caplog.at_level(logging.WARNING):
+            HUMAN.require_overlap(mostly_unknown)
+        assert "Only 1 of the 31 genes of lung.h5ad are in gene_vocab 'human_protein_coding'" in caplog.text
+
+    def test_a_small_vocabulary_that_a_file_covers_is_fine(self, caplog):
+        vocab = GeneVocab.from_genes(["CD4", "A1BG"], name="markers")
+        coverage = vocab.require_overlap(panel("CD4", "A1BG", *[f"nothing{i}" for i in range(100)]))
+        assert coverage.warning is None
+        assert not caplog.text
+
+    def test_names_that_match_in_capitals_only_are_warned_of(self):
+        mouse = panel("Cd4", "A1bg", "Actb", "Gm1")
+        assert "3 of the 3 genes of lung.h5ad" in HUMAN.coverage(mouse).warning
+        assert "another species" in HUMAN.coverage(mouse).warning

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scmodelforge._errors import DataError
+from scmodelforge.data.sampling import GlobalOrder, Window, effective_block_size
+
+
+def make_order(sizes=(300, 0, 200), positions=None, **changes) -> GlobalOrder:
+    if positions is None:
+        positions = np.arange(sum(sizes))
+    given = {"seed": 0, "block_size": 8, "buffer_size": 64, "num_streams": 8, "shuffle": True, **changes}
+    return GlobalOrder(sizes, positions, **given)
+
+
+def windows_of(order: GlobalOrder, data_pass: int = 0) -> list[Window]:
+    return [
+        order.window(data_pass, stream, index)
+        for stream in range(order.num_streams)
+        for index in range(order.num_windows(stream))
+    ]
+
+
+def source_positions(order: GlobalOrder, data_pass: int = 0) -> np.ndarray:
+    """Source positions by global position, from the windows; -1 where no window has the position."""
+    found = np.full(order.num_cells, -1)
+    for window in windows_of(order, data_pass):
+        assert (found[window.global_positions] == -1).all()
+        found[window.global_positions] = window.positions
+    return found
+
+
+def delivered(order: GlobalOrder, sizes, window: Window) -> np.ndarray:
+    """Source positions that a window's reads deliver, put in window order by its slots."""
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    cells = np.concatenate([starts[read.rows.file] + read.rows.start + read.keep for read in window.reads])
+    placed = np.full(len(window), -1)
+    placed[window.slots] = cells
+    return placed
+
+
+@st.composite
+def selections(draw):
+    sizes = draw(st.lists(st.integers(0, 120), min_size=1, max_size=4))
+    total = sum(sizes)
+    if not total:
+        sizes, total = [1], 1
+    share = draw(st.sampled_from([0.05, 0.5, 1.0]))
+    chosen = np.flatnonzero(np.random.default_rng(draw(st.integers(0, 99))).random(total) < share)
+    return sizes, chosen if len(chosen) else np.array([total - 1])
+
+
+class TestAPassHoldsEveryCellOnce:
+    @settings(max_examples=40, deadline=None)
+    @given(
+        selections(),
+        st.integers(1, 12),
+        st.integers(1, 70),
+        st.integers(1, 300),
+        st.booleans(),
+        st.integers(0, 3),
+    )
+    def test_every_selected_cell_has_one_global_position(self, selection, streams, block, buffer, shuffle, data_pass):
+        sizes, positions = selection
+        order = make_order(sizes, positions, num_streams=streams, block_size=block, buffer_size=buffer, shuffle=shuffle)
+        assert np.array_equal(np.sort(source_positions(order, data_pass)), positions)
+
+    @settings(max_examples=40, deadline=None)
+    @given(selections(), st.integers(1, 12), st.integers(1, 70), st.integers(1, 300), st.booleans())
+    def test_the_reads_of_a_window_deliver_its_cells(self, selection, streams, block, buffer, shuffle):
+        sizes, positions = selection
+        order = make_order(sizes, positions, num_streams=streams, block_size=block, buffer_size=buffer, shuffle=shuffle)
+        for window in windows_of(order):
+            assert np.array_equal(delivered(order, sizes, window), window.positions)
+            for read in window.reads:
+                assert 0 <= read.rows.start < read.rows.stop <= sizes[read.rows.file]
+
+    def test_streams_differ_by_one_cell_at_most_and_may_be_empty(self):
+        order = make_order([5], num_streams=8)
+        assert [order.stream_size(stream) for stream in range(8)] == [1, 1, 1, 1, 1, 0, 0, 0]
+        assert [order.num_windows(stream) for stream in range(8)] == [1, 1, 1, 1, 1, 0, 0, 0]
+
+    def test_a_position_is_an_element_of_its_stream(self):
+        order = make_order([13], num_streams=4, buffer_size=8)
+        for window in windows_of(order):
+            stream = window.global_positions[0] % 4
+            assert (window.global_positions % 4 == stream).all()
+            assert np.array_equal(np.diff(window.global_positions), [4] * (len(window) - 1))
+
+    def test_an_order_without_cells_is_refused(self):
+        with pytest.raises(DataError, match=r"There are no cells to load; check data\.split"):
+            make_order([5], np.zeros(0, dtype=np.int64))
+
+    @pytest.mark.parametrize("positions", [[1, 0], [0, 0], [-1, 0], [0, 5]])
+    def test_positions_must_be_ascending_and_exist(self, positions):
+        with pytest.raises(ValueError, match="positions must be ascending, without duplicates and below 5"):
+            make_order([5], np.array(positions))
+
+    def test_a_window_that_does_not_exist_is_refused(self):
+        with pytest.raises(IndexError, match="stream 1 has 1 windows, no window 1"):
+            make_order([5], num_streams=2).window(0, 1, 1)
+
+
+class TestOrderDependsOnSeedAndPassOnly:
+    def test_same_seed_same_order(self):
+        assert np.array_equal(source_positions(make_order()), source_positions(make_order()))
+
+    def test_another_seed_gives_another_order(self):
+        assert not np.array_equal(source_positions(make_order()), source_positions(make_order(seed=1)))
+
+    def test_consecutive_passes_differ(self):
+        order = make_order()
+        assert not np.array_equal(source_positions(order, 0), source_positions(order, 1))
+
+    def test_blocks_go_to_other_streams_in_the_next_pass(self):
+        order = make_order()
+        first, second = (
+            {cell for index in range(order.num_windows(0)) for cell in order.window(p, 0, index).positions.tolist()}
+            for p in (0, 1)
+        )
+        assert len(first & second) < 30  # of 63
+
+    def test_windows_may_be_asked_for_in_any_sequence(self):
+        order = make_order()
+        forward = [order.window(p, 3, 1).positions for p in (0, 1, 2, 3)]
+        backward = [order.window(p, 3, 1).positions for p in (3, 2, 1, 0)]
+        assert all(np.array_equal(a, b) for a, b in zip(forward, backward[::-1], strict=True))
+
+    @pytest.mark.parametrize("world_size", [1, 2, 4, 8])
+    def test_numbers_of_processes_that_divide_the_streams_change_nothing(self, world_size):
+        order = make_order()
+        assert order.for_world(world_size) is order
+
+    @pytest.mark.parametrize(("world_size", "streams"), [(3, 9), (5, 10), (6, 12), (7, 14), (9, 9), (16, 16)])
+    def test_other_numbers_raise_the_streams_to_a_multiple(self, world_size, streams):
+        order = make_order().for_world(world_size)
+        assert order.num_streams == streams
+        assert np.array_equal(np.sort(source_positions(order)), np.arange(500))
+
+
+class TestUnshuffled:
+    def test_one_process_sees_the_source_in_order(self):
+        order = make_order(positions=np.arange(0, 500, 3), shuffle=False).for_world(1)
+        assert order.num_streams == 1
+        assert np.array_equal(source_positions(order), np.arange(0, 500, 3))
+
+    def test_each_process_sees_a_consecutive_part(self):
+        order = make_order([10], shuffle=False).for_world(3)
+        assert order.num_streams == 3
+        assert np.array_equal(source_positions(order), [0, 4, 7, 1, 5, 8, 2, 6, 9, 3])
+
+    def test_windows_stay_small(self):
+        assert make_order([9000], buffer_size=8000, num_streams=1, shuffle=False).window_size == 1024
+
+
+class TestReads:
+    def test_rows_in_sequence_are_one_read(self):
+        order = make_order([100], num_streams=1, shuffle=False, block_size=4)
+        (read,) = order.window(0, 0, 0).reads
+        assert (read.rows.start, read.rows.stop, len(read.keep)) == (0, 64, 64)
+
+    def test_small_gaps_are_read_over_and_left_out(self):
+        order = make_order([100], np.array([3, 5, 20]), num_streams=1, shuffle=False)
+        (read,) = order.window(0, 0, 0).reads
+        assert (read.rows.start, read.rows.stop) == (3, 21)
+        assert read.keep.tolist() == [0, 2, 17]
+
+    def test_far_rows_are_separate_reads(self):
+        order = make_order([900], np.array([3, 400, 401]), num_streams=1, shuffle=False)
+        assert [(r.rows.start, r.rows.stop) for r in order.window(0, 0, 0).reads] == [(3, 4), (400, 402)]
+
+    def test_files_are_never_read_together(self):
+        order = make_order([3, 0, 4], num_streams=1, shuffle=False)
+        reads = order.window(0, 0, 0).reads
+        assert [(r.rows.file, r.rows.start, r.rows.stop) for r in reads] == [(0, 0, 3), (2, 0, 4)]
+
+    def test_a_read_is_never_long(self):
+        order = make_order([5000], np.arange(0, 5000, 20), num_streams=1, buffer_size=250, shuffle=False)
+        reads = order.window(0, 0, 0).reads
+        assert max(r.rows.stop - r.rows.start for r in reads) <= 1024
+        assert len(reads) == 5
+
+    def test_blocks_keep_reads_few_in_shuffled_windows(self):
+        order = make_order([40_000], block_size=64, buffer_size=8 * 512)
+        assert order.block_size == 64
+        assert len(order.window(0, 0, 1).reads) <= 512 // 64 + 2
+
+
+class TestMixing:
+    """Batches of a file that is stored group after group."""
+
+    @staticmethod
+    def mean_entropy(groups: np.ndarray) -> float:
+        """Mean over batches of 64 cells of the entropy of their groups, in bits."""
+        batches = groups[: len(groups) // 64 * 64].reshape(-1, 64)
+        shares = (batches[:, :, None] == np.arange(20)).mean(axis=1)
+        logs = np.log2(np.where(shares > 0, shares, 1))
+        return float(-(shares * logs).sum(axis=1).mean())
+
+    @pytest.mark.parametrize(
+        ("num_cells", "block", "buffer"),
+        [(700, 64, 16_384), (5_000, 64, 16_384), (20_000, 16, 4_096), (100_000, 64, 16_384)],
+    )
+    def test_mixing_is_close_to_a_full_shuffle(self, num_cells, block, buffer):
+        groups = np.arange(num_cells) * 20 // num_cells
+        order = make_order([num_cells], block_size=block, buffer_size=buffer)
+        full = self.mean_entropy(np.random.default_rng(0).permutation(groups))
+        assert self.mean_entropy(groups) < 0.5 * full
+        assert self.mean_entropy(groups[source_positions(order)]) >= 0.95 * full
+
+    @pytest.mark.parametrize(
+        ("num_cells", "expected"), [(1, 1), (1_023, 1), (1_024, 2), (20_000, 39), (32_768, 64), (10**7, 64)]
+    )
+    def test_few_cells_get_small_blocks(self, num_cells, expected):
+        assert effective_block_size(num_cells, 8, 64) == expected

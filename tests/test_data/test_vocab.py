@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.constants import SPECIAL_TOKENS
+from scmodelforge.data.genes import human_protein_coding
+from scmodelforge.data.types import Panel
+from scmodelforge.data.vocab import GeneVocab
+
+A1BG, A2M, CD4 = "ENSG00000121410", "ENSG00000175899", "ENSG00000010610"
+HUMAN = GeneVocab.from_name("human_protein_coding")
+
+
+def panel(*genes: str, name: str = "lung.h5ad") -> Panel:
+    return Panel(np.array(genes, dtype=object), name)
+
+
+def genes_of(vocab: GeneVocab, tokens: np.ndarray) -> list[str | None]:
+    return [None if token < 0 else vocab.genes[token - len(vocab.special_tokens)] for token in tokens]
+
+
+class TestTokens:
+    def test_special_tokens_come_first_and_genes_follow_in_order(self):
+        vocab = GeneVocab.from_genes(["B", "A"], name="two")
+        assert list(vocab.special_tokens) == list(SPECIAL_TOKENS)
+        assert (vocab.pad_id, vocab.unk_id, vocab.mask_id, vocab.cls_id) == (0, 1, 2, 3)
+        assert vocab.special_ids == {0, 1, 2, 3}
+        assert len(vocab) == 6
+        assert vocab.map(["A", "B"]).tolist() == [5, 4]
+
+    def test_other_special_tokens_move_the_genes(self):
+        vocab = GeneVocab(["A"], name="geneformer", special_tokens={"<pad>": 0, "<mask>": 1})
+        assert vocab.map(["A"]).tolist() == [2]
+        assert vocab.mask_id == 1
+
+    def test_a_token_that_is_not_there_is_said_to_be_missing(self):
+        vocab = GeneVocab(["A"], name="geneformer", special_tokens={"<pad>": 0, "<mask>": 1})
+        with pytest.raises(DataError, match="'geneformer' has no <cls> token; it has <pad>, <mask>"):
+            _ = vocab.cls_id
+
+    def test_ids_of_special_tokens_without_gaps_are_needed(self):
+        with pytest.raises(DataError, match="they must be 0, 1, 2"):
+            GeneVocab(["A"], name="gap", special_tokens={"<pad>": 0, "<mask>": 2})
+
+    def test_symbols_of_human_genes_are_filled_in(self):
+        assert GeneVocab.from_genes([CD4, "gene1"], name="x").symbols == ["CD4", None]
+
+    @pytest.mark.parametrize(
+        ("genes", "message"),
+        [
+            (["A", "B", "A"], "gene 'A' is listed 2 times"),
+            ([], "'mine' has no gene"),
+            (["A", ""], "'' cannot name a gene"),
+            (["A", "<pad>"], "'<pad>' cannot name a gene"),
+        ],
+    )
+    def test_a_list_that_makes_no_vocabulary_is_refused(self, genes, message):
+        with pytest.raises(DataError, match=message):
+            GeneVocab.from_genes(genes, name="mine")
+
+    def test_one_symbol_a_gene_is_needed(self):
+        with pytest.raises(DataError, match="1 symbols for 2 genes"):
+            GeneVocab.from_genes(["A", "B"], name="mine", symbols=["a"])
+
+
+class TestMap:
+    def test_finds_ids_versions_and_symbols(self):
+        found = HUMAN.map([A1BG, "ENSG00000121410.12", "A1BG", "MT-ND1", "ND1", "nothing", "AC079767.4"])
+        assert found.dtype == np.int32
+        nd1 = "ENSG00000198888"
+        assert genes_of(HUMAN, found) == [A1BG, A1BG, A1BG, nd1, nd1, None, None]
+
+    def test_ignores_case_only_for_what_is_not_found_otherwise(self):
+        assert genes_of(HUMAN, HUMAN.map(["a1bg", "ensg00000010610.3"])) == [A1BG, CD4]
+        assert genes_of(HUMAN, HUMAN.map(["A1BG", "a1bg"])) == [A1BG, None]
+
+    def test_two_genes_that_differ_in_case_alone_are_kept_apart(self):
+        vocab = GeneVocab.from_genes(["Actx", "ACTX"], name="mixed")
+        assert genes_of(vocab, vocab.map(["ACTX", "Actx", "actx"])) == ["ACTX", "Actx", None]
+        assert vocab.map(["actx"]).tolist() == [-1]
+
+    def test_finds_capitals_in_a_vocabulary_of_another_species(self):
+        vocab = GeneVocab.from_genes(["Actx", "gm1"], name="mouse")
+        assert genes_of(vocab, vocab.map(["ACTX", "Gm1"])) == ["Actx", "gm1"]
+
+    def test_finds_ensembl_ids_in_a_vocabulary_of_symbols(self):
+        vocab = GeneVocab.from_genes(["CD4", "ND1"], name="symbols")
+        assert genes_of(vocab, vocab.map([CD4, CD4 + ".2", "ENSG00000198888", "MT-ND1", A1BG])) == [
+            "CD4",
+            "CD4",
+            "ND1",
+            "ND1",
+            None,
+        ]
+
+    def test_finds_bare_ids_in_a_vocabulary_with_versions(self):
+        vocab = GeneVocab.from_genes(["ENSMUSG00000024798.3"], name="versions")
+        assert vocab.map(["ENSMUSG00000024798", "ENSMUSG00000024798.7"]).tolist() == [4, 4]
+
+    def test_its_own_symbols_go_before_the_shipped_table(self):
+        vocab = GeneVocab.from_genes([CD4, "other"], name="own", symbols=[None, "CD4"])
+        assert genes_of(vocab, vocab.map(["CD4", CD4])) == ["other", CD4]
+
+    def test_an_id_goes_before_a_symbol(self):
+        vocab = GeneVocab.from_genes(["X", "Y"], name="ids", symbols=["Y", "X"])
+        assert genes_of(vocab, vocab.map(["X", "Y"])) == ["X", "Y"]
+
+    @given(st.permutations([A1BG, "A2M", "a2m", "cd4", "CD4", "ENSG00000121410.3", "nothing", "ND1", "mt-nd1"]))
+    def test_does_not_depend_on_the_order_of_the_genes(self, genes):
+        reference = {"a2m": -1, "cd4": -1, "mt-nd1": -1, "nothing": -1}
+        assert HUMAN.map(genes).tolist() == [reference.get(g, int(HUMAN.map([g])[0])) for g in genes]
+
+    @given(st.lists(st.sampled_from((*human_protein_coding().symbols[:40], "a1bg", "nothing")), unique=True))
+    def test_turning_the_genes_around_turns_the_tokens_around(self, genes):
+        assert HUMAN.map(genes[::-1]).tolist() == HUMAN.map(genes)[::-1].tolist()
+
+    def test_takes_an_array_or_a_list_and_none_at_all(self):
+        assert HUMAN.map(np.array([CD4], dtype=object)).tolist() == HUMAN.map([CD4]).tolist()
+        assert HUMAN.map([]).shape == (0,)
+
+    def test_a_changed_array_is_looked_up_again(self):
+        genes = np.array([CD4, "nothing"], dtype=object)
+        before = HUMAN.map(genes)
+        genes[:] = genes[::-1].copy()
+        assert HUMAN.map(genes).tolist() == before[::-1].tolist()
+
+    def test_a_panel_is_looked_up_once(self):
+        genes = panel(A1BG, "CD4")
+        assert HUMAN.map_panel(genes) is HUMAN.map_panel(genes)
+        assert HUMAN.map_panel(genes).tolist() == HUMAN.map(genes.gene_ids).tolist()
+        assert not HUMAN.map_panel(genes).flags.writeable
+
+
+class TestFromPanels:
+    def test_is_the_sorted_union_without_versions(self):
+        vocab = GeneVocab.from_panels([panel("b", "a"), panel("c", "a", "ENSMUSG00000024798.2")])
+        assert vocab.genes == ["ENSMUSG00000024798", "a", "b", "c"]
+        assert vocab.name == "from_data"
+
+    def test_symbols_and_ensembl_ids_of_a_gene_become_one_token(self):
+        files = [panel("CD4", "A2M", "LINC1"), panel(A1BG + ".4", CD4)]
+        vocab = GeneVocab.from_panels(files)
+        assert vocab.genes == sorted([A1BG, A2M, CD4, "LINC1"])
+        assert vocab.map(["CD4"]).tolist() == vocab.map([CD4]).tolist()
+
+    def test_symbols_stay_when_no_file_has_human_ensembl_ids(self):
+        assert GeneVocab.from_panels([panel("CD4", "ENSMUSG00000024798")]).genes == ["CD4", "ENSMUSG00000024798"]
+
+    def test_does_not_depend_on_the_order_of_the_files(self):
+        files = [panel("CD4", "x"), panel(A1BG), panel("y")]
+        assert GeneVocab.from_panels(files).digest() == GeneVocab.from_panels(files[::-1]).digest()
+
+
+class TestFromFile:
+    def test_reads_one_gene_a_line(self, tmp_path):
+        path = tmp_path / "genes.txt"
+        path.write_text("# mine\n\nCD4\n  A1BG \n")
+        vocab = GeneVocab.from_file(path)
+        assert vocab.genes == ["CD4", "A1BG"]
+        assert vocab.name == "genes.txt"
+
+    @pytest.mark.parametrize(("suffix", "separator"), [("tsv", "\t"), ("csv", ",")])
+    @pytest.mark.parametrize("heading", ["gene", "ensembl", "Ensembl_ID", None])
+    def test_reads_the_first_column_of_a_table(self, tmp_path, suffix, separator, heading):
+        path = tmp_path / f"genes.{suffix}"
+        lines = [] if heading is None else [separator.join([heading, "score"])]
+        path.write_text("\n".join([*lines, separator.join([CD4, "1"]), separator.join([A1BG, "2"])]))
+        assert GeneVocab.from_file(path).genes == [CD4, A1BG]
+
+    def test_a_gene_twice_is_refused_with_both_lines(self, tmp_path):
+        path = tmp_path / "genes.txt"
+        path.write_text("CD4\nA1BG\nCD4\n")
+        with pytest.raises(DataError, match=r"genes.txt, line 3: gene 'CD4' stands in line 1 already"):
+            GeneVocab.from_file(path)
+
+    def test_a_missing_file_with_a_name_like_a_vocabulary_gets_a_hint(self):
+        with pytest.raises(DataError, match=r"no file 'human_protien_coding'. Did you mean 'human_protein_coding'"):
+            GeneVocab.from_file("human_protien_coding")
+
+    def test_a_file_without_genes_is_refused(self, tmp_path):
+        path = tmp_path / "genes.txt"
+        path.write_text("# nothing\n")
+        with pytest.raises(DataError, match=r"genes.txt: no gene in it; data.gene_vocab needs a text file"):
+            GeneVocab.from_file(path)
+
+    def test_a_binary_file_is_refused(self, tmp_path):
+        path = tmp_path / "cells.h5ad"
+        path.write_bytes(b"\x89HDF\r\n\x1a\n\xff\xff")
+        with pytest.raises(DataError, match=r"cells.h5ad: not a text file; data.gene_vocab needs one gene a line"):
+            GeneVocab.from_file(path)
+
+
+class TestFromName:
+    def test_has_the_genes_and_symbols_of_the_shipped_table(self):
+        table = human_protein_coding()
+        assert HUMAN.genes == list(table.ensembl)
+        assert HUMAN.symbols == list(table.symbols)
+
+    def test_an_unknown_name_is_refused_with_the_nearest(self):
+        with pytest.raises(ConfigError, match=r"no vocabulary 'from_dat'. Did you mean 'from_data'"):
+            GeneVocab.from_name("from_dat")
+
+
+class TestRestrict:
+    @given(st.lists(st.integers(0, 30), min_size=1, unique=True))
+    def test_keeps_the_order_of_the_vocabulary(self, chosen):
+        vocab = GeneVocab.from_genes(
+            [f"g{(7 * i) % 31}" for i in range(31)], name="x", symbols=[f"s{i}" for i in range(31)]
+        )
+        genes = [vocab.genes[i] for i in chosen]
+        small = vocab.restrict(genes)
+        assert small.genes == [gene for gene in vocab.genes if gene in genes]
+        assert [vocab.symbols[vocab.genes.index(g)] for g in small.genes] == small.symbols
+        assert small.map(small.genes).tolist() == list(range(4, 4 + len(genes)))
+
+    def test_a_gene_it_does_not_have_is_refused(self):
+        with pytest.raises(DataError, match="'x' has no gene 'C'"):
+            GeneVocab.from_genes(["A", "B"], name="x").restrict(["A", "C"])
+
+
+class TestFiles:
+    def test_what_is_saved_is_loaded(self, tmp_path):
+        vocab = GeneVocab(["B", CD4], name="x", special_tokens={"<pad>": 0, "<mask>": 1})
+        vocab.save(tmp_path / "vocab.json")
+        loaded = GeneVocab.load(tmp_path / "vocab.json")
+        assert loaded.to_dict() == vocab.to_dict()
+        assert loaded.digest() == vocab.digest()
+        assert loaded.map(["CD4", "B"]).tolist() == [3, 2]
+
+    def test_the_digest_is_of_the_content(self):
+        digests = {
+            GeneVocab(["A", "B"], name="x").digest(),
+            GeneVocab(["B", "A"], name="x").digest(),
+            GeneVocab(["A", "B"], name="x", symbols=["a", None]).digest(),
+            GeneVocab(["A", "B"], name="x", special_tokens={"<pad>": 0, "<mask>": 1}).digest(),
+        }
+        assert len(digests) == 4
+        assert GeneVocab(["A", "B"], name="y").digest() in digests
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("no json", "vocab.json: not JSON; a vocab.json written by scmodelforge is needed"),
+            ('{"A": 4}', "vocab.json: not a gene vocabulary"),
+            ("[1]", "vocab.json: not a gene vocabulary"),
+        ],
+    )
+    def test_another_file_is_refused(self, tmp_path, content, message):
+        path = tmp_path / "vocab.json"
+        path.write_text(content)
+        with pytest.raises(DataError, match=message):
+            GeneVocab.load(path)
+
+    def test_a_missing_file_is_refused(self, tmp_path):
+        with pytest.raises(DataError, match=r"vocab.json: cannot be read \(No such file"):
+            GeneVocab.load(tmp_path / "vocab.json")
+
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("genes", None, "'genes' is missing or of the wrong kind"),
+            ("genes", ["A", "A"], "gene 'A' is listed 2 times"),
+            ("format_version", 99, "format_version 99, not 1; use a newer scmodelforge"),
+        ],
+    )
+    def test_a_damaged_file_is_refused(self, tmp_path, key, value, message):
+        path = tmp_path / "vocab.json"
+        path.write_text(json.dumps({**GeneVocab(["A", "B"], name="x").to_dict(), key: value}))
+        with pytest.raises(DataError, match=rf"vocab.json: .*{message}"):
+            GeneVocab.load(path)
