@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scmodelforge._errors import DataError
-from scmodelforge.data.sampling import GlobalOrder, Window, effective_block_size
+from scmodelforge.data.sampling import GlobalOrder, Window, _block_bounds, effective_block_size
 
 
 def make_order(sizes=(300, 0, 200), positions=None, **changes) -> GlobalOrder:
@@ -176,6 +176,15 @@ class TestReads:
         order = make_order([3, 0, 4], num_streams=1, shuffle=False)
         reads = order.window(0, 0, 0).reads
         assert [(r.rows.file, r.rows.start, r.rows.stop) for r in reads] == [(0, 0, 3), (2, 0, 4)]
+
+    def test_blocks_begin_where_file_or_block_number_changes(self):
+        sizes = np.array([70_000, 0, 30, 70_001])
+        positions = np.flatnonzero(np.random.default_rng(0).random(sizes.sum()) < 0.9)
+        files = np.repeat(np.arange(4), sizes)[positions]
+        rows = np.concatenate([np.arange(size) for size in sizes])[positions]
+        _, first = np.unique(files * 10**6 + rows // 16, return_index=True)
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        assert np.array_equal(_block_bounds(positions, starts, 16), [*first, len(positions)])
 
     def test_a_read_is_never_long(self):
         order = make_order([5000], np.arange(0, 5000, 20), num_streams=1, buffer_size=250, shuffle=False)

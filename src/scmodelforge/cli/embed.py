@@ -14,7 +14,7 @@ def embed(
     data: Annotated[Path, typer.Argument(metavar="IN", help="AnnData file (.h5ad) with counts.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: IN with obsm['X_scmodelforge'] added.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, or run folder (its exported model).")],
-    batch_size: Annotated[int, typer.Option(min=1, help="Cells in a forward pass; the embedding does not change.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Cells in a forward pass; changes no embedding.")] = 64,
     layer: Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer's name.")] = None,
     gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,

@@ -33,10 +33,10 @@ def list_(
         settings = getattr(model, "config_class", ModelConfig)
         own = sorted(set(settings.model_fields) - set(ModelConfig.model_fields))
         summary = (model.__doc__ or "").strip().split("\n")[0]
-        rows.append({"name": name, "summary": summary, "objective": getattr(model, "default_objective", ""), "own": own})
+        objective = str(getattr(model, "default_objective", ""))
+        rows.append({"name": name, "summary": summary, "objective": objective, "own_settings": own})
     if as_json:
         _console.json_line(rows)
         return
-    _console.table(
-        ["model", "objective", "what it is"], [[row["name"], row["objective"], row["summary"]] for row in rows]
-    )
+    columns = ["name", "objective", "summary"]
+    _console.table(columns, [[str(row[column]) for column in columns] for row in rows])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scmodelforge import _console
 from scmodelforge._errors import ConfigError
+
+if TYPE_CHECKING:
+    from scmodelforge.workflows.pretrain import TrainResult
 
 
 def train(
@@ -41,5 +44,18 @@ def train(
         return
     if result.table:
         _console.table(result.table[0], result.table[1:], title="Held-out cells (95 % bootstrap intervals)")
-    for line in result.closing_lines():
+    for line in [*result.closing_lines()[:-1], *_draw(result), result.closing_lines()[-1]]:
         _console.say(line)
+
+
+def _draw(result: TrainResult) -> list[str]:
+    """Draw the held-out cells, and return what to say about it."""
+    from scmodelforge.report.plots import cells_picture
+
+    if result.views is None:
+        return []
+    try:
+        cells_picture(result.views.embeddings, result.views.labels, result.folder.picture, title=result.views.title)
+    except ImportError as missing:
+        return [f"picture: none. {missing}"]
+    return [f"picture: {result.folder.picture}"]

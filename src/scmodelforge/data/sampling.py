@@ -29,7 +29,7 @@ _BLOCKS_PER_STREAM = 64  # fewer blocks than this mix badly
 _UNSHUFFLED_WINDOW = 1024  # cells; without a shuffle a larger window only costs memory
 _BRIDGED_ROWS = 32  # a new read costs about as much as reading this many rows: a chunk of a file holds 13 to 30 cells
 _ROWS_PER_READ = 1024  # bounds the raw rows in memory
-_CELLS_PER_STEP = 1 << 20  # bounds the temporary arrays while the block table is made
+_CELLS_PER_STEP = 1 << 16  # bounds the temporary arrays while the block table is made
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def load_bundle(folder: Path, *, trust_plugins: bool = False) -> Bundle:
     if settings.get("format_version") != FORMAT_VERSION:
         msg = (
             f"{folder}: model folder of format {settings.get('format_version')}, this version reads format "
-            f"{FORMAT_VERSION}; install a version of scmodelforge that wrote it ({settings.get('scmodelforge_version')})."
+            f"{FORMAT_VERSION}; install the version that wrote it, scmodelforge {settings.get('scmodelforge_version')}."
         )
         raise DataError(msg)
     tokenizer_state = _read_json(folder / "tokenizer.json")
@@ -244,4 +244,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         msg = f"{path}: holds {type(value).__name__}, needs a JSON object. Copy or export the model again."
         raise DataError(msg)
     return value
-

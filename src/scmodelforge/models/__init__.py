@@ -1,1 +1,23 @@
-"""TBD."""
+"""Models: from tokens of cells to predictions and embeddings."""
+
+from __future__ import annotations
+
+from scmodelforge.models._utils import count_parameters, init_weights
+from scmodelforge.models.config import TransformerConfig
+from scmodelforge.models.gene_pooling import GenePoolingModel
+from scmodelforge.models.protocol import ModelOutput, ScModelForgeModel
+from scmodelforge.models.registry import get_model, list_models, register_model
+from scmodelforge.models.transformer_encoder import TransformerEncoder
+
+__all__ = [
+    "GenePoolingModel",
+    "ModelOutput",
+    "ScModelForgeModel",
+    "TransformerConfig",
+    "TransformerEncoder",
+    "count_parameters",
+    "get_model",
+    "init_weights",
+    "list_models",
+    "register_model",
+]

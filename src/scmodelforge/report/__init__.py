@@ -1,1 +1,1 @@
-"""TBD."""
+"""Pictures of results."""

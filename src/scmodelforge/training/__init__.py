@@ -1,1 +1,32 @@
-"""TBD."""
+"""The training layer on Lightning Fabric: loop, optimiser, checkpoints, metrics. Names are loaded on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Callback": "run",
+    "Checkpoints": "checkpoint",
+    "MetricsLog": "metrics",
+    "Objective": "objective",
+    "Progress": "run",
+    "Run": "run",
+    "build_optimizer": "optim",
+    "build_scheduler": "optim",
+    "fit": "loop",
+    "make_fabric": "setup",
+    "parameter_groups": "optim",
+    "seed_everything": "setup",
+    "terminal_reporter": "progress",
+    "validate": "loop",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

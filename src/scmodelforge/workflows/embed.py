@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from scmodelforge.data.sources.h5ad import LocalDataConfig
 from scmodelforge.eval.embed import embed_batches
 from scmodelforge.hub.bundle import Bundle, load_bundle
 from scmodelforge.objectives.collate import collate_for_encoding
-from scmodelforge.workflows.prepare import open_source, sequential_loader
+from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 from scmodelforge.workflows.progress import Countdown
 
 __all__ = ["OBSM_KEY", "embed_file", "find_model_folder"]
 
 OBSM_KEY = "X_scmodelforge"
+_CELLS_BETWEEN_SAVES = 10_000
 
 
 def find_model_folder(path: Path) -> Path:
@@ -77,15 +77,14 @@ def embed_file(
     config = LocalDataConfig(paths=[str(data)], layer=layer, gene_id_column=gene_id_column)
     source = open_source(config)
     panel = source.panels[0]
-    bundle.vocab.require_overlap(panel)
-    coverage = bundle.vocab.coverage(panel)
+    coverage = bundle.vocab.require_overlap(panel)
     report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
     part = _Partial.open(out, data=source.fingerprint()[0], bundle=bundle, num_cells=report.num_cells)
     positions = np.setdiff1d(np.arange(report.num_cells), report.empty)
     remaining = positions[positions >= part.done]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with sequential_loader(
-        _Encodable(source, bundle.tokenizer, bundle.preprocessor),
+        Readable(source, bundle.tokenizer, bundle.preprocessor),
         remaining,
         collate=lambda tokens: collate_for_encoding(tokens, pad_id=bundle.vocab.pad_id),
         config=config,
@@ -97,6 +96,8 @@ def embed_file(
             batches = (batch for group in loader.one_pass() for batch in group)
             for rows, vectors in embed_batches(bundle.model.to(device), batches, device=device):
                 part.write(rows, vectors)
+                if countdown.done // _CELLS_BETWEEN_SAVES != (countdown.done + len(rows)) // _CELLS_BETWEEN_SAVES:
+                    part.flush()
                 countdown.advance(len(rows))
         except KeyboardInterrupt as stop:
             part.flush()
@@ -112,15 +113,6 @@ def embed_file(
         f"embeddings: {out} obsm['{OBSM_KEY}'] ({report.num_cells:,} x {part.width})",
         f'next: python -c "import anndata; print(anndata.read_h5ad({str(out)!r}))"',
     ]
-
-
-@dataclass
-class _Encodable:
-    """What the sequential loader needs of prepared data."""
-
-    source: Any
-    tokenizer: Any
-    preprocessor: Any
 
 
 class _Partial:
@@ -211,4 +203,3 @@ def _write_copy(data: Path, out: Path, rows: np.ndarray, *, bundle: Bundle, cove
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
-

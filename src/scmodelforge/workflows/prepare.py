@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,39 +21,47 @@ from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.scan import scan
 from scmodelforge.data.splits import CellSplit, split_cells
-from scmodelforge.data.types import CellSource
+from scmodelforge.data.types import CellBlock, CellSource
 from scmodelforge.data.vocab import GeneVocab
 
-__all__ = ["PreparedData", "config_hash", "open_source", "prepare_data", "sequential_loader"]
+__all__ = [
+    "PreparedData",
+    "Readable",
+    "check_resumable",
+    "config_hash",
+    "open_source",
+    "prepare_data",
+    "sequential_loader",
+]
 
 _log = logging.getLogger(__name__)
 _SCHEME = "dataset://"
 
 
 @dataclass
-class PreparedData:
+class Readable:
+    """What a loader needs: cells, what is done to them, and what makes tokens of them."""
+
+    source: CellSource
+    tokenizer: Any
+    preprocessor: Callable[[CellBlock], CellBlock]
+
+
+@dataclass
+class PreparedData(Readable):
     """Data that passed every check, with all that was fitted on the training cells.
 
     Attributes
     ----------
-    source
-        The cells.
     vocab
         The vocabulary token ids belong to.
-    preprocessor
-        What is done to counts before tokens are made of them.
-    tokenizer
-        The fitted tokenizer.
     split
         Training and held-out cells, empty cells in neither.
     num_empty
         Cells left out because they express no gene of the vocabulary.
     """
 
-    source: CellSource
     vocab: GeneVocab
-    preprocessor: Preprocessor
-    tokenizer: Any
     split: CellSplit
     num_empty: int
 
@@ -71,7 +79,8 @@ def open_source(config: DataConfig) -> CellSource:
     if paths is not None:
         resolved = [str(datasets.path(p.removeprefix(_SCHEME))) if p.startswith(_SCHEME) else p for p in paths]
         config = config.model_copy(update={"paths": resolved})
-    return SOURCES.get(config.source)(config)
+    source: CellSource = SOURCES.get(config.source)(config)
+    return source
 
 
 def prepare_data(config: RunConfig) -> PreparedData:
@@ -91,6 +100,9 @@ def prepare_data(config: RunConfig) -> PreparedData:
         check_vocab_size(config, vocab)
     split = split_cells(source, config.data.split, excluded=np.zeros(0, dtype=np.int64))
     preprocessor = Preprocessor(config.data.preprocessing)
+    if hasattr(source, "kind"):
+        for number, panel in enumerate(source.panels):
+            preprocessor.check(source.kind(number).kind, name=panel.name)
     tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
     is_train = membership(split.train)
     vocab = select_genes(config.data.preprocessing, source, vocab, is_train, expects=tokenizer_class.expects)
@@ -108,11 +120,17 @@ def prepare_data(config: RunConfig) -> PreparedData:
         split = without(split, report.empty)
     _log.info(split.describe())
     _log.info(tokenizer.describe())
-    return PreparedData(source, vocab, preprocessor, tokenizer, split, len(report.empty))
+    return PreparedData(source, tokenizer, preprocessor, vocab, split, len(report.empty))
 
 
 def sequential_loader(
-    data: PreparedData, positions: np.ndarray, *, collate: Callable[[Any], Any], config: DataConfig, batch_size: int, seed: int
+    data: Readable,
+    positions: np.ndarray,
+    *,
+    collate: Callable[[Any], Any],
+    config: DataConfig,
+    batch_size: int,
+    seed: int,
 ) -> CellLoader:
     """Return a loader of the given cells in the order of their positions, on one device."""
     order = GlobalOrder(
@@ -136,6 +154,21 @@ def sequential_loader(
     )
 
 
+def check_resumable(source: CellSource, facts: dict[str, Any]) -> None:
+    """Refuse to resume on data that are not those the run was started with.
+
+    Raises
+    ------
+    DataError
+        If a file's content changed since.
+    """
+    before = {entry["name"]: entry["sha256"] for entry in facts["data"]}
+    for entry in source.fingerprint():
+        if before.get(entry["name"]) != entry["sha256"]:
+            msg = f"{entry['name']} is not the file the run was started with; restore it, or start a new run."
+            raise DataError(msg)
+
+
 def build_vocab(setting: str | list[str], source: CellSource) -> GeneVocab:
     """Make the vocabulary of ``data.gene_vocab`` and check that every file shares genes with it."""
     if isinstance(setting, list):
@@ -147,8 +180,7 @@ def build_vocab(setting: str | list[str], source: CellSource) -> GeneVocab:
     else:
         vocab = GeneVocab.from_file(setting)
     for panel in source.panels:
-        vocab.require_overlap(panel)
-        coverage = vocab.coverage(panel)
+        coverage = vocab.require_overlap(panel)
         _log.info(f"{panel.name}: {coverage.known:,} of {coverage.total:,} genes are in gene_vocab '{vocab.name}'")
     return vocab
 
@@ -159,7 +191,7 @@ def select_genes(
     vocab: GeneVocab,
     is_train: Callable[[np.ndarray], np.ndarray],
     *,
-    expects: str,
+    expects: Literal["counts", "any"],
 ) -> GeneVocab:
     """Restrict the vocabulary to the highly variable genes of the training cells, if the settings ask for it."""
     if config.hvg_selection is None:
@@ -198,7 +230,8 @@ def membership(positions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         if not len(positions):
             return np.zeros(len(asked), dtype=bool)
         slot = np.minimum(np.searchsorted(positions, asked), len(positions) - 1)
-        return positions[slot] == asked
+        found: np.ndarray = positions[slot] == asked
+        return found
 
     return contains
 

@@ -1,1 +1,1 @@
-"""TBD."""
+"""Benchmarks, one module each. The registry imports them on first use."""

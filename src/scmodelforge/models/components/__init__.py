@@ -1,1 +1,33 @@
-"""TBD."""
+"""Building blocks of models."""
+
+from __future__ import annotations
+
+from scmodelforge.models.components.attention import MultiHeadAttention, generate_causal_mask
+from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, apply_embedding_spec, blank_padding
+from scmodelforge.models.components.heads import (
+    BinPredictionHead,
+    ExpressionPredictionHead,
+    MaskedGenePredictionHead,
+)
+from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
+from scmodelforge.models.components.pooling import cls_pool, get_pooling, mean_pool
+from scmodelforge.models.components.transformer import TransformerBlock, TransformerStack, get_activation
+
+__all__ = [
+    "BinPredictionHead",
+    "ExpressionPredictionHead",
+    "GeneExpressionEmbedding",
+    "MaskedGenePredictionHead",
+    "MultiHeadAttention",
+    "TransformerBlock",
+    "TransformerStack",
+    "apply_embedding_spec",
+    "blank_padding",
+    "cls_pool",
+    "gathered_cross_entropy",
+    "generate_causal_mask",
+    "get_activation",
+    "get_pooling",
+    "masked_cross_entropy",
+    "mean_pool",
+]

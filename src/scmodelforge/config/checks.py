@@ -1,0 +1,131 @@
+"""Settings that are right by themselves and wrong together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from scmodelforge._errors import ConfigError
+from scmodelforge._registry import MODELS, OBJECTIVES, TOKENIZERS
+from scmodelforge.config.faults import Faults
+from scmodelforge.config.schema import DataConfig, EvalConfig, ModelConfig, RunConfig, Section, TokenizerConfig
+
+__all__ = ["check_together", "warn_of_unused"]
+
+_log = logging.getLogger(__name__)
+_DEFAULT_OBJECTIVE = "masked_gene_prediction"
+
+
+def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
+    """Check sections against each other.
+
+    Parameters
+    ----------
+    sections
+        Those without a mistake of their own; a check that needs another one is left out.
+    faults
+        Gets a line for each contradiction.
+    """
+    data = cast("DataConfig | None", sections.get("data"))
+    tokenizer = cast("TokenizerConfig | None", sections.get("tokenizer"))
+    model = cast("ModelConfig | None", sections.get("model"))
+    evaluation = cast("EvalConfig | None", sections.get("eval"))
+    if model is not None:
+        _check_heads(model, faults)
+        _check_objective(model, tokenizer, faults)
+    if tokenizer is not None and model is not None:
+        _check_lengths(tokenizer, model, faults)
+    if data is not None and tokenizer is not None:
+        _check_counts(data, tokenizer, faults)
+    if data is not None:
+        _check_split(data, evaluation, faults)
+
+
+def warn_of_unused(config: RunConfig, origin: str) -> None:
+    """Log a warning for each model setting that was set and that the architecture does not read."""
+    architecture = config.model.architecture
+    unused: frozenset[str] = getattr(MODELS.get(architecture), "unused_settings", frozenset())
+    for name in sorted(config.model.model_fields_set & unused):
+        _log.warning(f"{origin}: model.{name} has no effect on architecture '{architecture}'.")
+
+
+def _check_lengths(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
+    if tokenizer.max_genes > model.max_seq_len:
+        faults.add(
+            "tokenizer.max_genes",
+            f"{faults.spelling('tokenizer.max_genes')} ({tokenizer.max_genes}) exceeds model.max_seq_len "
+            f"({model.max_seq_len}); raise the latter or lower the former.",
+        )
+
+
+def _check_heads(model: ModelConfig, faults: Faults) -> None:
+    unused = getattr(MODELS.get(model.architecture), "unused_settings", None)
+    # A user's own model does not say what it reads: it has heads if the user gives it a number of heads.
+    has_heads = "num_heads" in model.model_fields_set if unused is None else "num_heads" not in unused
+    if has_heads and model.hidden_dim % model.num_heads:
+        faults.add(
+            "model.hidden_dim",
+            f"model.hidden_dim ({model.hidden_dim}) is not a multiple of model.num_heads ({model.num_heads}); "
+            "change one of them.",
+        )
+
+
+def _check_objective(model: ModelConfig, tokenizer: TokenizerConfig | None, faults: Faults) -> None:
+    architecture: Any = MODELS.get(model.architecture)
+    allowed = getattr(architecture, "allowed_objectives", None)
+    task = model.pretraining_task
+    if task is None:
+        task = str(getattr(architecture, "default_objective", _DEFAULT_OBJECTIVE))
+    path = "model.pretraining_task"
+    if allowed is not None and task not in allowed:
+        faults.add(
+            path,
+            f"{path} '{task}' does not work with architecture '{model.architecture}'; "
+            f"it can be trained on: {', '.join(allowed)}.",
+        )
+        return
+    try:
+        objective = OBJECTIVES.get(task)
+    except ConfigError as problem:
+        faults.add(path, f"{path}: {problem}")
+        return
+    if tokenizer is None:
+        return
+    provides = getattr(TOKENIZERS.get(tokenizer.strategy), "provides", None)
+    missing = sorted(getattr(objective, "needs", frozenset()) - provides) if provides is not None else []
+    if missing:
+        faults.add(
+            path,
+            f"{path} '{task}' needs {', '.join(missing)} of each gene, which tokenizer.strategy "
+            f"'{tokenizer.strategy}' does not provide; choose another tokenizer.strategy or {path}.",
+        )
+
+
+def _check_counts(data: DataConfig, tokenizer: TokenizerConfig, faults: Faults) -> None:
+    expects = getattr(TOKENIZERS.get(tokenizer.strategy), "expects", "any")
+    if data.preprocessing.log1p and expects == "counts":
+        faults.add(
+            "data.preprocessing.log1p",
+            f"data.preprocessing.log1p is true, but tokenizer.strategy '{tokenizer.strategy}' needs values that are "
+            "not logarithms; set data.preprocessing.log1p to false or choose another tokenizer.strategy.",
+        )
+
+
+def _check_split(data: DataConfig, evaluation: EvalConfig | None, faults: Faults) -> None:
+    split = data.split
+    if split.validation_groups is not None and split.by in {"auto", "cells"}:
+        faults.add(
+            "data.split.validation_groups",
+            f"data.split.validation_groups needs a column to find the groups in, but data.split.by is '{split.by}'; "
+            "set data.split.by to an obs column.",
+        )
+    holds_out = split.validation_fraction > 0 if split.validation_groups is None else bool(split.validation_groups)
+    own = [each.name for each in evaluation.benchmarks if each.dataset is None] if evaluation is not None else []
+    if own and not holds_out:
+        reason = "validation_fraction is 0" if split.validation_groups is None else "validation_groups has no group"
+        faults.add(
+            "data.split",
+            f"data.split.{reason}, so no cells are held out, but eval.benchmarks ({', '.join(own)}) need held-out "
+            "cells; hold out some, or give the benchmarks a dataset of their own.",
+        )

@@ -1,0 +1,111 @@
+"""A settings file becomes a :class:`RunConfig`, or one error with all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scmodelforge._errors import ConfigError
+from scmodelforge._registry import MODELS
+from scmodelforge.config.aliases import drop_other_spellings, move_to_homes
+from scmodelforge.config.checks import check_together, warn_of_unused
+from scmodelforge.config.faults import Faults, shown
+from scmodelforge.config.files import read_overrides, read_settings, set_values, write_yaml
+from scmodelforge.config.json_schema import config_schema
+from scmodelforge.config.plugins import load_plugins
+from scmodelforge.config.schema import RunConfig
+from scmodelforge.config.sections import parse_sections
+
+__all__ = ["config_schema", "dump_config", "load_config", "load_plugins", "parse_config"]
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a settings file.
+
+    Plugins are imported first. Other spellings of a setting are moved to its home, each section is parsed into the
+    class of the part it names, and the sections are checked against each other.
+
+    Parameters
+    ----------
+    path
+        A YAML or TOML file.
+    overrides
+        Changes, ``section.setting=value`` with the value in YAML. They replace what the file says, in any spelling.
+
+    Returns
+    -------
+    The settings, with all defaults.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong; its text has one line for each mistake.
+    """
+    path = Path(path)
+    faults = Faults(str(path))
+    raw = read_settings(path, faults)
+    values = read_overrides(overrides, faults)
+    raw = set_values(drop_other_spellings(raw, values), values, faults)
+    return _parse(raw, faults)
+
+
+def parse_config(raw: Mapping[str, Any], *, origin: str) -> RunConfig:
+    """Make settings of plain values, as :func:`load_config` does of a file.
+
+    Parameters
+    ----------
+    raw
+        Sections with their settings.
+    origin
+        What messages begin with: the file the values came from. Plugins are looked for beside it.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong; its text has one line for each mistake.
+    """
+    return _parse(dict(raw), Faults(origin))
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return settings as YAML text from which :func:`load_config` makes equal ones.
+
+    Left out is what says nothing: the copy of the mask ratio in the model's section, and settings at their default
+    that the architecture does not read.
+    """
+    values = config.to_dict()
+    model = values["model"]
+    del model["mask_ratio"]
+    for name in getattr(MODELS.get(config.model.architecture), "unused_settings", frozenset()):
+        field = type(config.model).model_fields.get(name)
+        if field is not None and name in model and model[name] == field.get_default(call_default_factory=True):
+            del model[name]
+    return write_yaml(values)
+
+
+def _parse(raw: dict[str, Any], faults: Faults) -> RunConfig:
+    plugins = _import_plugins(raw.pop("plugins", None), faults)
+    sections = parse_sections(move_to_homes(raw, faults), faults)
+    check_together(sections, faults)
+    faults.raise_if_any()
+    config = RunConfig(plugins=plugins, **sections)  # type: ignore[arg-type]
+    config.model.mask_ratio = config.tokenizer.masking.mask_ratio
+    warn_of_unused(config, faults.origin)
+    return config
+
+
+def _import_plugins(names: Any, faults: Faults) -> list[str]:
+    """Import the plugins. Without them nothing after can be judged, so a failure stops here."""
+    if names is None:
+        return []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        faults.add("plugins", f"plugins is {shown(names)}; it must be a list of Python files or module names.")
+        return []
+    for name in names:
+        try:
+            load_plugins([name], Path(faults.origin).parent)
+        except ConfigError as problem:
+            faults.add("plugins", str(problem))
+            faults.raise_if_any()
+    return names

@@ -1,0 +1,75 @@
+"""Which registered part a section belongs to, and which class of settings that part has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from scmodelforge._errors import ConfigError
+from scmodelforge._registry import BENCHMARKS, MODELS, SOURCES, TOKENIZERS, Registry
+from scmodelforge.config.schema import BenchmarkConfig, DataConfig, ModelConfig, Section, TokenizerConfig
+
+__all__ = ["PARTS", "Part"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section that a registered part may extend.
+
+    Attributes
+    ----------
+    registry
+        Where the part is looked up.
+    key
+        The setting that names it.
+    base
+        The section's class if the part has none of its own.
+    """
+
+    registry: Registry
+    key: str
+    base: type[Section]
+
+    @property
+    def key_in_words(self) -> str:
+        """What the part is called in messages."""
+        return "benchmark" if self.base is BenchmarkConfig else self.key
+
+    def name_in(self, raw: Mapping[str, Any]) -> Any:
+        """Return the part's name in a section, the default if it is not set."""
+        return raw.get(self.key, self.base.model_fields[self.key].default)
+
+    def section_class(self, name: str) -> type[Section]:
+        """Return the class of a part's settings.
+
+        Raises
+        ------
+        ConfigError
+            If no such part is registered, or its ``config_class`` is not a section of this kind.
+        """
+        part = self.registry.get(name)
+        section: type[Section] = getattr(part, "config_class", self.base)
+        if not (isinstance(section, type) and issubclass(section, self.base)):
+            msg = f"{self.registry.kind} '{name}': its config_class must be a subclass of {self.base.__name__}."
+            raise ConfigError(msg)
+        return section
+
+    def owners_of(self, key: str) -> list[str]:
+        """Return the parts that have a setting of their own with this name."""
+        owners = []
+        for name in self.registry.names():
+            # Only a hint is wanted here: another package's part that cannot be imported must not replace the message.
+            with suppress(Exception):
+                if key in self.section_class(name).model_fields and key not in self.base.model_fields:
+                    owners.append(name)
+        return owners
+
+
+PARTS = {
+    "data": Part(SOURCES, "source", DataConfig),
+    "tokenizer": Part(TOKENIZERS, "strategy", TokenizerConfig),
+    "model": Part(MODELS, "architecture", ModelConfig),
+    "eval.benchmarks": Part(BENCHMARKS, "name", BenchmarkConfig),
+}

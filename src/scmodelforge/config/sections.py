@@ -1,0 +1,143 @@
+"""From plain values to sections: the right class for each, and every mistake noted."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from scmodelforge._errors import ConfigError
+from scmodelforge.config.faults import Faults, shown
+from scmodelforge.config.messages import add_problems, add_unknown, nested_section
+from scmodelforge.config.parts import PARTS, Part
+from scmodelforge.config.schema import BenchmarkConfig, EvalConfig, RunConfig, Section
+
+__all__ = ["parse_section", "parse_sections"]
+
+
+def parse_sections(raw: Mapping[str, Any], faults: Faults) -> dict[str, Section]:
+    """Parse all sections of a settings file.
+
+    Parameters
+    ----------
+    raw
+        Settings with every fact in its home.
+    faults
+        Gets a line for each mistake.
+
+    Returns
+    -------
+    The sections without a mistake, under their names.
+    """
+    for name in raw:
+        if name not in RunConfig.model_fields:
+            add_unknown(name, RunConfig, "", faults)
+    names = [name for name, field in RunConfig.model_fields.items() if nested_section(field.annotation)]
+    parsed = {name: parse_section(name, raw.get(name), faults) for name in names}
+    return {name: section for name, section in parsed.items() if section is not None}
+
+
+def parse_section(name: str, raw: Any, faults: Faults) -> Section | None:
+    """Parse one section; only its own registry is asked.
+
+    Parameters
+    ----------
+    name
+        Name of the section: ``data``, ``tokenizer``, ...
+    raw
+        Its settings; ``None`` for a section that is not there or has nothing below it.
+    faults
+        Gets a line for each mistake.
+
+    Returns
+    -------
+    The section, or ``None`` if there is a mistake in it.
+    """
+    if raw is not None and not isinstance(raw, dict):
+        faults.add(name, f"{name} is {shown(raw)}; it must be a section with settings below it.")
+        return None
+    _check_finite(raw, name, faults)
+    if name in PARTS:
+        return _parse_part(PARTS[name], raw or {}, name, faults)
+    section: type[Section] | None = nested_section(RunConfig.model_fields[name].annotation)
+    assert section is not None
+    if section is EvalConfig:
+        return _parse_eval(raw or {}, faults)
+    return _validate(section, raw or {}, name, f"section '{name}'", faults)
+
+
+def _parse_part(part: Part, raw: dict[str, Any], path: str, faults: Faults) -> Section | None:
+    name = part.name_in(raw)
+    if not isinstance(name, str):
+        # Also tells of the section's other mistakes, as far as the common settings go.
+        return _validate(part.base, _common(raw, part.base), path, path, faults)
+    try:
+        section = part.section_class(name)
+    except ConfigError as problem:
+        faults.add(f"{path}.{part.key}", f"{path}.{part.key}: {problem}")
+        _validate(part.base, _common(raw, part.base), path, path, faults)
+        return None
+    return _validate(section, raw, path, f"{part.key_in_words} '{name}'", faults)
+
+
+def _parse_eval(raw: dict[str, Any], faults: Faults) -> Section | None:
+    entries = raw.get("benchmarks", [])
+    if not isinstance(entries, list):
+        return _validate(EvalConfig, raw, "eval", "section 'eval'", faults)
+    part = PARTS["eval.benchmarks"]
+    parsed = [
+        _parse_part(part, entry, f"eval.benchmarks[{position}]", faults)
+        for position, entry in enumerate(entries)
+        if entry is not None
+    ]
+    others = {key: value for key, value in raw.items() if key != "benchmarks"}
+    section = _validate(EvalConfig, others, "eval", "section 'eval'", faults)
+    benchmarks = [each for each in parsed if isinstance(each, BenchmarkConfig)]
+    if not isinstance(section, EvalConfig) or len(benchmarks) < len(entries):
+        return None
+    if "benchmarks" in raw:
+        section.benchmarks = benchmarks
+    return section
+
+
+def _validate(section: type[Section], raw: dict[str, Any], path: str, owner: str, faults: Faults) -> Section | None:
+    was_faulty = faults.has(path)
+    try:
+        # By way of JSON, so that a list can become a tuple and text a path, and still no text a number.
+        parsed = section.model_validate_json(json.dumps(_without_empty_sections(raw, section), default=str))
+    except ValidationError as problem:
+        add_problems(problem, section, path, owner, faults)
+        return None
+    return None if was_faulty else parsed
+
+
+def _without_empty_sections(raw: dict[str, Any], section: type[Section]) -> dict[str, Any]:
+    """Return the settings without sections that have a heading and nothing below it."""
+    kept = {}
+    for key, value in raw.items():
+        field = section.model_fields.get(key)
+        below: Any = None if field is None else field.annotation
+        if not (isinstance(below, type) and issubclass(below, Section)):
+            kept[key] = value
+        elif value is not None:
+            kept[key] = _without_empty_sections(value, below) if isinstance(value, dict) else value
+    return kept
+
+
+def _common(raw: dict[str, Any], base: type[Section]) -> dict[str, Any]:
+    """Return the settings that do not depend on the part: it is not known which others there are."""
+    return {key: value for key, value in raw.items() if key in base.model_fields}
+
+
+def _check_finite(value: Any, path: str, faults: Faults) -> None:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _check_finite(each, f"{path}.{key}", faults)
+    elif isinstance(value, list):
+        for position, each in enumerate(value):
+            _check_finite(each, f"{path}[{position}]", faults)
+    elif isinstance(value, float) and not math.isfinite(value):
+        faults.add(path, f"{faults.spelling(path)} is {value}; it must be a finite number.")

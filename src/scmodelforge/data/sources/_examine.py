@@ -1,0 +1,188 @@
+"""What is in an .h5ad file: its cells, its genes and the matrix that holds counts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from scmodelforge._errors import DataError, nearest
+from scmodelforge.data.inspect import ValueKind, describe_gene_ids, describe_values, gene_id_type
+from scmodelforge.data.sources._frame import Frame, no_column
+from scmodelforge.data.sources._matrix import ColumnsError, CsrMatrix, DenseMatrix, open_matrix
+from scmodelforge.data.sources._pool import OpenFile
+from scmodelforge.data.types import Panel
+
+__all__ = ["FileFacts", "examine"]
+
+_SAMPLED_PARTS = 8
+_ROWS_OF_A_PART = 64
+_VALUES_BY_COLUMN = 65_536
+_LOOKS_LIKE_COUNTS = re.compile(r"count|raw|umi", re.IGNORECASE)
+#: var columns tried when var_names are no gene ids, best first.
+_ID_COLUMNS = (
+    "feature_id", "ensembl_id", "ensembl_gene_id", "gene_ids", "gene_id", "ensembl",
+    "feature_name", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "symbol",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a source knows of a file.
+
+    Attributes
+    ----------
+    panel
+        Its genes.
+    matrix
+        What reads its rows.
+    kind
+        What its values look like.
+    obs_columns
+        Its obs columns.
+    description
+        One line on the cells, the genes and why this matrix.
+    """
+
+    panel: Panel
+    matrix: CsrMatrix | DenseMatrix
+    kind: ValueKind
+    obs_columns: list[str]
+    description: str
+
+
+def examine(file: OpenFile, name: str, *, layer: str | None, gene_id_column: str | None) -> FileFacts:
+    """Check an open file and choose the matrix to read.
+
+    Parameters
+    ----------
+    file
+        The file.
+    name
+        What messages call it.
+    layer
+        ``X``, ``raw`` or a layer's name; ``None`` takes the first matrix that holds counts, or else X.
+    gene_id_column
+        var column with the gene ids; ``None`` takes var_names, or if these are no gene ids a column that has some.
+
+    Raises
+    ------
+    DataError
+        If something is missing or does not fit together.
+    """
+    obs = Frame(file.h5, "obs", name)
+    if not len(obs):
+        msg = f"{name} has no cells; leave it out of data.paths."
+        raise DataError(msg)
+    places = _places(file, name)
+    if layer is None:
+        matrix, kind, reason = _find_counts(file, name, places, num_cells=len(obs))
+    else:
+        if layer not in places:
+            listed = ", ".join(places)
+            msg = f"{name} has no layer '{layer}' (data.layer).{nearest(layer, places)} There are: {listed}."
+            raise DataError(msg)
+        matrix = _open(file, name, places[layer], num_cells=len(obs))
+        kind = _sample_kind(file, matrix)
+        reason = f"{_label(places[layer])} is read, as data.layer says ({kind.kind}: {kind.evidence})"
+    gene_ids, note = _gene_ids(Frame(file.h5, _var_of(matrix.where), name), gene_id_column)
+    description = f"{name}: {len(obs):,} cells, {len(gene_ids):,} genes; {reason}{note}"
+    return FileFacts(Panel(gene_ids, name), matrix, kind, obs.columns, description)
+
+
+def _places(file: OpenFile, name: str) -> dict[str, str]:
+    """Return the place of each matrix under its name in ``data.layer``."""
+    places = {}
+    if "X" in file.h5 and file.h5["X"].attrs.get("encoding-type") != "null":
+        places["X"] = "X"
+    if "raw/X" in file.h5:
+        places["raw"] = "raw/X"
+    for layer in file.h5.get("layers", ()):
+        places.setdefault(layer, f"layers/{layer}")
+    if not places:
+        msg = f"{name} has no expression matrix: neither X nor raw nor a layer."
+        raise DataError(msg)
+    return places
+
+
+def _find_counts(
+    file: OpenFile, name: str, places: dict[str, str], *, num_cells: int
+) -> tuple[CsrMatrix | DenseMatrix, ValueKind, str]:
+    likely = [layer for layer in places if layer not in ("X", "raw") and _LOOKS_LIKE_COUNTS.search(layer)]
+    order = dict.fromkeys([*(layer for layer in ("X", "raw") if layer in places), *likely, *places])
+    refused: ColumnsError | None = None
+    first: tuple[CsrMatrix | DenseMatrix, ValueKind] | None = None
+    seen = []
+    for layer in order:
+        try:
+            matrix = _open(file, name, places[layer], num_cells=num_cells)
+        except ColumnsError as error:
+            some = file[f"{places[layer]}/data"][:_VALUES_BY_COLUMN]
+            if describe_values(some).kind == "counts" or len(places) == 1:
+                refused = refused or error
+            seen.append(f"{_label(places[layer])} is stored by columns")
+            continue
+        kind = _sample_kind(file, matrix)
+        if kind.kind == "counts":
+            others = f" ({', '.join(seen)})" if seen else ""
+            return matrix, kind, f"counts found in {_label(places[layer])}{others}"
+        seen.append(f"{_label(places[layer])} is {kind.kind}")
+        first = first or (matrix, kind)
+    if refused is not None:
+        raise refused
+    if first is None:
+        msg = f"{name}: every matrix is stored by columns and none holds counts; name the layer with counts."
+        raise DataError(msg)
+    return *first, f"no counts found ({', '.join(seen)}), so {_label(first[0].where)} is read"
+
+
+def _open(file: OpenFile, name: str, where: str, *, num_cells: int) -> CsrMatrix | DenseMatrix:
+    num_genes = len(Frame(file.h5, _var_of(where), name))
+    return open_matrix(file.h5, where, f"{name}: {_label(where)}", shape=(num_cells, num_genes))
+
+
+def _sample_kind(file: OpenFile, matrix: CsrMatrix | DenseMatrix) -> ValueKind:
+    """Look at rows in several parts of the matrix."""
+    num_cells = matrix.shape[0]
+    starts = np.unique(np.linspace(0, max(0, num_cells - _ROWS_OF_A_PART), _SAMPLED_PARTS).astype(int))
+    parts = []
+    stop = 0
+    for start in starts:
+        start, stop = max(int(start), stop), min(int(start) + _ROWS_OF_A_PART, num_cells)
+        parts.append(matrix.read(file, start, stop))
+    lengths = np.concatenate([np.diff(indptr) for _, _, indptr in parts])
+    return describe_values(np.concatenate([data for data, _, _ in parts]), np.append(0, np.cumsum(lengths)))
+
+
+def _gene_ids(var: Frame, column: str | None) -> tuple[np.ndarray, str]:
+    """Return the gene ids, shape (G,), and a remark on where they are from."""
+    if column is not None:
+        if column not in var.columns:
+            hint = f" The index has {describe_gene_ids(var.index())}; to use it, leave data.gene_id_column out."
+            raise DataError(no_column(var.label, column, var.columns, setting=" (data.gene_id_column)") + hint)
+        return _column_texts(var, column), f"; gene ids from var column '{column}'"
+    names = np.array(var.index(), dtype=object)
+    if gene_id_type(names) != "unknown" or describe_gene_ids(names).startswith("Ensembl"):
+        return names, ""
+    for candidate in _ID_COLUMNS:
+        if candidate in var.columns:
+            ids = _column_texts(var, candidate)
+            if gene_id_type(ids) != "unknown":
+                return ids, f"; gene ids from var column '{candidate}' (var_names are {describe_gene_ids(names)})"
+    return names, ""
+
+
+def _column_texts(var: Frame, column: str) -> np.ndarray:
+    codes, categories = var.codes(column)
+    names = np.array([*categories, ""], dtype=object)  # code -1 takes the last: no id
+    return np.asarray(names[codes])
+
+
+def _var_of(where: str) -> str:
+    return "raw/var" if where == "raw/X" else "var"
+
+
+def _label(where: str) -> str:
+    """Return what messages call a matrix."""
+    return f"layer '{where.removeprefix('layers/')}'" if where.startswith("layers/") else where.replace("/", ".")

@@ -1,0 +1,195 @@
+"""Expression matrices of an .h5ad file, read by ranges of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+
+from scmodelforge._errors import DataError
+
+__all__ = ["ColumnsError", "CsrMatrix", "DenseMatrix", "Rows", "open_matrix"]
+
+#: Data, column and start of each row, as in a CellBlock.
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+#: Values of a dense matrix that are in memory at a time.
+_DENSE_AT_ONCE = 1 << 22
+#: float32 holds every whole number up to here.
+_LARGEST_WHOLE = 1 << 24
+_FILTERS = {32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32015: "Zstandard", 32026: "Blosc2"}
+
+
+class ColumnsError(DataError):
+    """A matrix that is stored by columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class CsrMatrix:
+    """A matrix stored by sparse rows.
+
+    Attributes
+    ----------
+    where
+        Its place in the file.
+    label
+        What messages call it.
+    shape
+        Cells and genes.
+    indptr
+        Start of each row, shape (cells + 1,), int64.
+    """
+
+    where: str
+    label: str
+    shape: tuple[int, int]
+    indptr: np.ndarray
+
+    @property
+    def nnz(self) -> int | None:
+        """Number of stored values."""
+        return int(self.indptr[-1])
+
+    def read(self, file: Mapping[str, Any] | Any, start: int, stop: int) -> Rows:
+        """Return some rows; of ``file`` nothing but their values and columns is read."""
+        first, last = int(self.indptr[start]), int(self.indptr[stop])
+        indptr = self.indptr[start : stop + 1] - first
+        if first == last:
+            return np.zeros(0, np.float32), np.zeros(0, np.int32), indptr
+        data = _as_float32(file[f"{self.where}/data"][first:last], self.label)
+        indices = file[f"{self.where}/indices"][first:last]
+        if indices.min() < 0 or indices.max() >= self.shape[1]:
+            msg = (
+                f"{self.label} has column numbers outside 0 to {self.shape[1] - 1:,} in rows {start:,} to {stop - 1:,};"
+                " the file is damaged, write it again."
+            )
+            raise DataError(msg)
+        return data, indices.astype(np.int32, copy=False), indptr
+
+
+@dataclass(frozen=True, slots=True)
+class DenseMatrix:
+    """A matrix with every value stored. Attributes are those of :class:`CsrMatrix`."""
+
+    where: str
+    label: str
+    shape: tuple[int, int]
+
+    @property
+    def nnz(self) -> int | None:
+        """Unknown before everything is read."""
+        return None
+
+    def read(self, file: Mapping[str, Any] | Any, start: int, stop: int) -> Rows:
+        """Return some rows without their zeros; of ``file`` nothing but these rows is read, in parts if many."""
+        at_once = max(1, _DENSE_AT_ONCE // max(1, self.shape[1]))
+        data, indices = [np.zeros(0, np.float32)], [np.zeros(0, np.int32)]
+        lengths = [np.zeros(1, np.int64)]
+        for first in range(start, stop, at_once):
+            values = _as_float32(file[self.where][first : min(first + at_once, stop)], self.label)
+            rows, columns = np.nonzero(values)
+            data.append(values[rows, columns])
+            indices.append(columns.astype(np.int32))
+            lengths.append(np.bincount(rows, minlength=len(values)))
+        indptr = np.cumsum(np.concatenate(lengths), dtype=np.int64)
+        return np.concatenate(data), np.concatenate(indices), indptr
+
+
+def open_matrix(h5: h5py.File, where: str, label: str, *, shape: tuple[int, int]) -> CsrMatrix | DenseMatrix:
+    """Check a matrix of a file and return what reads its rows.
+
+    Parameters
+    ----------
+    h5
+        The file.
+    where
+        The matrix's place in it.
+    label
+        What messages call it.
+    shape
+        Cells and genes, as the obs and var tables have them.
+
+    Raises
+    ------
+    ColumnsError
+        If it is stored by columns.
+    DataError
+        If it is of another kind, has no numbers, or does not fit the tables.
+    """
+    item = h5[where]
+    if isinstance(item, h5py.Dataset):
+        _check_shape(item.shape, shape, label)
+        _check_values(item, label)
+        return DenseMatrix(where, label, shape)
+    encoding = str(item.attrs.get("encoding-type", item.attrs.get("h5sparse_format", "a group of another kind")))
+    if encoding.startswith("csc"):
+        msg = (
+            f"{label} is stored by columns (CSC), and cells are read by rows; convert it once with anndata: "
+            "adata.X = adata.X.tocsr() (likewise for a layer), then adata.write_h5ad('rows.h5ad')."
+        )
+        raise ColumnsError(msg)
+    if not encoding.startswith("csr"):
+        msg = f"{label} is stored as {encoding}; a dense or a CSR matrix is needed."
+        raise DataError(msg)
+    _check_shape(tuple(item.attrs.get("shape", item.attrs.get("h5sparse_shape", shape))), shape, label)
+    _check_values(item["data"], label)
+    _check_values(item["indices"], label)
+    indptr = item["indptr"][:].astype(np.int64)
+    _check_indptr(indptr, len(item["data"]), len(item["indices"]), shape[0], label)
+    return CsrMatrix(where, label, shape, indptr)
+
+
+def _check_shape(found: tuple[int, ...], needed: tuple[int, int], label: str) -> None:
+    if tuple(int(size) for size in found) != needed:
+        size = " x ".join(f"{size:,}" for size in found)
+        msg = (
+            f"{label} has the shape {size}, but the file's tables have {needed[0]:,} cells and {needed[1]:,} genes; "
+            "the file is damaged, write it again with anndata."
+        )
+        raise DataError(msg)
+
+
+def _check_indptr(indptr: np.ndarray, num_data: int, num_indices: int, num_cells: int, label: str) -> None:
+    problem = None
+    if len(indptr) != num_cells + 1:
+        problem = f"rows for {len(indptr) - 1:,} cells, but the obs table has {num_cells:,}"
+    elif indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        problem = "row starts that do not ascend from 0"
+    elif not indptr[-1] == num_data == num_indices:
+        problem = f"{num_data:,} values and {num_indices:,} columns, but its rows need {indptr[-1]:,}"
+    if problem:
+        msg = f"{label} has {problem}; the file is damaged, write it again with anndata."
+        raise DataError(msg)
+
+
+def _check_values(values: h5py.Dataset, label: str) -> None:
+    if values.dtype.kind not in "biuf":
+        msg = f"{label} holds {values.dtype}; numbers are needed."
+        raise DataError(msg)
+    filters = values.id.get_create_plist()
+    for number in range(filters.get_nfilters()):
+        code = filters.get_filter(number)[0]
+        if h5py.h5z.filter_avail(code):
+            continue
+        with suppress(ImportError):
+            import hdf5plugin  # noqa: F401 - importing it makes its filters known to HDF5
+        if not h5py.h5z.filter_avail(code):
+            name = _FILTERS.get(code, f"HDF5 filter {code}")
+            msg = f"{label} is compressed with {name}; install what reads it: pip install hdf5plugin"
+            raise DataError(msg)
+
+
+def _as_float32(values: np.ndarray, label: str) -> np.ndarray:
+    if values.dtype.kind in "iu" and values.size and max(int(values.max()), -int(values.min())) > _LARGEST_WHOLE:
+        worst = max(int(values.max()), int(values.min()), key=abs)
+        msg = (
+            f"{label} holds {worst:,}; whole numbers beyond {_LARGEST_WHOLE:,} are not exact as float32. "
+            "Counts of a cell are smaller: check which matrix data.layer names."
+        )
+        raise DataError(msg)
+    with np.errstate(over="ignore"):  # becomes infinite, which the scan reports with cell and gene
+        return values.astype(np.float32, copy=False)

@@ -1,0 +1,164 @@
+"""Cells of local AnnData files (.h5ad), read by ranges of rows with h5py; a file is never in memory whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from scmodelforge._errors import DataError
+from scmodelforge._registry import SOURCES
+from scmodelforge.config.schema import DataConfig
+from scmodelforge.data.inspect import ValueKind
+from scmodelforge.data.sources._examine import FileFacts, examine
+from scmodelforge.data.sources._frame import Frame, no_column
+from scmodelforge.data.sources._paths import content_digest, resolve_paths, short_names
+from scmodelforge.data.sources._pool import FilePool
+from scmodelforge.data.types import CellBlock, Panel, RowRange
+
+__all__ = ["LocalDataConfig", "LocalSource"]
+
+_NAMES_AT_ONCE = 16_384
+
+
+class LocalDataConfig(DataConfig):
+    """Settings of the data source ``local``."""
+
+    paths: list[str] = Field(min_length=1)
+    """Files (.h5ad) or patterns such as ``data/*.h5ad``; files may have different genes."""
+    layer: str | None = None
+    """Matrix to read: ``X``, ``raw`` or a layer's name; ``None`` finds the one that holds counts."""
+    gene_id_column: str | None = None
+    """var column with the gene ids; ``None`` is var_names, or if these are no gene ids a column that has some."""
+
+
+@SOURCES.register("local")
+class LocalSource:
+    """Cells of one or several .h5ad files, each with its own panel of genes.
+
+    Every file is checked here, once; its values are read when asked for. Threads may share a source, a copy by pickle
+    or fork opens the files anew.
+
+    Parameters
+    ----------
+    config
+        The settings.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged, no .h5ad file, or does not have what the settings name.
+    """
+
+    config_class = LocalDataConfig
+
+    def __init__(self, config: LocalDataConfig) -> None:
+        self._paths = resolve_paths(config.paths)
+        self._names = short_names(self._paths)
+        self._pool = FilePool(self._paths, self._names)
+        self._files: list[FileFacts] = []
+        try:
+            for number, name in enumerate(self._names):
+                with self._pool.use(number) as file:
+                    facts = examine(file, name, layer=config.layer, gene_id_column=config.gene_id_column)
+                self._files.append(facts)
+        except BaseException:
+            self._pool.close()
+            raise
+        self._starts = np.concatenate([[0], np.cumsum(self.file_sizes)]).astype(np.int64)
+
+    @property
+    def panels(self) -> list[Panel]:
+        """The genes of each file."""
+        return [facts.panel for facts in self._files]
+
+    @property
+    def file_sizes(self) -> list[int]:
+        """Number of cells of each file."""
+        return [facts.matrix.shape[0] for facts in self._files]
+
+    @property
+    def obs_columns(self) -> list[str]:
+        """Names of the obs columns that every file has, in the first file's order."""
+        shared = set.intersection(*(set(facts.obs_columns) for facts in self._files))
+        return [column for column in self._files[0].obs_columns if column in shared]
+
+    def kind(self, file: int) -> ValueKind:
+        """Return what the values of a file look like, by a sample of its cells."""
+        return self._files[file].kind
+
+    def describe(self) -> list[str]:
+        """Return a line for each file: its size, the matrix that is read, and why."""
+        return [facts.description for facts in self._files]
+
+    def obs(self, column: str) -> tuple[np.ndarray, list[str]]:
+        """Return an obs column of all cells as codes, shape (N,), int32, -1 where missing, and its categories.
+
+        Categories come in the order of the first file that has them, without those that no cell has.
+
+        Raises
+        ------
+        DataError
+            If a file has no such column; the message lists those that every file has.
+        """
+        merged: dict[str, int] = {}
+        codes = np.empty(int(self._starts[-1]), dtype=np.int32)
+        for number, facts in enumerate(self._files):
+            if column not in facts.obs_columns:
+                raise DataError(no_column(f"{facts.panel.name}: obs", column, self.obs_columns))
+            with self._pool.use(number) as file:
+                own, categories = Frame(file.h5, "obs", facts.panel.name).codes(column)
+            renumbered = [merged.setdefault(category, len(merged)) for category in categories]
+            codes[self._starts[number] : self._starts[number + 1]] = np.array([*renumbered, -1], dtype=np.int32)[own]
+        return codes, list(merged)
+
+    def obs_names(self) -> Iterator[str]:
+        """Yield the name of each cell, in order of position."""
+        for number, facts in enumerate(self._files):
+            for start in range(0, facts.matrix.shape[0], _NAMES_AT_ONCE):
+                with self._pool.use(number) as file:
+                    names = Frame(file.h5, "obs", facts.panel.name).index(start, start + _NAMES_AT_ONCE)
+                yield from names
+
+    def read(self, rows: RowRange) -> CellBlock:
+        """Return the cells of a row range as raw values. Safe to call from several threads.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read there, or holds whole numbers that float32 does not.
+        IndexError
+            If there are no such rows.
+        """
+        facts = self._files[rows.file]
+        if not 0 <= rows.start <= rows.stop <= facts.matrix.shape[0]:
+            msg = f"rows {rows.start} to {rows.stop} of {facts.panel.name}, which has {facts.matrix.shape[0]:,} cells"
+            raise IndexError(msg)
+        with self._pool.use(rows.file) as file:
+            data, indices, indptr = facts.matrix.read(file, rows.start, rows.stop)
+        first = int(self._starts[rows.file])
+        positions = np.arange(first + rows.start, first + rows.stop, dtype=np.int64)
+        return CellBlock(data, indices, indptr, facts.panel, positions)
+
+    def fingerprint(self) -> list[dict[str, Any]]:
+        """Return for each file its name, cells, genes, nnz (``None`` if dense), bytes and sha256.
+
+        ``sha256_of`` says what the sha256 is of: the content, or for files above 256 MiB the size and parts of it.
+        """
+        return [dict(entry) for entry in self._fingerprint]
+
+    @cached_property
+    def _fingerprint(self) -> list[dict[str, Any]]:
+        found = []
+        for path, facts in zip(self._paths, self._files, strict=True):
+            cells, genes = facts.matrix.shape
+            entry = {"name": facts.panel.name, "cells": cells, "genes": genes, "nnz": facts.matrix.nnz}
+            found.append({**entry, **content_digest(path)})
+        return found
+
+    def close(self) -> None:
+        """Close the files that this process has open. Reading opens them again."""
+        self._pool.close()

@@ -1,0 +1,128 @@
+"""Self-attention with separate projections, and its masks.
+
+``nn.TransformerEncoderLayer`` is not used: in evaluation mode it takes a fused path that reads the weights past the
+modules, so that adapters put into them do nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from scmodelforge._errors import ConfigError
+
+__all__ = ["MultiHeadAttention", "generate_causal_mask", "merge_masks"]
+
+
+class MultiHeadAttention(nn.Module):
+    """Self-attention of each token to the tokens of its cell.
+
+    The projections are the modules ``q``, ``k``, ``v`` and ``o``, in training and in evaluation.
+
+    Parameters
+    ----------
+    hidden_dim
+        Width H of the hidden states.
+    num_heads
+        Number of heads; it divides ``hidden_dim``.
+    dropout
+        Dropout on the attention weights.
+
+    Raises
+    ------
+    ConfigError
+        If the width cannot be shared among the heads.
+    """
+
+    def __init__(self, hidden_dim: int, num_heads: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        if hidden_dim % num_heads:
+            msg = (
+                f"model.hidden_dim ({hidden_dim}) is not divisible by model.num_heads ({num_heads}); "
+                "change one of them so that it is."
+            )
+            raise ConfigError(msg)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.q = nn.Linear(hidden_dim, hidden_dim)
+        self.k = nn.Linear(hidden_dim, hidden_dim)
+        self.v = nn.Linear(hidden_dim, hidden_dim)
+        self.o = nn.Linear(hidden_dim, hidden_dim)
+
+    def forward(
+        self, hidden_states: torch.Tensor, key_mask: torch.Tensor | None = None, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Attend.
+
+        Parameters
+        ----------
+        hidden_states
+            Hidden states, shape (B, S, H).
+        key_mask
+            Tokens that may be seen, shape (B, S), bool.
+        mask
+            Which query may see which key, in a shape that broadcasts to (B, heads, S, S): bool, or added to the
+            scores (``-inf`` blocks).
+
+        Returns
+        -------
+        Shape (B, S, H).
+        """
+        query = self._split_heads(self.q(hidden_states))  # (B, heads, S, H / heads)
+        key = self._split_heads(self.k(hidden_states))
+        value = self._split_heads(self.v(hidden_states))
+        merged = merge_masks(key_mask, mask)
+        if merged is not None and merged.dtype != torch.bool:
+            merged = merged.to(query.dtype)  # GPU kernels take no other type
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=merged, dropout_p=dropout)
+        return self.o(mixed.transpose(1, 2).flatten(2))
+
+    def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
+        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def generate_causal_mask(seq_len: int, device: torch.device | None = None) -> torch.Tensor:
+    """Make the mask of left-to-right attention, to be added to the scores.
+
+    Parameters
+    ----------
+    seq_len
+        Number of tokens S.
+    device
+        Where to make it.
+
+    Returns
+    -------
+    Shape (S, S): row i has 0 up to column i and ``-inf`` after it.
+    """
+    return torch.full((seq_len, seq_len), float("-inf"), device=device).triu(diagonal=1)
+
+
+def merge_masks(key_mask: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
+    """Merge a mask of tokens and a mask of pairs into one that attention takes.
+
+    No query is left with nothing to see, since some versions of torch answer that with NaN: a cell without real
+    tokens sees all its padding, and where a mask of pairs is given each token sees at least itself.
+
+    Parameters
+    ----------
+    key_mask
+        Tokens that may be seen, shape (B, S), bool.
+    mask
+        Which query may see which key: bool, or added to the scores; broadcasts to (B, heads, S, S).
+
+    Returns
+    -------
+    Of the type of ``mask`` (bool without one), broadcasts to (B, heads, S, S); ``None`` if both are.
+    """
+    if key_mask is None:
+        return mask
+    if mask is None:
+        return (key_mask | ~key_mask.any(dim=1, keepdim=True))[:, None, None, :]  # (B, 1, 1, S)
+    itself = torch.eye(key_mask.shape[1], dtype=torch.bool, device=key_mask.device)
+    allowed = key_mask[:, None, None, :] | itself  # (B, 1, S, S)
+    if mask.dtype == torch.bool:
+        return allowed & mask
+    return mask.masked_fill(~allowed, float("-inf"))

@@ -1,0 +1,193 @@
+"""From tokens of a cell to vectors: gene, position and expression value, summed."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.constants import PAD_TOKEN, SPECIAL_TOKENS
+from scmodelforge.data.types import EmbeddingSpec
+from scmodelforge.models._utils import init_weights
+
+__all__ = ["GeneExpressionEmbedding", "GivenGeneEmbedding", "apply_embedding_spec", "blank_padding"]
+
+_PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
+
+
+class GeneExpressionEmbedding(nn.Module):
+    """Sum of gene, position and expression value embeddings, then layer norm and dropout.
+
+    A missing value counts as 0: ``embedding(ids)`` equals ``embedding(ids, values=zeros)``.
+
+    Parameters
+    ----------
+    vocab_size
+        Number of tokens V, special ones included. Token 0 is padding.
+    hidden_dim
+        Width H of the embedding.
+    max_seq_len
+        Longest sequence, i.e. number of learned positions.
+    dropout
+        Dropout after the layer norm.
+    use_expression_values
+        Project each token's value to H and add it. Without this, values are ignored.
+    layer_norm_eps
+        Epsilon of the layer norm.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_dim: int,
+        max_seq_len: int = 2048,
+        dropout: float = 0.1,
+        use_expression_values: bool = True,
+        layer_norm_eps: float = 1e-12,
+    ) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.hidden_dim = hidden_dim
+        self.max_seq_len = max_seq_len
+        self.use_expression_values = use_expression_values
+        self.gene_embedding: nn.Module = nn.Embedding(vocab_size, hidden_dim, padding_idx=_PAD_ID)
+        self.position_embedding = nn.Embedding(max_seq_len, hidden_dim)
+        self.value_projection = nn.Linear(1, hidden_dim) if use_expression_values else None
+        self.layer_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, input_ids: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor:
+        """Embed the tokens of a batch of cells.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids, shape (B, S).
+        values
+            Expression value of each token, shape (B, S). ``None`` stands for zeros.
+
+        Returns
+        -------
+        Shape (B, S, H).
+
+        Raises
+        ------
+        ConfigError
+            If the sequences are longer than ``max_seq_len``.
+        DataError
+            If a token id is not in the vocabulary. Checked where it costs nothing, i.e. for ids on the CPU.
+        """
+        self._check(input_ids)
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        summed = self.gene_embedding(input_ids) + self.position_embedding(positions)  # (B, S, H)
+        if self.value_projection is not None:
+            scalars = torch.zeros_like(input_ids) if values is None else values
+            summed = summed + self.value_projection(scalars.to(self.value_projection.weight.dtype).unsqueeze(-1))
+        return self.dropout(self.layer_norm(summed))
+
+    def _check(self, input_ids: torch.Tensor) -> None:
+        if input_ids.shape[1] > self.max_seq_len:
+            msg = (
+                f"sequences of {input_ids.shape[1]} tokens exceed model.max_seq_len ({self.max_seq_len}); "
+                "raise it or lower tokenizer.max_genes."
+            )
+            raise ConfigError(msg)
+        if input_ids.device.type != "cpu" or input_ids.numel() == 0 or torch.compiler.is_compiling():
+            return
+        low, high = (int(bound) for bound in input_ids.aminmax())
+        if low < 0 or high >= self.vocab_size:
+            msg = (
+                f"token id {low if low < 0 else high} is not in the vocabulary of {self.vocab_size} tokens "
+                "(model.vocab_size); use tokens of the vocabulary the model was made for."
+            )
+            raise DataError(msg)
+
+
+class GivenGeneEmbedding(nn.Module):
+    """Gene embedding with given vectors for some tokens and learned ones for the others.
+
+    Vectors of another width than the model's go through a learned linear projection.
+
+    Parameters
+    ----------
+    spec
+        The vectors.
+    hidden_dim
+        Width H of the embedding.
+    """
+
+    known: torch.Tensor
+
+    def __init__(self, spec: EmbeddingSpec, hidden_dim: int) -> None:
+        super().__init__()
+        vocab_size, width = spec.vectors.shape
+        vectors = torch.as_tensor(spec.vectors, dtype=torch.float32).clone()
+        self.given = nn.Embedding.from_pretrained(vectors, freeze=not spec.trainable)
+        self.projection = nn.Identity() if width == hidden_dim else nn.Linear(width, hidden_dim, bias=False)
+        self.learned = nn.Embedding(vocab_size, hidden_dim, padding_idx=_PAD_ID)
+        self.register_buffer("known", torch.as_tensor(spec.known, dtype=torch.bool).clone())
+        self.projection.apply(init_weights)
+        self.learned.apply(init_weights)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Embed token ids, shape (B, S), to shape (B, S, H)."""
+        given = self.projection(self.given(input_ids))
+        return torch.where(self.known[input_ids].unsqueeze(-1), given, self.learned(input_ids))
+
+
+def apply_embedding_spec(model: nn.Module, spec: EmbeddingSpec) -> None:
+    """Put given gene vectors into each :class:`GeneExpressionEmbedding` of a model, in place.
+
+    Parameters
+    ----------
+    model
+        The model, its other weights already initialised.
+    spec
+        The vectors.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no such layer, or the vectors are not those of its vocabulary.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GeneExpressionEmbedding)]
+    if not layers:
+        msg = (
+            f"the tokenizer brings gene vectors but {type(model).__name__} has no GeneExpressionEmbedding to put them "
+            "into; choose another model.architecture or tokenizer.strategy."
+        )
+        raise ConfigError(msg)
+    for layer in layers:
+        if len(spec.vectors) != layer.vocab_size:
+            msg = (
+                f"the tokenizer brings vectors of {len(spec.vectors)} tokens, the model has {layer.vocab_size} "
+                "(model.vocab_size); both must come from one vocabulary."
+            )
+            raise ConfigError(msg)
+        device = layer.layer_norm.weight.device
+        layer.gene_embedding = GivenGeneEmbedding(spec, layer.hidden_dim).to(device)
+
+
+def blank_padding(
+    input_ids: torch.Tensor, values: torch.Tensor | None, attention_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Replace whatever stands at padding by the padding token and the value 0.
+
+    A mask alone is not enough: NaN times an attention weight of 0 is NaN.
+
+    Parameters
+    ----------
+    input_ids
+        Token ids, shape (B, S).
+    values
+        Expression values, shape (B, S), or ``None``.
+    attention_mask
+        1 for real tokens and 0 for padding, shape (B, S), of any type.
+
+    Returns
+    -------
+    Ids and values, as new tensors.
+    """
+    is_padding = attention_mask == 0
+    ids = input_ids.masked_fill(is_padding, _PAD_ID)
+    return ids, None if values is None else values.masked_fill(is_padding, 0)

@@ -1,0 +1,79 @@
+"""From hidden states of tokens to one embedding of the cell."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from scmodelforge._errors import ConfigError
+
+__all__ = ["Pooling", "cls_pool", "get_pooling", "mean_pool"]
+
+
+class Pooling(Protocol):
+    """A function from hidden states, shape (B, S, H), and their mask, shape (B, S), to embeddings, shape (B, H)."""
+
+    def __call__(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return cell embeddings, shape (B, H)."""
+        ...
+
+
+def cls_pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Take the hidden state of the first token of each cell.
+
+    Parameters
+    ----------
+    hidden_states
+        Hidden states, shape (B, S, H).
+    attention_mask
+        Not used; accepted so that all poolings are called alike.
+
+    Returns
+    -------
+    Cell embeddings, shape (B, H).
+    """
+    return hidden_states[:, 0]
+
+
+def mean_pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Average the hidden states of each cell over its real tokens.
+
+    Parameters
+    ----------
+    hidden_states
+        Hidden states, shape (B, S, H).
+    attention_mask
+        1 for real tokens and 0 for padding, shape (B, S), of any type. ``None`` counts every token.
+
+    Returns
+    -------
+    Cell embeddings, shape (B, H). A cell without real tokens gets zeros, never NaN.
+    """
+    if attention_mask is None:
+        return hidden_states.mean(dim=1)
+    is_real = (attention_mask != 0).unsqueeze(-1)  # (B, S, 1)
+    # bf16 holds sums and counts beyond 256 with three digits at best, so the mean is taken in single precision
+    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+    total = hidden_states.masked_fill(~is_real, 0.0).sum(dim=1, dtype=dtype)  # (B, H)
+    return (total / is_real.sum(dim=1).clamp(min=1)).to(hidden_states.dtype)
+
+
+def get_pooling(name: str) -> Pooling:
+    """Return the pooling of a name.
+
+    Parameters
+    ----------
+    name
+        ``cls`` for the first token, ``mean`` for the average over the real tokens.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such pooling.
+    """
+    poolings: dict[str, Pooling] = {"cls": cls_pool, "mean": mean_pool}
+    if name not in poolings:
+        msg = f"unknown model.pooling {name!r}; choose one of {', '.join(poolings)}."
+        raise ConfigError(msg)
+    return poolings[name]

@@ -1,0 +1,92 @@
+"""Masked gene prediction: a model is asked which genes were hidden from it.
+
+Devlin et al. 2019, doi:10.18653/v1/N19-1423, on genes as Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9. Each
+gene becomes a target with probability ``mask_ratio``; most targets are shown as ``<mask>``, some as another gene and
+some as themselves. Where we differ from the latter: special tokens are neither hidden nor used as replacements, a
+replacement is never the gene itself, and at all targets the expression value and bin are hidden as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from scmodelforge.config.schema import ModelConfig, TokenizerConfig
+from scmodelforge.constants import IGNORE_INDEX
+from scmodelforge.data.draws import integers, uniforms
+from scmodelforge.data.types import Batch, TokenBlock
+from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.objectives.base import register_objective
+from scmodelforge.objectives.collate import pad, scatter
+
+__all__ = ["MaskedGenePrediction"]
+
+
+@register_objective("masked_gene_prediction")
+class MaskedGenePrediction:
+    """Hide genes and ask which they were.
+
+    Draws are keyed by cell and gene: a gene of a cell is hidden or not whatever else is in the batch and in whatever
+    order the genes stand.
+
+    Parameters
+    ----------
+    vocab
+        The tokens.
+    tokenizer_config
+        Settings with those of masking.
+    model_config
+        Not used.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset({"input_ids"})
+    loss_terms: ClassVar[tuple[str, ...]] = ("masked_gene",)
+
+    def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
+        self.masking = tokenizer_config.masking
+        self._pad_id, self._mask_id = vocab.pad_id, vocab.mask_id
+        is_special = np.isin(np.arange(len(vocab)), list(vocab.special_ids))
+        self._genes = np.flatnonzero(~is_special)
+        self._gene_number = np.where(is_special, -1, np.cumsum(~is_special) - 1)  # place of each token in _genes
+
+    def __call__(self, tokens: TokenBlock) -> Batch:
+        """Return the batch of some cells.
+
+        Returns
+        -------
+        What :func:`~scmodelforge.objectives.collate.pad` gives, with targets hidden in ``input_ids``, ``values`` and
+        ``bin_ids``, and ``labels``, ``targets``, ``masked_positions``, ``target_index`` and ``num_targets``.
+        ``gene_ids`` keeps the true genes; models that predict genes must not read it.
+        """
+        keys = np.repeat(tokens.keys, tokens.lengths)
+        is_gene = self._gene_number[tokens.ids] >= 0
+        is_target = is_gene & (uniforms(keys, "mask", tokens.ids) < self.masking.mask_ratio)
+        where = np.flatnonzero(is_target)
+        shown = tokens.ids.copy()
+        shown[where] = self._shown(tokens.ids[where], keys[where])
+        bins = None if tokens.bin_ids is None else np.where(is_target, 0, tokens.bin_ids)
+        hidden = replace(tokens, ids=shown, values=np.where(is_target, np.float32(0), tokens.values), bin_ids=bins)
+        batch = pad(hidden, pad_id=self._pad_id)
+
+        place, shape = batch["pack_index"], (len(tokens), batch["input_ids"].shape[1])
+        batch["gene_ids"] = scatter(tokens.ids, place, shape, fill=self._pad_id, dtype=torch.int64)
+        target_index = place[where]
+        batch["labels"] = scatter(tokens.ids[where], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
+        batch["targets"] = scatter(tokens.values[where], target_index, shape, fill=0, dtype=torch.float32)
+        batch["masked_positions"] = scatter(is_target[where], target_index, shape, fill=0, dtype=torch.bool)
+        batch["target_index"] = target_index
+        batch["num_targets"] = {"masked_gene": len(where)}
+        return batch
+
+    def _shown(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Return what stands in the place of each target, shape (M,)."""
+        draw = uniforms(keys, "replacement", ids)
+        random_limit = self.masking.mask_token_prob + self.masking.random_token_prob
+        num_genes = len(self._genes)
+        steps = 1 + integers(keys, "random gene", ids, num_genes - 1)  # from the true gene on to another one
+        others = self._genes[(self._gene_number[ids] + steps) % num_genes]
+        return np.where(draw < self.masking.mask_token_prob, self._mask_id, np.where(draw < random_limit, others, ids))

@@ -1,0 +1,256 @@
+"""What a tokenizer is, and all of it that a new one need not write."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from pydantic import ValidationError
+
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.config.schema import TokenizerConfig
+from scmodelforge.data.types import BoundEncoder, CellBlock, EmbeddingSpec, Panel, TokenBlock
+from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.tokenizers.entries import expressed_entries, has_repeats, one_cell
+
+__all__ = ["BaseTokenizer", "FittingVisitor"]
+
+
+class FittingVisitor(Protocol):
+    """What learns from the training cells while they are scanned."""
+
+    def update(self, block: CellBlock) -> None:
+        """Take a block of cells as their source has them, and of these the ones to learn from."""
+        ...
+
+    def finish(self) -> None:
+        """Hand what was learned to the tokenizer, after the last block."""
+        ...
+
+
+class BaseTokenizer(ABC):
+    """Base of all tokenizers.
+
+    A new one writes :meth:`tokenize`, which is about one cell; everything else follows from it. A file with this
+    class, named under ``plugins`` of the settings, makes ``tokenizer.strategy: by_name`` available:
+
+    >>> import numpy as np
+    >>> from scmodelforge.tokenizers import BaseTokenizer, register_tokenizer
+    >>> @register_tokenizer("by_name")
+    ... class ByName(BaseTokenizer):
+    ...     "The expressed genes in the order of the vocabulary."
+    ...
+    ...     def tokenize(self, expression, gene_ids, *, key=0):
+    ...         tokens, values = self.expressed(expression, gene_ids)
+    ...         tokens, values = tokens[: self.config.max_genes], values[: self.config.max_genes]
+    ...         return {"input_ids": tokens, "attention_mask": np.ones(len(tokens)), "values": values}
+
+    It has its own settings if it names a subclass of ``TokenizerConfig`` as its ``config_class``, writes :meth:`bind`
+    too if a loop over cells is too slow, and :meth:`visitor`, :meth:`to_dict` and :meth:`from_dict` if it learns
+    something from the training cells. All methods may be called from several threads.
+
+    Parameters
+    ----------
+    config
+        Settings. Plain ones are completed with the defaults of the class's own.
+    vocab
+        The genes that have tokens.
+
+    Attributes
+    ----------
+    strategy
+        Registered name.
+    expects
+        ``counts`` for counts, which may be normalised by library size but not logged; ``any`` for all values.
+    provides
+        What the tokenizer gives for each token: ``input_ids``, ``values``, and ``bin_ids`` if it has bins.
+
+    Raises
+    ------
+    ConfigError
+        If the settings do not fit the tokenizer.
+    """
+
+    strategy: ClassVar[str] = "unregistered"
+    config_class: ClassVar[type[TokenizerConfig]] = TokenizerConfig
+    expects: ClassVar[Literal["counts", "any"]] = "counts"
+    provides: ClassVar[frozenset[str]] = frozenset({"input_ids", "values"})
+
+    def __init__(self, config: TokenizerConfig, vocab: GeneVocab) -> None:
+        self.config = _own_settings(self.strategy, config, self.config_class)
+        self.vocab = vocab
+        self._looked_up: tuple[np.ndarray, np.ndarray] | None = None
+
+    @abstractmethod
+    def tokenize(self, expression: Any, gene_ids: Iterable[str], *, key: int = 0) -> dict[str, np.ndarray]:
+        """Turn one cell into tokens.
+
+        Parameters
+        ----------
+        expression
+            Values of the cell: an array of shape (G,) or a sparse matrix of one row.
+        gene_ids
+            Identifiers of the genes, shape (G,). Genes the vocabulary does not have are left out.
+        key
+            Base of the cell's random draws (:mod:`scmodelforge.data.draws`), for tokenizers that draw.
+
+        Returns
+        -------
+        ``input_ids``, ``attention_mask`` (1 for tokens, 0 for padding, if any) and ``values``, perhaps ``bin_ids``,
+        each of shape (S,) with S at most ``config.max_genes``.
+        """
+
+    def bind(self, panel: Panel) -> BoundEncoder:
+        """Return an encoder for blocks of cells of one file: :meth:`tokenize` on one cell after the other."""
+        return _CellByCell(self, panel)
+
+    def visitor(self, is_train: Callable[[np.ndarray], np.ndarray]) -> FittingVisitor | None:
+        """Return what fits the tokenizer to the training cells, or ``None`` if there is nothing to fit.
+
+        Parameters
+        ----------
+        is_train
+            Tells of cell positions, shape (n,), which are training cells, shape (n,), bool.
+        """
+        return None
+
+    def embedding_spec(self) -> EmbeddingSpec | None:
+        """Return gene vectors for the model's embedding layer, or ``None`` if the model learns its own."""
+        return None
+
+    def describe(self) -> str:
+        """Return one line on what the tokenizer does, for people."""
+        return f"{self.strategy}, at most {self.config.max_genes:,} tokens"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return settings and fitted state as plain values."""
+        return {"config": self.config.model_dump(mode="json")}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], vocab: GeneVocab) -> Self:
+        """Make a tokenizer of what :meth:`to_dict` gave.
+
+        Raises
+        ------
+        DataError
+            If the values are not settings of this tokenizer.
+        """
+        return cls(cls._config_from(data), vocab)
+
+    def expressed(self, expression: Any, gene_ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the vocabulary knows of one cell.
+
+        Returns
+        -------
+        Token of each expressed gene, shape (E,), int64, ascending, and its value, shape (E,), float32. Values of
+        several columns with the same token are summed.
+
+        Raises
+        ------
+        DataError
+            If the numbers of values and genes differ, or a value is negative, infinite or not a number.
+        """
+        block = one_cell(expression, gene_ids)
+        columns = self.lookup(block.panel.gene_ids)
+        entries = expressed_entries(block, columns, repeats=has_repeats(columns))
+        order = np.argsort(entries.tokens)
+        return entries.tokens[order].astype(np.int64), entries.values[order].astype(np.float32)
+
+    def lookup(self, gene_ids: Iterable[str]) -> np.ndarray:
+        """Return the token of each gene, shape (G,), int32, -1 where there is none. The last genes are remembered."""
+        ids = np.asarray(gene_ids, dtype=object)
+        last = self._looked_up
+        if last is None or not np.array_equal(last[0], ids):
+            last = (ids.copy(), self.vocab.map(ids))
+            self._looked_up = last
+        return last[1]
+
+    @classmethod
+    def _config_from(cls, data: Mapping[str, Any]) -> Any:
+        try:
+            return cls.config_class.model_validate(data.get("config"))
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            where = ".".join(["config", *map(str, first["loc"])])
+            msg = f"state of tokenizer '{cls.strategy}' is damaged: {where}: {first['msg']}; take it as it was saved."
+            raise DataError(msg) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _CellByCell:
+    """The one-cell form as an encoder of blocks."""
+
+    tokenizer: BaseTokenizer
+    panel: Panel
+
+    def encode(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
+        has_bins = "bin_ids" in self.tokenizer.provides
+        names = ("input_ids", "values", *(("bin_ids",) if has_bins else ()))
+        cells = [self._cell(block, row, int(keys[row]), names) for row in range(len(block))]
+
+        def joined(name: str, dtype: type) -> np.ndarray:
+            return np.concatenate([np.zeros(0), *(cell[name] for cell in cells)]).astype(dtype)
+
+        return TokenBlock(
+            offsets=np.cumsum([0, *(len(cell["input_ids"]) for cell in cells)]).astype(np.int64),
+            ids=joined("input_ids", np.int32),
+            values=joined("values", np.float32),
+            cell_index=block.positions,
+            keys=keys,
+            bin_ids=joined("bin_ids", np.int32) if has_bins else None,
+        )
+
+    def _cell(self, block: CellBlock, row: int, key: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+        entries = slice(block.indptr[row], block.indptr[row + 1])
+        expression = np.zeros(len(self.panel.gene_ids), dtype=np.float32)
+        np.add.at(expression, block.indices[entries], block.data[entries])
+        found = self.tokenizer.tokenize(expression, self.panel.gene_ids, key=key)
+        self._check(found, names)
+        is_token = np.asarray(found["attention_mask"]) != 0
+        return {name: np.asarray(found[name])[is_token] for name in names}
+
+    def _check(self, found: dict[str, np.ndarray], names: tuple[str, ...]) -> None:
+        """Refuse what cannot become a batch: the mistakes a new tokenizer makes."""
+        who = f"tokenize() of tokenizer '{self.tokenizer.strategy}' returned"
+        needed = ("attention_mask", *names)
+        missing = [name for name in needed if name not in found]
+        if missing:
+            msg = f"{who} no '{missing[0]}'; it must return {', '.join(needed)}."
+            raise ConfigError(msg)
+        shapes = {name: np.shape(found[name]) for name in needed}
+        if len(set(shapes.values())) > 1 or len(shapes["input_ids"]) != 1:
+            listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            msg = f"{who} arrays of shapes {listed}; all must have shape (tokens,)."
+            raise ConfigError(msg)
+        ids = np.asarray(found["input_ids"])
+        size, limit = len(self.tokenizer.vocab), self.tokenizer.config.max_genes
+        outside = ids[(ids < 0) | (ids >= size)]
+        if len(outside):
+            msg = f"{who} token id {outside[0]}, but the vocabulary has ids 0 to {size - 1}; leave unknown genes out."
+            raise ConfigError(msg)
+        if np.count_nonzero(found["attention_mask"]) > limit:
+            msg = f"{who} {len(ids):,} tokens, more than tokenizer.max_genes ({limit:,}); cut the sequence."
+            raise ConfigError(msg)
+
+
+def _own_settings(name: str, config: TokenizerConfig, config_class: type[TokenizerConfig]) -> Any:
+    """Return settings as the tokenizer's own class."""
+    if isinstance(config, config_class):
+        return config
+    values = {}
+    for field, info in type(config).model_fields.items():
+        value = getattr(config, field)
+        if field in config_class.model_fields:
+            values[field] = value
+        elif value != info.get_default(call_default_factory=True):
+            msg = f"tokenizer '{name}' has no setting 'tokenizer.{field}' (it is {value!r}); remove it."
+            raise ConfigError(msg)
+    try:
+        return config_class.model_validate(values)
+    except ValidationError as problem:
+        faults = "; ".join(f"tokenizer.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
+        msg = f"the settings do not fit tokenizer '{name}': {faults}."
+        raise ConfigError(msg) from problem

@@ -1,0 +1,85 @@
+"""Losses as sums over targets: counting, weighting and averaging over micro-batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from scmodelforge.training.objective import TOTAL, term_counts
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["TermMeans", "all_reduce", "count_step", "to_device", "weighted_loss"]
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return the tensors of a batch on the device, and its ``num_targets``; all else stays on the host."""
+    tensors = {
+        name: value.to(device, non_blocking=True) for name, value in batch.items() if isinstance(value, torch.Tensor)
+    }
+    return {**tensors, "num_targets": batch["num_targets"]}
+
+
+def count_step(fabric: Fabric, micro_batches: Sequence[dict[str, Any]]) -> tuple[int, dict[str, int]]:
+    """Return the cells and the targets of each term in one step, over all micro-batches and processes."""
+    names = sorted(micro_batches[0]["num_targets"])
+    numbers = [[_num_cells(batch), *(batch["num_targets"][name] for name in names)] for batch in micro_batches]
+    totals = all_reduce(fabric, torch.tensor(numbers, device=fabric.device).sum(0)).tolist()
+    return totals[0], term_counts(dict(zip(names, totals[1:], strict=True)))
+
+
+def weighted_loss(
+    terms: dict[str, torch.Tensor], num_targets: dict[str, int], step_counts: dict[str, int]
+) -> torch.Tensor:
+    """Return a micro-batch's part of the step's loss: each term's mean times its share of the step's targets."""
+    counts = term_counts(num_targets)
+    return torch.stack([mean * (counts[name] / max(1, step_counts[name])) for name, mean in terms.items()]).sum()
+
+
+class TermMeans:
+    """Means of loss terms over the targets of many micro-batches.
+
+    Parameters
+    ----------
+    num_targets
+        The ``num_targets`` of any batch; its names are the terms.
+    device
+        Where the sums are kept.
+    """
+
+    def __init__(self, num_targets: dict[str, int], device: torch.device) -> None:
+        self._names = [TOTAL, *sorted(set(num_targets) - {TOTAL})]
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        self._sums = torch.zeros(len(self._names), 2, dtype=dtype, device=device)
+
+    def add(self, terms: dict[str, torch.Tensor], num_targets: dict[str, int]) -> None:
+        """Count the means of a micro-batch."""
+        counts = term_counts(num_targets)
+        for name, mean in terms.items():
+            count = counts[name]
+            if count:
+                row = self._sums[self._names.index(name)]
+                row[0] += mean.detach() * count
+                row[1] += count
+
+    def reduce(self, fabric: Fabric) -> dict[str, float]:
+        """Return the mean of each term that had targets, over all processes, and their sum as ``"loss"``.
+
+        A term the model did not give is left out; without any target the result is empty.
+        """
+        rows = all_reduce(fabric, self._sums).tolist()
+        means = {name: total / count for name, (total, count) in zip(self._names, rows, strict=True) if count}
+        return {**means, TOTAL: sum(means.values())} if means else {}
+
+
+def all_reduce(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over all processes."""
+    reduced: Any = fabric.all_reduce(tensor, reduce_op="sum") if fabric.world_size > 1 else tensor
+    return reduced
+
+
+def _num_cells(batch: dict[str, Any]) -> int:
+    return next(len(value) for value in batch.values() if isinstance(value, torch.Tensor))

@@ -1,0 +1,214 @@
+"""The training loop: one clock of optimiser steps, which everything else hangs on.
+
+An epoch is a number of steps, after which the run validates, evaluates and saves; the order of the cells knows
+nothing of it. Losses are sums over targets: each term of each micro-batch is weighted by its targets over those of
+the whole step on all processes, so batch size, accumulation and the number of processes do not change the loss.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from scmodelforge._errors import Interrupted
+from scmodelforge.training import _rng
+from scmodelforge.training._signals import stop_on_signals
+from scmodelforge.training._targets import TermMeans, all_reduce, count_step, to_device, weighted_loss
+from scmodelforge.training.progress import LineReporter, Meter, Reporter, Status
+from scmodelforge.training.run import Callback, Loader, Progress, Run
+
+__all__ = ["Callback", "Loader", "Progress", "Run", "fit", "train_step", "validate"]
+
+
+def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
+    """Train from where the run is to its last step.
+
+    Parameters
+    ----------
+    run
+        A fresh run, or one that a checkpoint was loaded into.
+    callbacks
+        Objects with any of the methods of :class:`Callback`, called in this order.
+
+    Raises
+    ------
+    Interrupted
+        If asked to stop (SIGINT, SIGTERM, ``run.stop_requested``), after the step is done and the state saved.
+    RuntimeError
+        If the loss or the gradient is not finite. The optimiser did not take that step.
+    """
+    run.callbacks, run.stop_requested = tuple(callbacks), False
+    reporter, meter = run.reporter or LineReporter(), Meter()
+    if run.progress.step == 0:
+        _rng.seed_stream(run.config.seed, rank=run.fabric.global_rank)
+    run.objective.train()
+    try:
+        with stop_on_signals(run):
+            _call(run, "on_fit_start")
+            batches = iter(run.train_loader)
+            while run.progress.step < run.total_steps:
+                metrics = _timed_step(run, batches, meter)
+                _call(run, "on_step_end")
+                _after_step(run, metrics, meter, reporter)
+            _call(run, "on_fit_end")
+    finally:
+        reporter.close()
+        for loader in (run.train_loader, run.val_loader):
+            if loader is not None:
+                loader.close()
+
+
+def train_step(run: Run, micro_batches: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Take one optimiser step on all micro-batches of all processes.
+
+    Returns
+    -------
+    ``train/loss`` and each term's, ``train/lr`` (the one used) and ``train/grad_norm`` (before clipping); the same
+    on all processes.
+
+    Raises
+    ------
+    RuntimeError
+        If the loss or the gradient is not finite.
+    """
+    cells, counts = count_step(run.fabric, micro_batches)
+    means = TermMeans(micro_batches[0]["num_targets"], run.fabric.device)
+    for number, host_batch in enumerate(micro_batches, start=1):
+        batch = to_device(host_batch, run.fabric.device)
+        # Gradients travel between processes once a step, with the last micro-batch.
+        with run.fabric.no_backward_sync(run.objective, enabled=number < len(micro_batches)):
+            terms = run.objective(batch)
+            loss = weighted_loss(terms, batch["num_targets"], counts)
+            run.fabric.backward(loss * run.fabric.world_size)  # DDP averages over processes, sums are wanted
+        means.add(terms, batch["num_targets"])
+    losses = {"loss": 0.0, **means.reduce(run.fabric)}
+    limit = run.config.gradient_clip or math.inf
+    norm: Any = run.fabric.clip_gradients(run.objective, run.optimizer, max_norm=limit, error_if_nonfinite=False)
+    metrics = {f"train/{name}": value for name, value in losses.items()}
+    metrics |= {"train/lr": run.optimizer.param_groups[0]["lr"], "train/grad_norm": float(norm)}
+    _check_finite(run, metrics)
+    run.optimizer.step()
+    run.scheduler.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.train_loader.mark_consumed()
+    run.progress.step += 1
+    run.progress.cells += cells
+    return metrics
+
+
+def validate(run: Run) -> dict[str, float]:
+    """Return ``val/loss`` and ``val/<term>``: means over all targets of all validation cells, each counted once.
+
+    Neither the mode of any module nor a random number generator is changed. Without validation cells, or without a
+    target in them, nothing is returned.
+    """
+    if run.val_loader is None:
+        return {}
+    means: TermMeans | None = None
+    with _evaluation(run), torch.no_grad():
+        for micro_batches in run.val_loader.one_pass():
+            for host_batch in micro_batches:
+                batch = to_device(host_batch, run.fabric.device)
+                means = means or TermMeans(batch["num_targets"], run.fabric.device)
+                means.add(run.objective(batch), batch["num_targets"])
+    return {} if means is None else {f"val/{name}": value for name, value in means.reduce(run.fabric).items()}
+
+
+def _timed_step(run: Run, batches: Iterator[list[Any]], meter: Meter) -> dict[str, float]:
+    began, waited, cells = time.perf_counter(), run.train_loader.wait_seconds, run.progress.cells
+    micro_batches = next(batches, None)
+    if micro_batches is None:
+        msg = f"the training loader ended after step {run.progress.step:,} of {run.total_steps:,}; it must be endless"
+        raise RuntimeError(msg)
+    metrics = train_step(run, micro_batches)
+    waited = run.train_loader.wait_seconds - waited
+    meter.add(cells=run.progress.cells - cells, seconds=time.perf_counter() - began, waited=waited)
+    return metrics
+
+
+def _after_step(run: Run, metrics: dict[str, float], meter: Meter, reporter: Reporter) -> None:
+    step = run.progress.step
+    is_epoch_end = step % run.steps_per_epoch == 0
+    is_logged = is_epoch_end or step % run.config.log_every_n_steps == 0
+    if is_logged:
+        metrics = metrics | meter.read()
+        _record(run, metrics)
+    if is_epoch_end:
+        _end_epoch(run)
+    if is_logged and run.fabric.is_global_zero:
+        epoch = math.ceil(step / run.steps_per_epoch)
+        left = meter.seconds_left(run.total_steps - step)
+        shown = metrics | run.validation
+        reporter.update(Status(epoch, run.config.max_epochs, step, run.total_steps, shown, left))
+    is_saved = is_epoch_end or (run.save_every_n_steps is not None and step % run.save_every_n_steps == 0)
+    if run.checkpoints is not None and is_saved:
+        run.checkpoints.save(run)
+    if _is_stop_requested_anywhere(run):
+        _stop(run, is_saved=is_saved)
+
+
+def _end_epoch(run: Run) -> None:
+    run.progress.epoch += 1
+    run.validation, run.validation_step = validate(run), run.progress.step
+    if run.validation:
+        _record(run, run.validation)
+    _call(run, "on_epoch_end")
+
+
+def _stop(run: Run, *, is_saved: bool) -> None:
+    where = f"stopped after step {run.progress.step:,} of {run.total_steps:,}"
+    if run.checkpoints is None:
+        msg = f"{where}; nothing was saved, since the run has no folder for checkpoints"
+        raise Interrupted(msg)
+    path = run.checkpoints.path_of(run.progress.step) if is_saved else run.checkpoints.save(run)
+    msg = f"{where}; saved as {path}"
+    raise Interrupted(msg)
+
+
+def _is_stop_requested_anywhere(run: Run) -> bool:
+    """Agree between processes: a signal may reach one of them only, or one a step earlier than another."""
+    flag = torch.tensor(int(run.stop_requested), device=run.fabric.device)
+    return bool(all_reduce(run.fabric, flag).item())
+
+
+def _check_finite(run: Run, metrics: dict[str, float]) -> None:
+    for name in ("train/loss", "train/grad_norm"):
+        if not math.isfinite(metrics[name]):
+            run.optimizer.zero_grad(set_to_none=True)
+            msg = (
+                f"{name} is {metrics[name]} at step {run.progress.step + 1:,}; the step was not taken and training "
+                "stops. Try a lower training.optimizer.lr, a longer warm-up or precision 32-true"
+            )
+            raise RuntimeError(msg)
+
+
+def _record(run: Run, values: dict[str, float]) -> None:
+    if run.metrics is not None and run.fabric.is_global_zero:
+        clock = {"epoch": run.progress.epoch, "cells": run.progress.cells}
+        run.metrics.log(run.progress.step, clock | values)
+
+
+def _call(run: Run, event: str) -> None:
+    for callback in run.callbacks:
+        method = getattr(callback, event, None)
+        if method is not None:
+            with _rng.preserved(run.fabric.device):
+                method(run)
+
+
+@contextmanager
+def _evaluation(run: Run) -> Iterator[None]:
+    """Switch to evaluation, and back to the mode that each module had (a frozen part may be in evaluation always)."""
+    training = [module for module in run.objective.modules() if module.training]
+    run.objective.eval()
+    try:
+        with _rng.preserved(run.fabric.device):
+            yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,472 @@
+"""Benchmarks of a model beside PCA, random and untrained embeddings of the same cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from scmodelforge import datasets
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._registry import BENCHMARKS
+from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
+from scmodelforge.data.scan import scan
+from scmodelforge.data.sources.h5ad import LocalDataConfig
+from scmodelforge.data.splits import split_cells
+from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
+from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
+from scmodelforge.eval.embed import embed_cells
+from scmodelforge.eval.harness import evaluate, skip_notes, stratified_subsample, summary_table
+from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
+from scmodelforge.objectives.collate import collate_for_encoding
+from scmodelforge.workflows.embed import find_model_folder
+from scmodelforge.workflows.prepare import (
+    PreparedData,
+    Readable,
+    check_resumable,
+    open_source,
+    sequential_loader,
+)
+from scmodelforge.workflows.runfolder import RunFolder
+
+__all__ = ["CellViews", "EvaluationResult", "EvaluationSet", "Evaluator", "evaluate_model", "run_evaluator"]
+
+_log = logging.getLogger(__name__)
+_PCA_COMPONENTS = 50
+_HELD_OUT_SHARE = 0.3  # of a data set that is only evaluated on: enough cells to score, enough to fit probes
+
+
+@dataclass
+class EvaluationSet:
+    """Cells that benchmarks are run on.
+
+    Attributes
+    ----------
+    name
+        Name in the results.
+    data
+        Source, tokenizer and preprocessing; its split says which cells probes are fitted on and which are scored.
+    config
+        How the source is read.
+    benchmarks
+        What is run.
+    """
+
+    name: str
+    data: PreparedData
+    config: DataConfig
+    benchmarks: list[BenchmarkConfig]
+
+
+@dataclass
+class CellViews:
+    """Embeddings of the same cells, to be drawn side by side.
+
+    Attributes
+    ----------
+    title
+        What the cells are.
+    embeddings
+        By name, each shape (n, H).
+    labels
+        Shape (n,), str.
+    """
+
+    title: str
+    embeddings: dict[str, np.ndarray]
+    labels: np.ndarray
+
+
+class Evaluator:
+    """Scores a model on sets of cells. The cells and the baselines' embeddings are computed once and kept.
+
+    Parameters
+    ----------
+    sets
+        The cells and what is run on them.
+    untrained
+        Makes the model before training.
+    max_cells
+        Most cells of each part, subsampled by label.
+    batch_size
+        Cells of a forward pass.
+    seed
+        Seed of subsamples, probes and intervals.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[EvaluationSet],
+        *,
+        untrained: Callable[[], nn.Module],
+        max_cells: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._untrained, self._batch_size, self._seed = untrained, batch_size, seed
+        self._sets = [_Prepared.of(each, max_cells=max_cells, seed=seed) for each in sets]
+        self._baselines: dict[str, dict[str, np.ndarray]] = {}
+        self._last: dict[str, np.ndarray] = {}
+
+    def evaluate(
+        self, model: nn.Module, *, model_id: str, device: torch.device, autocast: Callable[[], Any] = nullcontext
+    ) -> list[Record]:
+        """Return the records of the model and of the baselines on all sets."""
+        records: list[Record] = []
+        for each in self._sets:
+            vectors = self._embed(each, model, device, autocast)
+            self._last[each.name] = vectors
+            baselines = self._baselines_of(each, width=vectors.shape[1], device=device, autocast=autocast)
+            records += evaluate(
+                each.benchmarks,
+                {
+                    name: each.inputs(v, name, model_id, self._seed)
+                    for name, v in {"model": vectors, **baselines}.items()
+                },
+            )
+        return records
+
+    def views(self) -> CellViews | None:
+        """Return the held-out cells of the first set that has labels, as last evaluated, for a picture."""
+        each = next((each for each in self._sets if each.labels is not None and each.name in self._last), None)
+        if each is None or each.labels is None:
+            return None
+        held = slice(each.num_train, None)
+        return CellViews(
+            title=f"{each.name} cells, by {each.label_key}",
+            embeddings={
+                "model": self._last[each.name][held],
+                "PCA of the counts": self._baselines[each.name]["pca"][held],
+            },
+            labels=each.labels[held],
+        )
+
+    def _embed(
+        self, each: _Prepared, model: nn.Module, device: torch.device, autocast: Callable[[], Any]
+    ) -> np.ndarray:
+        pad_id = each.data.vocab.pad_id
+        with sequential_loader(
+            each.data,
+            np.sort(each.positions),
+            collate=lambda tokens: collate_for_encoding(tokens, pad_id=pad_id),
+            config=each.config,
+            batch_size=self._batch_size,
+            seed=self._seed,
+        ) as loader:
+            batches = (batch for group in loader.one_pass() for batch in group)
+            ordered = embed_cells(model, batches, positions=np.sort(each.positions), device=device, autocast=autocast)
+        return ordered[np.searchsorted(np.sort(each.positions), each.positions)]
+
+    def _baselines_of(
+        self, each: _Prepared, *, width: int, device: torch.device, autocast: Callable[[], Any]
+    ) -> dict[str, np.ndarray]:
+        if each.name not in self._baselines:
+            counts = each.counts()
+            self._baselines[each.name] = {
+                "pca": pca_embedding(counts, num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed),
+                "random": random_embedding(each.positions, width, seed=self._seed),
+                "untrained": self._embed(each, self._untrained().to(device), device, autocast),
+            }
+        return self._baselines[each.name]
+
+
+@dataclass
+class _Prepared:
+    """The cells of a set that take part: those that probes are fitted on, then those that are scored."""
+
+    name: str
+    data: PreparedData
+    config: DataConfig
+    benchmarks: list[Any]
+    positions: np.ndarray
+    num_train: int
+    labels: np.ndarray | None
+    batches: np.ndarray | None
+    label_key: str | None
+    batch_key: str | None
+    data_hash: str
+    split_hash: str
+
+    @classmethod
+    def of(cls, each: EvaluationSet, *, max_cells: int, seed: int) -> _Prepared:
+        """Choose the cells and read their labels and batches."""
+        label_key = _one_key(each, "label")
+        batch_key = _one_key(each, "batch")
+        labels = _column(each.data, label_key)
+        batches = _column(each.data, batch_key)
+        split = each.data.split
+        parts = []
+        for part in (split.train, split.validation):
+            codes = labels[part] if labels is not None else np.zeros(len(part), dtype="<U1")
+            parts.append(part[stratified_subsample(codes, max_cells, seed)])
+        positions = np.concatenate(parts)
+        return cls(
+            name=each.name,
+            data=each.data,
+            config=each.config,
+            benchmarks=[_checked(config) for config in each.benchmarks],
+            positions=positions,
+            num_train=len(parts[0]),
+            labels=None if labels is None else labels[positions],
+            batches=None if batches is None else batches[positions],
+            label_key=label_key,
+            batch_key=batch_key,
+            data_hash=_hash([entry["sha256"] for entry in each.data.source.fingerprint()]),
+            split_hash=split.to_dict()["hash"],
+        )
+
+    def inputs(self, vectors: np.ndarray, representation: str, model_id: str, seed: int) -> BenchmarkInputs:
+        """Return what a benchmark gets for one representation of the cells."""
+
+        def part(rows: slice) -> Cells:
+            return Cells(
+                embeddings=vectors[rows],
+                labels=None if self.labels is None else self.labels[rows],
+                batches=None if self.batches is None else self.batches[rows],
+                positions=self.positions[rows],
+            )
+
+        return BenchmarkInputs(
+            dataset=self.name,
+            dataset_hash=self.data_hash,
+            train=part(slice(None, self.num_train)),
+            heldout=part(slice(self.num_train, None)),
+            label_key=self.label_key,
+            batch_key=self.batch_key,
+            split_hash=self.split_hash,
+            split_seed=self.data.split.seed,
+            seed=seed,
+            representation=representation,
+            model_id=model_id,
+        )
+
+    def counts(self) -> Any:
+        """Return the counts of the cells over the vocabulary's genes, CSR (n, number of genes)."""
+        matrix = CountMatrix(self.data.vocab)
+        order = np.argsort(self.positions)
+        with sequential_loader(
+            Readable(self.data.source, matrix, _unchanged),
+            self.positions[order],
+            collate=lambda tokens: tokens,
+            config=self.config,
+            batch_size=1024,
+            seed=0,
+        ) as loader:
+            blocks = [block for group in loader.one_pass() for block in group]
+        return matrix.stack(blocks)[np.argsort(order)]
+
+
+def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[[], nn.Module]) -> Evaluator:
+    """Return the evaluator of a run's settings: benchmarks on the run's own cells and on other data sets.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If a data set or column is not there, or there are no held-out cells to score.
+    """
+    by_set: dict[str | None, list[BenchmarkConfig]] = {}
+    for benchmark in config.eval.benchmarks:
+        by_set.setdefault(benchmark.dataset, []).append(benchmark)
+    sets = []
+    for name, benchmarks in by_set.items():
+        if name is None:
+            filled = [_with_keys(each, config.data) for each in benchmarks]
+            sets.append(EvaluationSet("heldout", data, config.data, filled))
+        else:
+            sets.append(_other_set(name, data, benchmarks, seed=config.eval.seed))
+    return Evaluator(
+        sets,
+        untrained=untrained,
+        max_cells=config.eval.max_cells,
+        batch_size=config.training.batch_size,
+        seed=config.eval.seed,
+    )
+
+
+@dataclass
+class EvaluationResult:
+    """Records, and what is shown of them.
+
+    Attributes
+    ----------
+    records
+        One for each benchmark, metric and representation.
+    table
+        Headings and rows.
+    title
+        Title of the table.
+    lines
+        What to say after it.
+    """
+
+    records: list[Record]
+    table: list[list[str]]
+    title: str
+    lines: list[str] = field(default_factory=list)
+
+
+def evaluate_model(
+    model: Path,
+    *,
+    data: Path | None = None,
+    label: str | None = None,
+    batch: str | None = None,
+    split_by: str = "auto",
+    benchmarks: Sequence[str] | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    force: bool = False,
+    trust_plugins: bool = False,
+) -> EvaluationResult:
+    """Evaluate a run on its own held-out cells, or a model on other data.
+
+    Parameters
+    ----------
+    model
+        A run folder, or a model folder together with ``data``.
+    data
+        An .h5ad file. A share of it is held out: whole groups of ``split_by``.
+    label, batch
+        obs columns; of a run, those of its settings are the default.
+    split_by
+        As ``data.split.by``.
+    benchmarks
+        Registered names; default: those of the run's settings, else annotation and embedding quality.
+    seed
+        Seed of the split of ``data``, of probes and of intervals.
+    out
+        File for the records.
+    force
+        Replace ``out``.
+    trust_plugins
+        Import the Python files the model folder names.
+    """
+    if out is not None and out.exists() and not force:
+        msg = f"{out} exists; choose another name, or replace it with --force."
+        raise DataError(msg)
+    is_run = (model / "run.json").is_file()
+    if data is None and not is_run:
+        msg = f"{model} is not a run folder, so there are no held-out cells to use; name a file with --data."
+        raise ConfigError(msg)
+    _, config, split, facts = RunFolder.read(model) if is_run else (None, RunConfig(), None, {})
+    bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins or is_run)
+    config.eval.seed = seed if (data is not None or seed) else config.eval.seed
+    if label is not None:
+        config.data.label_column = label
+    if batch is not None:
+        config.data.batch_column = batch
+    if data is not None:
+        config.data = LocalDataConfig(
+            paths=[str(data)], label_column=config.data.label_column, batch_column=config.data.batch_column
+        )
+        config.data.split = SplitConfig(by=split_by, validation_fraction=_HELD_OUT_SHARE, seed=seed)
+    if benchmarks or not config.eval.benchmarks or data is not None:
+        names = (
+            benchmarks
+            or list(dict.fromkeys(each.name for each in config.eval.benchmarks))
+            or ["cell_type_annotation", "embedding_quality"]
+        )
+        config.eval.benchmarks = [_benchmark(name) for name in names]
+    if data is None:
+        assert split is not None
+        source = open_source(config.data)
+        check_resumable(source, facts)
+        prepared = PreparedData(source, bundle.tokenizer, bundle.preprocessor, bundle.vocab, split, num_empty=0)
+    else:
+        prepared = _split_for_evaluation(config.data, bundle)
+    torch_seed = config.training.seed
+
+    def untrained() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(torch_seed)
+            return build_model(bundle.model_config, bundle.tokenizer)
+
+    evaluator = run_evaluator(config, prepared, untrained=untrained)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
+    if out is not None:
+        out.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records))
+    return EvaluationResult(
+        records=records,
+        table=summary_table(records),
+        title=f"{len(prepared.split.validation):,} held-out cells (95 % bootstrap intervals)",
+        lines=[*skip_notes(records), prepared.split.describe(), *([f"records: {out}"] if out else [])],
+    )
+
+
+def _other_set(name: str, data: PreparedData, benchmarks: list[BenchmarkConfig], *, seed: int) -> EvaluationSet:
+    """Return a registered data set or a file, prepared for a model with the run's vocabulary."""
+    path = name
+    label = batch = None
+    if not name.endswith(".h5ad"):
+        known = datasets.info(name)
+        path, label, batch = str(datasets.path(name)), known.label_column, known.batch_column
+    config = LocalDataConfig(paths=[path], label_column=label, batch_column=batch)
+    config.split = SplitConfig(by="auto", validation_fraction=_HELD_OUT_SHARE, seed=seed)
+    prepared = _split_for_evaluation(config, data)
+    return EvaluationSet(Path(name).stem, prepared, config, [_with_keys(each, config) for each in benchmarks])
+
+
+def _split_for_evaluation(config: DataConfig, parts: Bundle | PreparedData) -> PreparedData:
+    """Return data split for evaluation, prepared with the tokenizer, vocabulary and preprocessing of a model."""
+    source = open_source(config)
+    for panel in source.panels:
+        parts.vocab.require_overlap(panel)
+    for column in (config.label_column, config.batch_column):
+        if column is not None:
+            source.obs(column)
+    report = scan(source, parts.vocab, expects=parts.tokenizer.expects)
+    split = split_cells(source, config.split, excluded=report.empty)
+    return PreparedData(source, parts.tokenizer, parts.preprocessor, parts.vocab, split, len(report.empty))
+
+
+def _benchmark(name: str) -> BenchmarkConfig:
+    return getattr(BENCHMARKS.get(name), "config_class", BenchmarkConfig)(name=name)
+
+
+def _with_keys(benchmark: BenchmarkConfig, data: DataConfig) -> BenchmarkConfig:
+    """Return a benchmark with the columns it leaves to the data settings."""
+    keys = {"label": benchmark.label or data.label_column, "batch": benchmark.batch or data.batch_column}
+    return benchmark.model_copy(update=keys)
+
+
+def _checked(config: BenchmarkConfig) -> Any:
+    check_columns(config.name, label_key=config.label, batch_key=config.batch)
+    return BENCHMARKS.get(config.name)(config)
+
+
+def _one_key(each: EvaluationSet, field_name: str) -> str | None:
+    keys = {getattr(benchmark, field_name) for benchmark in each.benchmarks} - {None}
+    if len(keys) > 1:
+        msg = (
+            f"eval.benchmarks name several {field_name} columns for the same cells ({', '.join(sorted(keys))}); "
+            "use one, or evaluate the others with: scmodelforge evaluate RUN --" + field_name
+        )
+        raise ConfigError(msg)
+    return next(iter(keys), None)
+
+
+def _column(data: PreparedData, key: str | None) -> np.ndarray | None:
+    """Return the values of an obs column as text, shape (N,); missing ones are empty."""
+    if key is None:
+        return None
+    codes, categories = data.source.obs(key)
+    values: np.ndarray = np.array([*categories, ""], dtype=str)[codes]
+    return values
+
+
+def _hash(parts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _unchanged(block: Any) -> Any:
+    return block

@@ -1,0 +1,159 @@
+"""The run folder: where it is, whether it may be written to, what is in it besides checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scmodelforge import __version__
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.config.load import dump_config, load_config
+from scmodelforge.config.schema import RunConfig
+from scmodelforge.constants import FORMAT_VERSION
+from scmodelforge.data.splits import CellSplit
+
+__all__ = ["RunFolder"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    Attributes
+    ----------
+    root
+        The run's folder.
+    checkpoints
+        Folder of the checkpoints.
+    logs
+        Folder of the TensorBoard files.
+    """
+
+    root: Path
+    checkpoints: Path
+    logs: Path
+
+    @classmethod
+    def of(cls, config: RunConfig, *, name: str) -> RunFolder:
+        """Return the folders that the ``output`` settings name; ``name`` is used where they name none."""
+        output = config.output
+        root = Path(output.run_dir or output.log_dir or Path("runs") / name)
+        return cls(
+            root=root,
+            checkpoints=Path(output.checkpoint_dir) if output.checkpoint_dir else root / "checkpoints",
+            logs=Path(output.log_dir) if output.log_dir else root,
+        )
+
+    @property
+    def model(self) -> Path:
+        """Folder of the exported model."""
+        return self.root / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """File of the metrics of training."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """File of the records of evaluation."""
+        return self.root / "results.jsonl"
+
+    @property
+    def picture(self) -> Path:
+        """Picture of the cells."""
+        return self.root / "cells.png"
+
+    def check_free(self, *, force: bool) -> None:
+        """Make sure that a new run can be written here, before any work is done.
+
+        Raises
+        ------
+        ConfigError
+            If a folder holds something already and ``force`` is not set, or holds something that is not a run.
+        DataError
+            If a folder cannot be written.
+        """
+        for folder, mark in ((self.root, "run.json"), (self.checkpoints, "last")):
+            if folder.exists() and not folder.is_dir():
+                msg = f"{folder} is a file; choose another folder with --set output.run_dir=..."
+                raise ConfigError(msg)
+            is_used = folder.is_dir() and any(folder.iterdir())
+            if is_used and not force:
+                msg = (
+                    f"{folder} is not empty. Go on with that run: scmodelforge train --resume {self.root}. "
+                    "Or choose another folder with --set output.run_dir=..., or replace it with --force."
+                )
+                raise ConfigError(msg)
+            if is_used and not (folder / mark).exists():
+                msg = f"{folder} is not empty and is not a run; --force does not delete it. Choose another folder."
+                raise ConfigError(msg)
+            _check_writable(folder)
+
+    def create(self, config: RunConfig, split: CellSplit, facts: dict[str, Any]) -> None:
+        """Make the folder of a new run, deleting the run it replaces, and write its settings, split and facts."""
+        for folder in (self.root, self.checkpoints):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+        (self.root / "config.yaml").write_text(dump_config(config))
+        (self.root / "splits.json").write_text(json.dumps(split.to_dict()) + "\n")
+        about = {
+            "format_version": FORMAT_VERSION,
+            "scmodelforge_version": __version__,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": " ".join(Path(word).name if position == 0 else word for position, word in enumerate(sys.argv)),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **facts,
+        }
+        (self.root / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+
+    @staticmethod
+    def read(root: Path) -> tuple[RunFolder, RunConfig, CellSplit, dict[str, Any]]:
+        """Return the paths, settings, split and facts of an existing run.
+
+        Raises
+        ------
+        DataError
+            If the folder is not a run.
+        """
+        missing = [name for name in ("config.yaml", "splits.json", "run.json") if not (root / name).is_file()]
+        if missing:
+            what = f"{', '.join(missing)} missing" if root.is_dir() else "no such folder"
+            msg = f"{root} is not a run folder ({what}); give the folder that scmodelforge train wrote."
+            raise DataError(msg)
+        config = load_config(root / "config.yaml")
+        found = RunFolder.of(config, name=root.name)
+        # A run folder may have been moved: what lay inside it is looked for inside it.
+        old_root, checkpoints, logs = found.root, found.checkpoints, found.logs
+        folder = RunFolder(root, _moved(checkpoints, old_root, root), _moved(logs, old_root, root))
+        try:
+            facts = json.loads((root / "run.json").read_text())
+            split = CellSplit.from_dict(json.loads((root / "splits.json").read_text()))
+        except (json.JSONDecodeError, KeyError) as problem:
+            msg = f"{root}: run.json or splits.json is damaged ({problem}); start a new run."
+            raise DataError(msg) from problem
+        return folder, config, split, facts
+
+
+def _moved(path: Path, old_root: Path, new_root: Path) -> Path:
+    return new_root / path.relative_to(old_root) if path.is_relative_to(old_root) else path
+
+
+def _check_writable(folder: Path) -> None:
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        msg = (
+            f"cannot write to {folder}: no permission for {parent}; choose another folder with --set output.run_dir=..."
+        )
+        raise DataError(msg)

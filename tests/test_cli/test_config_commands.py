@@ -1,0 +1,74 @@
+"""``scmodelforge config``: show, validate, schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from scmodelforge.cli.main import app
+from scmodelforge.config import load_config
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def invoke(*words: object):
+    return CliRunner().invoke(app, ["config", *(str(word) for word in words)])
+
+
+class TestShow:
+    def test_prints_all_settings_as_a_file_that_means_the_same(self, tmp_path):
+        result = invoke("show", FIXTURES / "spec_002.yaml")
+        assert (result.exit_code, result.stderr) == (0, "")
+        shown = tmp_path / "shown.yaml"
+        shown.write_text(result.stdout)
+        assert load_config(shown) == load_config(FIXTURES / "spec_002.yaml")
+        assert yaml.safe_load(result.stdout)["training"]["optimizer"]["lr"] == 1e-4
+
+    def test_with_changes(self):
+        result = invoke("show", FIXTURES / "spec_000.yaml", "--set", "training.lr=0.5", "--set", "data.paths=[x, y]")
+        values = yaml.safe_load(result.stdout)
+        assert values["training"]["optimizer"]["lr"] == 0.5
+        assert values["data"]["paths"] == ["x", "y"]
+
+
+class TestValidate:
+    def test_says_in_one_line_what_is_trained(self):
+        path = FIXTURES / "spec_002.yaml"
+        result = invoke("validate", path)
+        assert result.exit_code == 0
+        assert result.stdout == (
+            f"{path} is valid: source local, tokenizer rank_value, model transformer_encoder, "
+            "benchmarks cell_type_annotation, batch_integration.\n"
+        )
+
+    def test_a_file_without_benchmarks(self):
+        assert invoke("validate", FIXTURES / "spec_000.yaml").stdout.endswith("benchmarks none.\n")
+
+    def test_tells_all_mistakes_and_ends_with_status_2(self, tmp_path):
+        path = tmp_path / "wrong.yaml"
+        path.write_text("data: {paths: [a]}\nmodel: {hidden_dims: 4}\ntraining: {batch_size: many}\n")
+        result = invoke("validate", path, "--set", "training.seed=-1")
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr.splitlines() == [
+            f"error: {path}: unknown setting 'model.hidden_dims'. Did you mean 'hidden_dim'?",
+            f"{path}: training.batch_size is 'many'; it must be a whole number.",
+            "--set training.seed=-1: training.seed is -1; it must be at least 0.",
+        ]
+
+    @pytest.mark.parametrize("command", ["show", "validate"])
+    def test_a_missing_file_is_one_line_and_status_2(self, tmp_path, command):
+        result = invoke(command, tmp_path / "gone.yaml")
+        assert result.exit_code == 2
+        assert result.stderr == f"error: {tmp_path}/gone.yaml: no such file; check the path of the settings file.\n"
+
+
+def test_schema_is_json():
+    result = invoke("schema")
+    assert result.exit_code == 0
+    schema = json.loads(result.stdout)
+    assert {"data", "tokenizer", "model", "training", "eval", "output", "plugins"} == set(schema["properties"])

@@ -1,0 +1,36 @@
+"""What is imported when: the package and the command line's help stay light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import scmodelforge
+
+HEAVY = ("torch", "anndata", "lightning_fabric", "sklearn", "matplotlib", "scipy")
+
+
+def loaded_by(code: str) -> list[str]:
+    """Return the heavy packages that a fresh interpreter has loaded after running the code."""
+    probe = f"{code}\nimport sys; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return eval(done.stdout.strip().splitlines()[-1])
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_by("import scmodelforge") == []
+
+
+def test_the_help_of_every_command_loads_neither_torch_nor_anndata():
+    code = """
+from typer.testing import CliRunner
+from scmodelforge.cli.main import app
+for words in ([], ["train"], ["embed"], ["evaluate"], ["models"], ["datasets"], ["config"]):
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0, result.output
+"""
+    assert loaded_by(code) == []
+
+
+def test_the_version_is_a_release_number():
+    assert scmodelforge.__version__.count(".") == 2

@@ -1,0 +1,144 @@
+"""Genes, positions and values as vectors; vectors given by a tokenizer."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scmodelforge.data.types import EmbeddingSpec
+from scmodelforge.models import TransformerEncoder
+from scmodelforge.models.components import GeneExpressionEmbedding, apply_embedding_spec
+from scmodelforge.models.components.embeddings import blank_padding
+
+
+def make(**settings) -> GeneExpressionEmbedding:
+    torch.manual_seed(0)
+    return GeneExpressionEmbedding(**{"vocab_size": 50, "hidden_dim": 16, "max_seq_len": 32, **settings}).eval()
+
+
+class TestGeneExpressionEmbedding:
+    def test_defaults(self):
+        parameters = inspect.signature(GeneExpressionEmbedding).parameters
+        assert [(name, p.default) for name, p in parameters.items()] == [
+            ("vocab_size", inspect.Parameter.empty),
+            ("hidden_dim", inspect.Parameter.empty),
+            ("max_seq_len", 2048),
+            ("dropout", 0.1),
+            ("use_expression_values", True),
+            ("layer_norm_eps", 1e-12),
+        ]
+
+    def test_documented_example(self):
+        embedding = GeneExpressionEmbedding(vocab_size=50, hidden_dim=32, max_seq_len=64, use_expression_values=True)
+        input_ids = torch.randint(0, 50, (8, 40))
+        assert embedding(input_ids, values=torch.randn(8, 40)).shape == (8, 40, 32)
+        assert embedding(input_ids).shape == (8, 40, 32)
+
+    def test_missing_values_are_zeros(self):
+        embedding, ids = make(), torch.randint(0, 50, (3, 5))
+        nn.init.ones_(embedding.value_projection.bias)
+        assert torch.equal(embedding(ids), embedding(ids, values=torch.zeros(3, 5)))
+
+    def test_integer_values_are_taken(self):
+        embedding, ids = make(), torch.randint(0, 50, (3, 5))
+        values = torch.arange(15).reshape(3, 5)
+        assert torch.equal(embedding(ids, values=values), embedding(ids, values=values.double()))
+
+    def test_it_is_the_normalised_sum_of_its_parts(self):
+        embedding, ids, values = make(), torch.tensor([[7, 9]]), torch.tensor([[0.5, 2.0]])
+        gene, position = embedding.gene_embedding.weight, embedding.position_embedding.weight
+        slope, offset = embedding.value_projection.weight[:, 0], embedding.value_projection.bias
+        second = gene[9] + position[1] + 2.0 * slope + offset
+        expected = (second - second.mean()) / second.std(unbiased=False)
+        assert torch.allclose(embedding(ids, values)[0, 1], expected, atol=1e-5)
+
+    def test_dropout_acts_in_training_only(self):
+        embedding, ids = make(dropout=0.5), torch.randint(0, 50, (3, 5))
+        assert (embedding(ids) != 0).all()
+        assert (embedding.train()(ids) == 0).any()
+
+    def test_padding_gets_no_gradient(self):
+        embedding = make()
+        embedding(torch.tensor([[0, 5]])).pow(3).sum().backward()
+        gradient = embedding.gene_embedding.weight.grad
+        assert (gradient[0] == 0).all()
+        assert (gradient[5] != 0).any()
+
+    def test_a_full_sequence_fits(self):
+        assert make()(torch.ones(1, 32, dtype=torch.long)).shape == (1, 32, 16)
+
+    def test_a_longer_one_is_refused(self):
+        with pytest.raises(ValueError, match=r"33 tokens exceed model.max_seq_len \(32\); raise it or lower"):
+            make()(torch.ones(1, 33, dtype=torch.long))
+
+    def test_an_unknown_token_is_refused(self):
+        with pytest.raises(ValueError, match=r"token id 50 is not in the vocabulary of 50 tokens"):
+            make()(torch.tensor([[3, 50]]))
+
+
+class TestBlankPadding:
+    def test_only_padding_is_blanked_and_in_copies(self):
+        ids, values = torch.tensor([[5, 6]]), torch.tensor([[1.0, float("nan")]])
+        new_ids, new_values = blank_padding(ids, values, torch.tensor([[1, 0]]))
+        assert new_ids.tolist() == [[5, 0]]
+        assert new_values.tolist() == [[1.0, 0.0]]
+        assert ids.tolist() == [[5, 6]]
+        assert blank_padding(ids, None, torch.tensor([[1, 0]]))[1] is None
+
+
+def spec_of(width: int, *, trainable: bool = False, vocab_size: int = 50) -> EmbeddingSpec:
+    vectors = np.random.default_rng(0).normal(size=(vocab_size, width)).astype(np.float32)
+    known = np.arange(vocab_size) >= 10
+    return EmbeddingSpec(vectors=vectors, known=known, trainable=trainable)
+
+
+class TestGivenVectors:
+    @pytest.mark.parametrize("width", [16, 5])
+    def test_known_tokens_have_their_vectors_and_the_others_learned_ones(self, width):
+        embedding, spec = make(), spec_of(width)
+        apply_embedding_spec(nn.Sequential(embedding), spec)
+        genes = embedding.gene_embedding(torch.tensor([[3, 20]]))
+        given = torch.from_numpy(spec.vectors)
+        expected = given[20] if width == 16 else embedding.gene_embedding.projection.weight @ given[20]
+        assert torch.allclose(genes[0, 1], expected, atol=1e-6)
+        assert torch.equal(genes[0, 0], embedding.gene_embedding.learned.weight[3])
+
+    @pytest.mark.parametrize("trainable", [True, False])
+    def test_vectors_are_trained_only_if_asked(self, tiny_config, dummy_batch, trainable):
+        model = TransformerEncoder.from_config(tiny_config)
+        apply_embedding_spec(model, spec_of(5, trainable=trainable))
+        model(**dummy_batch).loss.backward()
+        layer = model.embedding.gene_embedding
+        assert (layer.given.weight.grad is not None) == trainable
+        assert layer.projection.weight.grad.abs().sum() > 0
+        assert layer.learned.weight.grad[2].abs().sum() > 0  # the mask token has no vector
+
+    def test_padding_stays_zero(self):
+        embedding = make()
+        apply_embedding_spec(embedding, spec_of(5))
+        assert (embedding.gene_embedding(torch.tensor([0])) == 0).all()
+
+    def test_the_spec_is_copied(self):
+        embedding, spec = make(), spec_of(16, trainable=True)
+        apply_embedding_spec(embedding, spec)
+        embedding.gene_embedding.given.weight.data.zero_()
+        assert spec.vectors.any()
+
+    def test_weights_are_saved_and_loaded_with_the_vectors(self, tiny_config, dummy_batch):
+        models = [TransformerEncoder.from_config(tiny_config) for _ in range(2)]
+        for model in models:
+            apply_embedding_spec(model, spec_of(5))
+        models[1].load_state_dict(models[0].state_dict())
+        assert torch.equal(models[0].encode(**dummy_batch), models[1].encode(**dummy_batch))
+
+    def test_a_model_without_the_layer_is_refused(self):
+        with pytest.raises(ValueError, match="gene vectors but Linear has no GeneExpressionEmbedding"):
+            apply_embedding_spec(nn.Linear(2, 2), spec_of(5))
+
+    def test_vectors_of_another_vocabulary_are_refused(self):
+        with pytest.raises(ValueError, match=r"vectors of 40 tokens, the model has 50"):
+            apply_embedding_spec(make(), spec_of(5, vocab_size=40))

@@ -1,0 +1,44 @@
+"""Every setting is read: each key of every section is used by code outside the settings themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scmodelforge import _registry
+from scmodelforge.config import schema
+
+SRC = Path(schema.__file__).parents[1]
+
+
+def sections() -> list[type[schema.Section]]:
+    for registry in (_registry.MODELS, _registry.TOKENIZERS, _registry.SOURCES, _registry.BENCHMARKS):
+        registry.names()  # imports every part, and with it the sections the parts add
+
+    def below(section: type[schema.Section]) -> list[type[schema.Section]]:
+        return [section, *(each for child in section.__subclasses__() for each in below(child))]
+
+    found = below(schema.Section)
+    return [section for section in found if section.__module__.startswith("scmodelforge.")]
+
+
+def own_fields() -> list[tuple[str, str]]:
+    return sorted({(s.__name__, name) for s in sections() for name in s.__annotations__ if name in s.model_fields})
+
+
+@pytest.mark.parametrize(("section", "name"), own_fields())
+def test_setting_is_read(section, name):
+    code = "\n".join(
+        path.read_text() for path in SRC.rglob("*.py") if path.name != "schema.py" and path.parent.name != "config"
+    )
+    assert re.search(rf"\.{name}\b", code), f"{section}.{name} is never read"
+
+
+@pytest.mark.parametrize(("section", "name"), own_fields())
+def test_setting_is_explained_or_plain(section, name):
+    field = next(s for s in sections() if s.__name__ == section).model_fields[name]
+    plain = {"preprocessing", "split", "masking", "optimizer", "scheduler", "data", "tokenizer", "model", "training",
+             "eval", "output", "name", "beta1", "beta2", "eps", "accelerator", "num_nodes"}  # fmt: skip
+    assert field.description or name in plain, f"{section}.{name} has no description"
