@@ -33,7 +33,12 @@ def test_setting_is_read(section, name):
     code = "\n".join(
         path.read_text() for path in SRC.rglob("*.py") if path.name != "schema.py" and path.parent.name != "config"
     )
-    assert re.search(rf"\.{name}\b", code), f"{section}.{name} is never read"
+    is_read = re.search(rf"\.{name}\b", code) is not None
+    # A flat model section has settings of other architectures; each model names those it has no use for, and setting
+    # one is answered with a warning (see test_config).
+    models = [_registry.MODELS.get(model) for model in _registry.MODELS.names()]
+    is_declared_unused = section == "ModelConfig" and all(name in model.unused_settings for model in models)
+    assert is_read or is_declared_unused, f"{section}.{name} is never read"
 
 
 @pytest.mark.parametrize(("section", "name"), own_fields())

@@ -43,16 +43,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    if title:
+        sys.stdout.write(f"\n{title}\n")
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for position, column in enumerate(columns):
         grid.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*row)
     # A pipe has no width: give the table what it needs instead of cutting it at 80 columns.
-    width = None if sys.stdout.isatty() else 1000
-    console = Console(file=sys.stdout, width=width, highlight=False)
-    if width:
-        console.width = max(console.measure(grid).maximum, len(title))
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000, highlight=False)
+    if not sys.stdout.isatty():
+        console.width = console.measure(grid).maximum
     console.print(grid)
 
 

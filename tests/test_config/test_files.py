@@ -89,6 +89,7 @@ class TestUnreadableFiles:
             ("run.yaml", "a: 1\n---\nb: 2\n", "not valid YAML"),
             ("run.yaml", "? [a]\n: 1\n", "line 1: not valid YAML: found unhashable key"),
             ("run.yaml", "a: \x01\n", "not valid YAML"),
+            ("run.yaml", "a: &a [*a]\n", "not valid YAML: Circular reference detected."),
             ("run.toml", "data = \n", "not valid TOML: Invalid value (at line 1, column 8)."),
             ("run.toml", "a = 1\na = 2\n", "not valid TOML: Cannot overwrite a value"),
         ],

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scmodelforge.config import RunConfig, dump_config, load_config, parse_config
-from tests.test_config.conftest import MINIMAL, ToyBenchmarkConfig, ToyModelConfig, ToyTokenizerConfig
+from tests.test_config.conftest import MINIMAL, ToyBenchmarkConfig, ToyModelConfig, ToyTokenizerConfig, ToyTokens
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -121,19 +121,14 @@ class TestShippedFiles:
 
 
 class TestClasses:
-    def test_each_section_is_of_the_class_of_the_part_it_names(self, write, toys):
+    def test_each_section_is_of_the_class_of_the_part_it_names(self, write, toys, monkeypatch):
         text = """
 tokenizer: {strategy: toy_tokens, scales: [4, 5]}
 model: {architecture: toy, latent_dim: 2, pretraining_task: null}
 eval: {benchmarks: [toy_benchmark: {folds: 2}, embedding_quality]}
 """
-        from scmodelforge import _registry
-
-        _registry.TOKENIZERS.get("toy_tokens").provides = frozenset({"input_ids", "bin_ids"})
-        try:
-            config = load_config(write(MINIMAL + text))
-        finally:
-            _registry.TOKENIZERS.get("toy_tokens").provides = frozenset({"input_ids"})
+        monkeypatch.setattr(ToyTokens, "provides", frozenset({"input_ids", "bin_ids"}))
+        config = load_config(write(MINIMAL + text))
         assert type(config.tokenizer) is ToyTokenizerConfig
         assert config.tokenizer.scales == (4, 5)
         assert type(config.model) is ToyModelConfig

@@ -35,6 +35,8 @@ class TestUnknownSettings:
              "'scales' is a setting of strategy 'toy_tokens'."),
             ("eval: {benchmarks: [embedding_quality: {folds: 3}]}", "unknown setting 'eval.benchmarks[0].folds'. "
              "'folds' is a setting of benchmark 'toy_benchmark'."),
+            ("training: {eval: {}}", "unknown setting 'training.eval'. "
+             "'eval' stands at the top level; indent it less."),
             ("xyz: {}", "unknown setting 'xyz'. Sections: plugins, data, tokenizer, model, training, eval, output."),
             ("training: {scheduler: {xyz: 1}}", "unknown setting 'training.scheduler.xyz'. "
              "Settings of 'training.scheduler': name, warmup_steps, min_lr_ratio."),

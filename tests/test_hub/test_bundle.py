@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,9 @@ GENES = [f"ENSG{i:011d}" for i in range(1, 21)]
 def make_bundle(architecture: str = "transformer_encoder") -> Bundle:
     vocab = GeneVocab.from_genes(GENES, name="test")
     tokenizer = get_tokenizer("rank_value", RankValueConfig(max_genes=12, medians="none"), vocab)
-    config = ModelConfig(
+    from scmodelforge._registry import MODELS
+
+    config = getattr(MODELS.get(architecture), "config_class", ModelConfig)(
         architecture=architecture, vocab_size=len(vocab), hidden_dim=16, num_layers=1, num_heads=2, max_seq_len=12
     )
     torch.manual_seed(0)
@@ -149,6 +152,8 @@ class Own(GenePoolingModel):
         bundle.plugins = [str(plugin)]
         save_bundle(tmp_path / "model", bundle, card="")
         MODELS._parts.pop(name)  # as in a process that never saw the plugin
+        for module in [module for module in sys.modules if name in module]:
+            del sys.modules[module]
         plugin.unlink()
         mark.unlink()
         return tmp_path / "model", mark

@@ -24,6 +24,8 @@ from scmodelforge.training.setup import make_fabric, seed_everything
 NUM_CELLS, NUM_TOKENS, NUM_GENES, WIDTH = 20, 6, 12, 8
 GLOBAL_BATCH = 8
 WHOLE = ((tuple(range(GLOBAL_BATCH)),),)
+#: Two of eight cells, none, one, and five.
+UNEQUAL = ((tuple(range(2)), (), (2,), tuple(range(3, 8))),)
 
 
 class TwoTermModel(nn.Module):

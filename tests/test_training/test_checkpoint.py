@@ -102,6 +102,10 @@ class TestWhichAreKept:
         checkpoints = self.saved(tmp_path, [2.0, None, float("nan")], 3)
         assert checkpoints.best() == checkpoints.path_of(1)
 
+    def test_one_not_validated_at_its_step_takes_no_place_of_the_best(self, tmp_path):
+        checkpoints = self.saved(tmp_path, [2.0, None, 3.0, 4.0, 5.0], 2)
+        assert steps(checkpoints.folder) == [1, 3, 4, 5]
+
     def test_without_validation_there_is_no_best(self, tmp_path):
         assert self.saved(tmp_path, [None, None, None], 2).best() is None
 

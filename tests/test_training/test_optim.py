@@ -24,6 +24,7 @@ class Parts(nn.Module):
         self.norm = nn.LayerNorm((3, 4))
         self.token = nn.Parameter(torch.zeros(1, 1, 4))
         self.position_embedding = nn.Parameter(torch.zeros(1, 6, 4))
+        self.relative_bias = nn.Parameter(torch.zeros(2, 6))
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
         self.score = nn.Linear(4, 1)
 

@@ -68,7 +68,7 @@ class TestReporterOfATerminal:
         text = terminal.getvalue()
         assert status().line() in text
         assert status(4280).line() in text
-        assert "a message\n" in text
+        assert "\x1b[2Ka message\n" in text  # the bar's line is cleared first
         assert sys.stderr is terminal
 
     def test_a_bar_that_never_showed_anything_closes(self):

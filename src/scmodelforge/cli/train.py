@@ -43,7 +43,9 @@ def train(
     if result is None:  # another device of the same run
         return
     if result.table:
-        _console.table(result.table[0], result.table[1:], title="Held-out cells (95 % bootstrap intervals)")
+        _console.table(
+            result.table[0], result.table[1:], title="Held-out cells (± half of the 95 % bootstrap interval)"
+        )
     for line in [*result.closing_lines()[:-1], *_draw(result), result.closing_lines()[-1]]:
         _console.say(line)
 

@@ -6,6 +6,7 @@ and a key that is written twice is a mistake instead of a silent replacement.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -139,7 +140,9 @@ def _parse_yaml(text: str, faults: Faults, *, path: str = "") -> Any:
     try:
         loader = _Loader(text)
         loader.faults, loader.path = faults, path
-        return loader.get_single_data()
+        value = loader.get_single_data()
+        json.dumps(value, default=str)  # an anchor that holds itself is a ValueError here
+        return value
     except yaml.MarkedYAMLError as problem:
         raise ConfigError(f"{faults.origin}: {_place(problem, text)}") from problem
     except (yaml.YAMLError, ValueError, RecursionError) as problem:

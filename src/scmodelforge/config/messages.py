@@ -165,6 +165,8 @@ def _whereabouts(key: str, path: str) -> str:
         owners = part.owners_of(key)
         if owners:
             return f" '{key}' is a setting of {part.key_in_words} {_quoted(owners)}."
+    if path and key in RunConfig.model_fields:
+        return f" '{key}' stands at the top level; indent it less."
     homes = [home for home in _homes(key, RunConfig, "") if home != path]
     return f" '{key}' is a setting of {_quoted(homes)}." if homes else ""
 

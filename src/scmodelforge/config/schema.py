@@ -36,6 +36,7 @@ class Section(BaseModel):
         extra="forbid",
         validate_assignment=True,
         strict=True,
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )
@@ -217,6 +218,7 @@ class TrainingConfig(Section):
     seed: int = Field(0, ge=0)
     """Seed of weights, dropout, order of cells and masks."""
     log_every_n_steps: int = Field(10, gt=0)
+    """Steps between two lines of progress and records of metrics."""
 
 
 class BenchmarkConfig(Section):
@@ -238,6 +240,7 @@ class EvalConfig(Section):
     every_n_epochs: int = Field(1, gt=0)
     """Epochs between two evaluations; the last epoch is always evaluated."""
     benchmarks: list[SerializeAsAny[BenchmarkConfig]] = Field(default_factory=list)
+    """Benchmarks to run: names, or names with settings."""
     max_cells: int = Field(10_000, gt=1)
     """Most cells of each part, trained and held out, that take part; more are subsampled by label, seeded."""
     seed: int = Field(0, ge=0)
@@ -254,7 +257,7 @@ class OutputConfig(Section):
     checkpoint_dir: str | None = None
     """Folder of the checkpoints; ``None`` is ``checkpoints`` in the run's folder."""
     save_top_k: int = Field(1, ge=0)
-    """Checkpoints kept for the lowest validation loss, beside the last one."""
+    """Checkpoints kept for the lowest validation loss, beside the last two."""
     save_every_n_steps: int | None = Field(None, gt=0)
     """Steps between checkpoints, beside the one at the end of each epoch."""
     tensorboard: bool | None = None

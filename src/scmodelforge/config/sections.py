@@ -104,14 +104,12 @@ def _parse_eval(raw: dict[str, Any], faults: Faults) -> Section | None:
 
 
 def _validate(section: type[Section], raw: dict[str, Any], path: str, owner: str, faults: Faults) -> Section | None:
-    was_faulty = faults.has(path)
     try:
         # By way of JSON, so that a list can become a tuple and text a path, and still no text a number.
-        parsed = section.model_validate_json(json.dumps(_without_empty_sections(raw, section), default=str))
+        return section.model_validate_json(json.dumps(_without_empty_sections(raw, section), default=str))
     except ValidationError as problem:
         add_problems(problem, section, path, owner, faults)
         return None
-    return None if was_faulty else parsed
 
 
 def _without_empty_sections(raw: dict[str, Any], section: type[Section]) -> dict[str, Any]:

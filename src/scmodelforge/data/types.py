@@ -231,6 +231,10 @@ class CellSource(Protocol):
         """Return what identifies the data: for each file its name, cells, genes, size in bytes and sha256."""
         ...
 
+    def close(self) -> None:
+        """Let go of open files. Reading opens them again."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpec:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -205,7 +206,21 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
         from umap import UMAP
 
         reducer = UMAP(n_neighbors=15, n_jobs=1, random_state=int(mix(seed, "umap")) % 2**31)
-        return np.asarray(reducer.fit_transform(points), dtype=np.float64)
+        with _threads_kept():
+            return np.asarray(reducer.fit_transform(points), dtype=np.float64)
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Put the number of OpenMP threads back: numba changes it for everybody, and sums of floats depend on it."""
+    from threadpoolctl import ThreadpoolController
+
+    before = [(pool, pool.num_threads) for pool in ThreadpoolController().lib_controllers]
+    try:
+        yield
+    finally:
+        for pool, threads in before:
+            pool.set_num_threads(threads)
 
 
 def _pca(points: np.ndarray) -> np.ndarray:

@@ -105,6 +105,7 @@ def embed_file(
             raise Interrupted(msg) from stop
         finally:
             countdown.close()
+            source.close()
     _write_copy(data, out, part.finish(), bundle=bundle, coverage=(coverage.known, coverage.total))
     part.remove()
     return [
@@ -196,7 +197,7 @@ def _write_copy(data: Path, out: Path, rows: np.ndarray, *, bundle: Bundle, cove
             group = file["obsm"] if "obsm" in file else file.create_group("obsm")
             if OBSM_KEY in group:
                 del group[OBSM_KEY]
-            write_elem(group, OBSM_KEY, rows)
+            write_elem(group, OBSM_KEY, np.asarray(rows))
             if "uns" not in file:
                 write_elem(file, "uns", {})
             write_elem(file["uns"], "scmodelforge", provenance)

@@ -25,7 +25,8 @@ from scmodelforge.data.splits import split_cells
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
 from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
 from scmodelforge.eval.embed import embed_cells
-from scmodelforge.eval.harness import evaluate, skip_notes, stratified_subsample, summary_table
+from scmodelforge.eval.harness import evaluate, skip_notes, stratified_subsample
+from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.objectives.collate import collate_for_encoding
 from scmodelforge.workflows.embed import find_model_folder
@@ -393,12 +394,13 @@ def evaluate_model(
     evaluator = run_evaluator(config, prepared, untrained=untrained)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
+    prepared.source.close()
     if out is not None:
         out.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records))
     return EvaluationResult(
         records=records,
-        table=summary_table(records),
-        title=f"{len(prepared.split.validation):,} held-out cells (95 % bootstrap intervals)",
+        table=terminal_table(records),
+        title=f"{len(prepared.split.validation):,} held-out cells (± half of the 95 % bootstrap interval)",
         lines=[*skip_notes(records), prepared.split.describe(), *([f"records: {out}"] if out else [])],
     )
 

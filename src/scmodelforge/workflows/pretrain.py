@@ -24,7 +24,8 @@ from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
-from scmodelforge.eval.harness import skip_notes, summary_table
+from scmodelforge.eval.harness import skip_notes
+from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training.checkpoint import Checkpoints
@@ -42,6 +43,8 @@ from scmodelforge.workflows.runfolder import RunFolder
 __all__ = ["TrainResult", "resume_training", "start_training"]
 
 _log = logging.getLogger(__name__)
+
+_DEFAULT_OBJECTIVE = "masked_gene_prediction"  # of models that name none, such as the tutorial's
 
 
 @dataclass
@@ -158,7 +161,9 @@ class _Training:
         self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
         self.fingerprint = fingerprint
         architecture: Any = type(self._fresh_model())
-        self.objective_name = config.model.pretraining_task or architecture.default_objective
+        self.objective_name = config.model.pretraining_task or getattr(
+            architecture, "default_objective", _DEFAULT_OBJECTIVE
+        )
         self.objective: Any = OBJECTIVES.get(self.objective_name)(
             vocab=data.vocab, tokenizer_config=config.tokenizer, model_config=config.model
         )
@@ -193,10 +198,13 @@ class _Training:
         finally:
             run.train_loader.close()
             run.metrics.close()
+            self.data.source.close()
         self.fabric.barrier()
         if not self.fabric.is_global_zero:
             return None
-        return self._finish(checkpoints)
+        result = self._finish(checkpoints)
+        self.data.source.close()
+        return result
 
     def _assemble(self) -> tuple[Run, Checkpoints]:
         config = self.config.training
@@ -307,13 +315,15 @@ class _Training:
         )
 
     def _finish(self, checkpoints: Checkpoints) -> TrainResult:
-        best = checkpoints.best() or Checkpoints.find_last(self.folder.checkpoints)
+        best = checkpoints.best()
+        why = "the lowest validation loss of the checkpoints kept" if best else "the last step"
+        best = best or Checkpoints.find_last(self.folder.checkpoints)
         export = self.folder.model
         temporary = export.with_name("model.writing")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(best / "model", temporary)
         bundle = load_bundle(temporary, trust_plugins=True)
-        notes = [f"exported: step {bundle.fingerprint['step']:,} (lowest validation loss of the checkpoints kept)"]
+        notes = [f"exported: step {bundle.fingerprint['step']:,} ({why})"]
         records: list[Record] = []
         views = None
         if self.evaluator is not None:
@@ -328,7 +338,7 @@ class _Training:
         (temporary / "README.md").write_text(model_card(bundle, self.config, records=records))
         shutil.rmtree(export, ignore_errors=True)
         temporary.replace(export)
-        return TrainResult(self.folder, records, views, summary_table(records) if records else [], notes)
+        return TrainResult(self.folder, records, views, terminal_table(records), notes)
 
 
 def _absolute_plugins(config: RunConfig, base: Path) -> None:

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from scmodelforge.training.loop import validate
+
+from .parts import NUM_CELLS, UNEQUAL, WHOLE, StandInLoader, cells, make_run
+
+
+class TestValidate:
+    def test_counts_every_cell_once_whatever_the_batches(self):
+        expected = make_run().objective.module.eval()(cells(range(NUM_CELLS)))
+        for split in (WHOLE, UNEQUAL):
+            found = validate(make_run(split=split, dropout=0.5))
+            assert set(found) == {"val/loss", "val/genes", "val/values"}
+            for name, value in expected.items():
+                assert found[f"val/{name}"] == pytest.approx(value.item(), abs=1e-6)
+            assert found["val/loss"] == pytest.approx(found["val/genes"] + found["val/values"], abs=1e-12)
+
+    def test_puts_every_module_back_into_its_mode(self):
+        run = make_run(dropout=0.5)
+        run.model.norm.eval()  # as a frozen part would be
+        modes = {name: module.training for name, module in run.objective.named_modules()}
+        validate(run)
+        assert {name: module.training for name, module in run.objective.named_modules()} == modes
+        assert not modes["_forward_module.model.norm"]
+        assert modes["_forward_module.model.dropout"]
+
+    def test_without_cells_gives_nothing(self):
+        assert validate(make_run(val_loader=None)) == {}
+
+    def test_without_targets_gives_nothing_rather_than_a_perfect_loss(self):
+        run = make_run()
+        run.val_loader = StandInLoader(((),), shuffle=False)
+        assert validate(run) == {}
+        run.val_loader = StandInLoader((((),),), shuffle=False)
+        assert validate(run) == {}
