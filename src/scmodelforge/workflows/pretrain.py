@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from scmodelforge._errors import Interrupted
-from scmodelforge._registry import OBJECTIVES
+from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.loader import CellLoader
@@ -161,9 +161,9 @@ class _Training:
         self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
         self.fingerprint = fingerprint
         architecture: Any = type(self._fresh_model())
-        self.objective_name = config.model.pretraining_task or getattr(
-            architecture, "default_objective", _DEFAULT_OBJECTIVE
-        )
+        architecture = MODELS.get(config.model.architecture)
+        default = getattr(architecture, "default_objective", _DEFAULT_OBJECTIVE)
+        self.objective_name: str = config.model.pretraining_task or default
         self.objective: Any = OBJECTIVES.get(self.objective_name)(
             vocab=data.vocab, tokenizer_config=config.tokenizer, model_config=config.model
         )
