@@ -1,0 +1,64 @@
+"""The two settings files of the specification run as written, but for paths, devices and names of data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scmodelforge.cli.main import app
+from scmodelforge.data.vocab import GeneVocab
+from tests.conftest import make_adata
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory) -> Path:
+    """Return counts of 2,500 real human genes."""
+    adata = make_adata(48, 2500)
+    adata.var_names = GeneVocab.from_name("human_protein_coding").genes[:2500]
+    path = tmp_path_factory.mktemp("data") / "cells.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+def train(name: str, *changes: str) -> str:
+    words = ["train", "--config", str(FIXTURES / name)]
+    for change in changes:
+        words += ["--set", change]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_tutorial_s_file_trains_gene_pooling_into_the_folders_it_names(cells, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train("spec_000.yaml", f"data.paths=[{cells}]", "training.max_epochs=1")
+    assert (tmp_path / "logs/gene_pooling/metrics.jsonl").is_file()
+    assert (tmp_path / "logs/gene_pooling/model/model.safetensors").is_file()
+    assert list((tmp_path / "checkpoints/gene_pooling").glob("step_*/MANIFEST.json"))
+    assert json.loads((tmp_path / "logs/gene_pooling/model/config.json").read_text())["model"]["hidden_dim"] == 256
+
+
+@pytest.mark.slow
+def test_the_proposal_s_file_trains_and_evaluates(cells, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(
+        "spec_002.yaml",
+        f"data.paths=[{cells}]",
+        "data.label_column=cell_type",
+        "data.batch_column=batch",
+        "training.num_gpus=0",
+        "training.strategy=auto",
+        "training.max_epochs=1",
+        "training.precision=32-true",
+        "eval.benchmarks=[cell_type_annotation, batch_integration]",
+    )
+    run = tmp_path / "runs/spec_002"
+    vocab = json.loads((run / "model/vocab.json").read_text())
+    assert 2000 <= len(vocab["genes"]) <= 2010  # ties at the cut are all taken
+    metrics = {json.loads(line)["metric"] for line in (run / "results.jsonl").read_text().splitlines()}
+    assert {"accuracy_linear_probe", "silhouette_batch"} <= metrics
