@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["configure_logging", "error", "json_line", "say", "table"]
+__all__ = ["configure_logging", "error", "is_first_process", "json_line", "say", "table"]
 
 
 def say(message: str) -> None:
@@ -18,8 +19,13 @@ def say(message: str) -> None:
 
 
 def error(message: str) -> None:
-    """Write an error to stderr: ``error:`` and the message as it is."""
-    say(f"error: {message}")
+    """Write an error to stderr: ``error:`` and the message as it is; processes but the first say which they are."""
+    say(f"error: {message}" if is_first_process() else f"(process {os.environ['LOCAL_RANK']}: {message})")
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the process that speaks and writes: the only one, or the first of a distributed run."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
 
 
 def json_line(value: Any) -> None:
@@ -63,5 +69,7 @@ def configure_logging(*, verbose: bool = False) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("scmodelforge")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO if is_first_process() else logging.ERROR)
     logger.propagate = False
+    if not verbose:
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

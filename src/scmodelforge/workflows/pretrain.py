@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scmodelforge._console import is_first_process
 from scmodelforge._errors import Interrupted
 from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.load import load_config
@@ -106,7 +106,7 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
     config = load_config(config_path, overrides)
     _absolute_plugins(config, config_path.parent)
     folder = RunFolder.of(config, name=config_path.stem)
-    is_first = _is_first_process()
+    is_first = is_first_process()
     if is_first:
         folder.check_free(force=force)
     fabric = make_fabric(config.training)
@@ -344,7 +344,3 @@ class _Training:
 def _absolute_plugins(config: RunConfig, base: Path) -> None:
     """Turn plugin files into absolute paths, so that a resumed run finds them from any folder."""
     config.plugins = [str((base / name).resolve()) if name.endswith(".py") else name for name in config.plugins]
-
-
-def _is_first_process() -> bool:
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
