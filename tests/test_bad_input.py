@@ -130,8 +130,26 @@ class TestFolders:
         assert "is not a run" in refused(tmp_path, tiny_h5ad, "--force", output__run_dir=str(mine))
         assert (mine / "chapter1.txt").read_text() == "precious"
 
+    def test_checkpoints_around_the_run(self, tmp_path, tiny_h5ad):
+        message = refused(tmp_path, tiny_h5ad, output__checkpoint_dir=str(tmp_path), output__run_dir=f"{tmp_path}/run")
+        assert "output.checkpoint_dir" in message
+
 
 class TestSettings:
+    def test_unknown_activation_before_the_data_are_read(self, tmp_path):
+        # The file is not there either; the model's mistake is found first, without reading anything.
+        assert "unknown model.activation 'gellu'" in refused(tmp_path, Path("none.h5ad"), model__activation="gellu")
+
+    def test_several_nodes_without_a_launcher(self, tmp_path, tiny_h5ad, monkeypatch):
+        monkeypatch.delenv("MASTER_ADDR", raising=False)
+        assert "torchrun --nnodes=2" in refused(tmp_path, tiny_h5ad, training__num_nodes=2)
+
+    def test_held_out_cells_that_are_all_empty(self, tmp_path, counts):
+        counts[[i for i in range(60) if i % 5 == 1]] = 0  # all cells of donor d1
+        split = {"by": "donor_id", "validation_groups": ["d1"]}
+        message = refused(tmp_path, written(tmp_path / "d1.h5ad", counts), data__split=split)
+        assert "no held-out cell expresses a gene" in message
+
     def test_unknown_key_names_file_path_and_nearest(self, tmp_path, tiny_h5ad):
         message = refused(tmp_path, tiny_h5ad, model__hidden_dims=32)
         assert "run.yaml" in message

@@ -145,6 +145,32 @@ class TestResume:
         weights = "model/model.safetensors"
         assert (tmp_path / "run" / weights).read_bytes() == (run / weights).read_bytes()
 
+    def test_refuses_changed_settings(self, data, tmp_path):
+        run = train(tmp_path, data, training__max_epochs=1)
+        config = run / "config.yaml"
+        config.write_text(config.read_text().replace("mask_ratio: 0.15", "mask_ratio: 0.6"))
+        result = CliRunner().invoke(app, ["train", "--resume", str(run)])
+        assert result.exit_code == 2
+        assert "config.yaml was changed since the run began" in result.output
+
+    def test_a_moved_run_resumes_and_evaluates_from_another_folder(self, data, tmp_path, monkeypatch):
+        run = train(tmp_path, data, training__max_epochs=1)
+        moved = tmp_path / "elsewhere" / "run"
+        shutil.move(run, moved)
+        (tmp_path / "cwd").mkdir()
+        monkeypatch.chdir(tmp_path / "cwd")
+        invoke("train", "--resume", moved)
+        invoke("evaluate", moved)
+        assert not run.exists()
+
+    def test_a_run_killed_before_its_first_checkpoint_can_be_replaced(self, data, tmp_path):
+        run = train(tmp_path, data, training__max_epochs=1)
+        shutil.rmtree(run / "checkpoints")
+        (run / "checkpoints" / ".writing_step_00000001").mkdir(parents=True)
+        (run / "run.json").unlink()
+        invoke("train", "--config", tmp_path / "run.yaml", "--force")
+        assert (run / "model" / "config.json").is_file()
+
     def test_refuses_changed_data(self, data, tmp_path):
         copy = tmp_path / "cells.h5ad"
         shutil.copy(data, copy)
@@ -199,6 +225,39 @@ class TestEmbed:
         assert np.isfinite(np.delete(rows, 3, axis=0)).all()
         assert "1 of 80 cells" in output
 
+    def test_goes_on_after_an_interruption_but_not_with_another_matrix(self, run, data, tmp_path, monkeypatch):
+        from scmodelforge.workflows import embed
+
+        adata = ad.read_h5ad(data)
+        adata.layers["other"] = adata.X[::-1].copy()
+        adata.write_h5ad(tmp_path / "two.h5ad")
+        words = ["embed", tmp_path / "two.h5ad", tmp_path / "out.h5ad", "--model", run, "--batch-size", 16]
+        written = embed._Partial.write
+
+        def stop_halfway(part, rows, vectors):
+            written(part, rows, vectors)
+            if part.done >= 40:
+                raise KeyboardInterrupt
+
+        def interrupt(*more):
+            with monkeypatch.context() as patch:
+                patch.setattr(embed._Partial, "write", stop_halfway)
+                result = CliRunner().invoke(app, [str(word) for word in [*words, *more]])
+            assert result.exit_code == 1
+            assert "the same command goes on from there" in result.output
+
+        def embedding(name, *more):
+            invoke("embed", tmp_path / "two.h5ad", tmp_path / name, "--model", run, "--batch-size", 16, *more)
+            return ad.read_h5ad(tmp_path / name).obsm["X_scmodelforge"]
+
+        x, other = embedding("x.h5ad", "--layer", "X"), embedding("other.h5ad", "--layer", "other")
+        interrupt("--layer", "X")
+        np.testing.assert_array_equal(embedding("out.h5ad", "--layer", "X"), x)
+        (tmp_path / "out.h5ad").unlink()
+        interrupt("--layer", "X")
+        np.testing.assert_array_equal(embedding("out.h5ad", "--layer", "other"), other)
+        assert not list(tmp_path.glob("*.partial"))
+
     def test_never_overwrites_unasked(self, run, data, tmp_path):
         out = tmp_path / "out.h5ad"
         out.write_text("precious")
@@ -227,6 +286,15 @@ class TestEvaluate:
         result = CliRunner().invoke(app, ["evaluate", str(run / "model")])
         assert result.exit_code == 2
         assert "--data" in result.output
+
+    def test_says_when_the_model_was_trained_on_the_data(self, run, data):
+        output = invoke("evaluate", run / "model", "--data", data, "--label", "cell_type")
+        assert "the model was trained on cells.h5ad" in output
+
+    def test_an_output_that_cannot_be_written_is_refused_first(self, run, tmp_path):
+        for out in (tmp_path / "none" / "x.jsonl", tmp_path):
+            result = CliRunner().invoke(app, ["evaluate", str(run), "--out", str(out), "--force"])
+            assert result.exit_code == 2, result.output
 
     def test_a_model_folder_is_scored_on_other_data(self, run, tmp_path):
         make_adata(90, 30, seed=3).write_h5ad(tmp_path / "other.h5ad")

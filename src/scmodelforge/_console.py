@@ -53,7 +53,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
         sys.stdout.write(f"\n{title}\n")
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for position, column in enumerate(columns):
-        grid.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
+        # In a narrow terminal long texts are broken into lines, names never cut.
+        is_text = position in (0, len(columns) - 1)
+        grid.add_column(column, justify="left" if is_text else "right", overflow="fold", no_wrap=position == 0)
     for row in rows:
         grid.add_row(*row)
     # A pipe has no width: give the table what it needs instead of cutting it at 80 columns.

@@ -78,7 +78,7 @@ class TestByCells:
             split(by="cells", validation_groups=["d1"])
 
     def test_describes_itself(self):
-        assert split(by="cells").describe() == "held out 10 of 100 cells, drawn singly"
+        assert split(by="cells").describe() == "held out 10 of 100 cells, drawn cell by cell"
 
 
 class TestByColumn:

@@ -106,11 +106,11 @@ class TestSummary:
     def test_shows_skipped_metrics_and_says_why(self):
         record = Record("b", "d", "model", "m", None, n_skipped=9, skipped_reason="two batches are needed")
         assert summary_table([record])[1] == ["eval/b/d/m", "skipped", "-"]
-        assert skip_notes([record]) == ["eval/b/d: m not scored: two batches are needed"]
+        assert skip_notes([record]) == ["eval/b/d: m: not scored: two batches are needed"]
 
     def test_says_once_which_cells_were_left_out(self):
         records = [Record("b", "d", "model", m, 1.0, n=8, n_skipped=2, skipped_reason="no label") for m in "xy"]
-        assert skip_notes(records) == ["eval/b/d: 2 metrics 2 of 10 cells left out: no label"]
+        assert skip_notes(records) == ["eval/b/d: 2 metrics: 2 of 10 cells left out: no label"]
 
 
 class TestSubsample:

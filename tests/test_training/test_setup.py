@@ -39,8 +39,10 @@ class TestDevices:
         assert "training.devices asks for 4 GPUs but this machine has 2; use --set training.devices=2, or" in message
         assert "--set training.accelerator=cpu" in message
 
-    def test_processes_on_the_cpu_are_not_limited(self):
-        assert resolve_accelerator(TrainingConfig(accelerator="cpu", devices=1000)) == "cpu"
+    def test_processes_on_the_cpu_are_limited_by_its_cores(self):
+        assert resolve_accelerator(TrainingConfig(accelerator="cpu", devices=2)) == "cpu"
+        with pytest.raises(ConfigError, match="asks for 100000 processes on the CPU but this machine has"):
+            resolve_accelerator(TrainingConfig(accelerator="cpu", devices=100_000))
 
     def test_auto_takes_what_there_is(self):
         has_mps = torch.backends.mps.is_available()

@@ -31,5 +31,5 @@ def list_(
     if as_json:
         _console.json_line(rows)
         return
-    columns = ["name", "cells", "genes", "licence", "description"]
+    columns = ["name", "cells", "genes", "description"]
     _console.table(columns, [[str(row[column]) for column in columns] for row in rows])

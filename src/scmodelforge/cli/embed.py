@@ -20,7 +20,7 @@ def embed(
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write the cell embeddings of a model into a copy of an AnnData file.
+    """Write a model's cell embeddings into a copy of an AnnData file.
 
     Example: scmodelforge embed cells.h5ad embedded.h5ad --model runs/quickstart/model
     """

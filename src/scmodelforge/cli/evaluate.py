@@ -25,7 +25,7 @@ def evaluate(
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record a line instead of a table.")] = False,
 ) -> None:
-    """Score a model on held-out cells, beside PCA, random and untrained embeddings.
+    """Score a model on held-out cells, beside its baselines.
 
     Example: scmodelforge evaluate runs/quickstart
     """

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    settings: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The settings file, as --config.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (YAML or TOML).")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to continue.")] = None,
     overrides: Annotated[
@@ -26,6 +27,10 @@ def train(
 
     Example: scmodelforge train --config configs/quickstart.yaml
     """
+    if settings is not None and config is not None:
+        msg = f"two settings files were given, {settings} and {config}; give one."
+        raise ConfigError(msg)
+    config = config or settings
     if (config is None) == (resume is None):
         msg = "train needs either --config FILE (a new run) or --resume RUN (go on with one)."
         raise ConfigError(msg)

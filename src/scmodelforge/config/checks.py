@@ -43,11 +43,21 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
 
 
 def warn_of_unused(config: RunConfig, origin: str) -> None:
-    """Log a warning for each model setting that was set and that the architecture does not read."""
+    """Log a warning for each setting that was set and that, given the others, nothing reads."""
     architecture = config.model.architecture
     unused: frozenset[str] = getattr(MODELS.get(architecture), "unused_settings", frozenset())
     for name in sorted(config.model.model_fields_set & unused):
         _log.warning(f"{origin}: model.{name} has no effect on architecture '{architecture}'.")
+    preprocessing, scheduler = config.data.preprocessing, config.training.scheduler
+    if preprocessing.target_sum != type(preprocessing)().target_sum and preprocessing.normalize is None:
+        _log.warning(f"{origin}: data.preprocessing.target_sum has no effect without data.preprocessing.normalize.")
+    if scheduler.min_lr_ratio != type(scheduler)().min_lr_ratio and scheduler.name == "constant":
+        _log.warning(f"{origin}: training.scheduler.min_lr_ratio has no effect on scheduler 'constant'.")
+    if preprocessing.normalize and getattr(TOKENIZERS.get(config.tokenizer.strategy), "normalizes", False):
+        _log.info(
+            f"{origin}: data.preprocessing.normalize changes nothing for tokenizer '{config.tokenizer.strategy}', "
+            "which divides by each cell's total itself."
+        )
 
 
 def _check_lengths(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:

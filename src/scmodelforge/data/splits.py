@@ -61,7 +61,7 @@ class CellSplit:
         if not len(self.validation):
             return f"held out no cells; all {len(self.train):,} are trained on"
         if self.by == "cells":
-            return f"held out {cells}, drawn singly"
+            return f"held out {cells}, drawn cell by cell"
         kind = "donors" if self.by in DONOR_COLUMNS else "groups"
         return (
             f"held out {len(self.groups):,} of {self.num_groups:,} {kind} ({self.by}: {_listed(self.groups)}), {cells}"

@@ -56,7 +56,7 @@ class EvalCallback:
         run.metrics.log(progress.step, values)
         counts = winners(records)
         owners = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-        _log.info(f"epoch {progress.epoch}/{self._max_epochs}  evaluated; best in so many metrics: {owners or 'none'}")
+        _log.info(f"epoch {progress.epoch}/{self._max_epochs}  evaluated; metrics won by: {owners or 'none'}")
 
     def truncate(self, step: int) -> None:
         """Forget the results of later steps, when a run goes on from ``step``."""

@@ -124,7 +124,7 @@ def skip_notes(records: Iterable[Record]) -> list[str]:
             total = record.n + record.n_skipped
             what = "not scored" if record.value is None else f"{record.n_skipped:,} of {total:,} cells left out"
             where = f"eval/{record.benchmark}/{record.dataset}"
-            notes.setdefault(f"{where}: {{}} {what}: {record.skipped_reason}", []).append(record.metric)
+            notes.setdefault(f"{where}: {{}}: {what}: {record.skipped_reason}", []).append(record.metric)
     return [
         line.replace("{}", metrics[0] if len(metrics) == 1 else f"{len(metrics)} metrics", 1)
         for line, metrics in notes.items()

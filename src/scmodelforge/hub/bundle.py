@@ -32,7 +32,7 @@ from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.models.components.embeddings import apply_embedding_spec
 from scmodelforge.models.registry import get_model
 
-__all__ = ["Bundle", "build_model", "load_bundle", "save_bundle"]
+__all__ = ["Bundle", "build_model", "copy_plugins", "load_bundle", "save_bundle"]
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.json", "preprocessing.json", "fingerprint.json")
 
@@ -109,7 +109,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
             "format_version": FORMAT_VERSION,
             "scmodelforge_version": __version__,
             "objective": bundle.objective,
-            "plugins": _copy_plugins(bundle.plugins, folder),
+            "plugins": copy_plugins(bundle.plugins, folder),
             "model": bundle.model_config.model_dump(mode="json"),
         },
     )
@@ -200,8 +200,8 @@ def _import_plugins(plugins: list[str], folder: Path, *, trusted: bool) -> None:
     load_plugins(plugins, folder)
 
 
-def _copy_plugins(plugins: list[str], folder: Path) -> list[str]:
-    """Copy plugin files into the folder, so that it can be moved; modules stay names."""
+def copy_plugins(plugins: list[str], folder: Path) -> list[str]:
+    """Copy plugin files into a folder, so that it can be moved, and return their names in it; modules stay names."""
     names = []
     for plugin in plugins:
         source = Path(plugin)

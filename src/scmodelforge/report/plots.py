@@ -17,8 +17,10 @@ from scmodelforge.data.draws import generator, mix
 
 __all__ = ["cells_picture", "project_2d", "scatter"]
 
-# The "muted" scheme of Paul Tol (sronpersonalpages.nl/~pault): nine colours that colour-blind readers tell apart.
-_COLOURS = ("#332288", "#DDCC77", "#117733", "#CC6677", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
+# The "muted" scheme of Paul Tol (sronpersonalpages.nl/~pault), nine colours that colour-blind readers tell apart, and
+# three more of his schemes for the labels beyond.
+_COLOURS = ("#332288", "#DDCC77", "#117733", "#CC6677", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499",
+            "#EE7733", "#0077BB", "#555555")  # fmt: skip
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")  # more labels than colours differ by shape
 _AREAS = (1.0, 1.5, 1.0, 1.0, 1.5, 1.5, 1.4, 2.2)  # that make the shapes look equally large
 _MISSING = "#BBBBBB"

@@ -67,6 +67,8 @@ class BaseTokenizer(ABC):
         ``counts`` for counts, which may be normalised by library size but not logged; ``any`` for all values.
     provides
         What the tokenizer gives for each token: ``input_ids``, ``values``, and ``bin_ids`` if it has bins.
+    normalizes
+        Whether it divides by each cell's total itself, so that library-size normalisation before it changes nothing.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class BaseTokenizer(ABC):
     config_class: ClassVar[type[TokenizerConfig]] = TokenizerConfig
     expects: ClassVar[Literal["counts", "any"]] = "counts"
     provides: ClassVar[frozenset[str]] = frozenset({"input_ids", "values"})
+    normalizes: ClassVar[bool] = False
 
     def __init__(self, config: TokenizerConfig, vocab: GeneVocab) -> None:
         self.config = _own_settings(self.strategy, config, self.config_class)

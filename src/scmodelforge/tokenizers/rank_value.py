@@ -66,6 +66,7 @@ class RankValueTokenizer(BaseTokenizer):
     """
 
     config_class = RankValueConfig
+    normalizes = True
 
     def __init__(self, config: TokenizerConfig, vocab: GeneVocab, *, medians: GeneMedians | None = None) -> None:
         super().__init__(config, vocab)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     """
     from lightning_fabric import Fabric
 
+    _check_nodes(config)
     accelerator = resolve_accelerator(config)
     precision: Any = resolve_precision(config.precision, accelerator)
     return Fabric(
@@ -45,11 +47,12 @@ def resolve_accelerator(config: TrainingConfig) -> str:
     Raises
     ------
     ConfigError
-        If there are fewer devices than asked for. Processes on the CPU are not limited.
+        If there are fewer devices, or on the CPU fewer cores, than asked for.
     """
     num_gpus = torch.cuda.device_count()
     has_mps = torch.backends.mps.is_available()
     if config.accelerator == "cpu" or (config.accelerator == "auto" and not num_gpus and not has_mps):
+        _check_cores(config)
         return "cpu"
     if config.accelerator == "mps" or not num_gpus:
         num_gpus, found = int(has_mps), "mps"
@@ -85,6 +88,18 @@ def seed_everything(seed: int) -> None:
     _rng.seed(seed)
 
 
+def _check_nodes(config: TrainingConfig) -> None:
+    """Refuse to wait for nodes that nothing starts."""
+    is_launched = "MASTER_ADDR" in os.environ or "SLURM_NTASKS" in os.environ
+    if config.num_nodes > 1 and not is_launched:
+        msg = (
+            f"training.num_nodes is {config.num_nodes}, but no launcher started this process on several nodes; start "
+            f"it with: torchrun --nnodes={config.num_nodes} --nproc-per-node={config.devices} -m scmodelforge train "
+            "..., or by SLURM, or use --set training.num_nodes=1."
+        )
+        raise ConfigError(msg)
+
+
 def _strategy(config: TrainingConfig, accelerator: str) -> Any:
     if config.strategy == "auto" and config.devices * config.num_nodes == 1:
         return "auto"
@@ -93,6 +108,16 @@ def _strategy(config: TrainingConfig, accelerator: str) -> Any:
     # Not every batch reaches every parameter: a head of a model with several losses may find no target.
     backend = "gloo" if accelerator == "cpu" else None
     return DDPStrategy(process_group_backend=backend, find_unused_parameters=True)
+
+
+def _check_cores(config: TrainingConfig) -> None:
+    cores = os.cpu_count() or 1
+    if config.devices > max(cores, 2):  # two on one core are slow but useful, to try a distributed run
+        msg = (
+            f"training.devices asks for {config.devices} processes on the CPU but this machine has {cores} cores; "
+            f"use --set training.devices={cores}."
+        )
+        raise ConfigError(msg)
 
 
 def _too_few(config: TrainingConfig, found: int) -> str:

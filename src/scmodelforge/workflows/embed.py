@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import logging
 import shutil
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from scmodelforge import __version__
 from scmodelforge._errors import DataError, Interrupted
+from scmodelforge.data.inspect import describe_gene_ids
 from scmodelforge.data.scan import scan
 from scmodelforge.data.sources.h5ad import LocalDataConfig
+from scmodelforge.data.types import CellSource, Panel
 from scmodelforge.eval.embed import embed_batches
 from scmodelforge.hub.bundle import Bundle, load_bundle
 from scmodelforge.objectives.collate import collate_for_encoding
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 from scmodelforge.workflows.progress import Countdown
 
-__all__ = ["OBSM_KEY", "embed_file", "find_model_folder"]
+__all__ = ["OBSM_KEY", "check_output", "embed_file", "find_model_folder"]
+
+_log = logging.getLogger(__name__)
 
 OBSM_KEY = "X_scmodelforge"
 _CELLS_BETWEEN_SAVES = 10_000
@@ -64,22 +68,20 @@ def embed_file(
     -------
     Closing lines for the user.
     """
-    if out.exists() and not force:
-        msg = f"{out} exists; choose another name, or replace it with --force."
-        raise DataError(msg)
+    check_output(out, force=force)
     if out.exists() and data.exists() and out.samefile(data):
         msg = f"{out} is the input itself; choose another name for the output."
-        raise DataError(msg)
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        msg = f"cannot write to {out.parent}; make the folder or choose one you may write to."
         raise DataError(msg)
     bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins)
     config = LocalDataConfig(paths=[str(data)], layer=layer, gene_id_column=gene_id_column)
     source = open_source(config)
     panel = source.panels[0]
-    coverage = bundle.vocab.require_overlap(panel)
+    for line in getattr(source, "describe", list)():
+        _log.info(line)
+    _require_known_genes(bundle, panel)
+    coverage = bundle.vocab.coverage(panel)
     report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
-    part = _Partial.open(out, data=source.fingerprint()[0], bundle=bundle, num_cells=report.num_cells)
+    part = _Partial.open(out, identity=_identity(source, bundle, config), num_cells=report.num_cells)
     positions = np.setdiff1d(np.arange(report.num_cells), report.empty)
     remaining = positions[positions >= part.done]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -116,6 +118,55 @@ def embed_file(
     ]
 
 
+def check_output(path: Path, *, force: bool) -> None:
+    """Make sure that a file can be written, before any work is done for it.
+
+    Raises
+    ------
+    DataError
+        If it exists and ``force`` is not set, is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        msg = f"{path} is a folder; name a file in it."
+        raise DataError(msg)
+    if path.exists() and not force:
+        msg = f"{path} exists; choose another name, or replace it with --force."
+        raise DataError(msg)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as problem:
+        msg = f"cannot write to {path.parent} ({problem.strerror}); make the folder, or choose one you may write to."
+        raise DataError(msg) from problem
+
+
+def _require_known_genes(bundle: Bundle, panel: Panel) -> None:
+    if (bundle.vocab.map_panel(panel) >= 0).any():
+        return
+    msg = (
+        f"None of the {len(panel.gene_ids):,} genes of {panel.name} are in the model's vocabulary. They look like "
+        f"{describe_gene_ids(panel.gene_ids)}, the model's like {describe_gene_ids(bundle.vocab.genes)}; if another "
+        "var column has ids of the model's kind, name it with --gene-id-column."
+    )
+    raise DataError(msg)
+
+
+def _identity(source: CellSource, bundle: Bundle, config: LocalDataConfig) -> str:
+    """Return a hash of all that embeddings depend on: the cells, how they are read, and the model."""
+    found = hashlib.sha256()
+    for tensor in bundle.model.state_dict().values():
+        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    facts = [
+        source.fingerprint(),
+        [config.layer, config.gene_id_column],
+        bundle.vocab.digest(),
+        bundle.tokenizer.to_dict(),
+        bundle.preprocessor.to_dict(),
+    ]
+    found.update(json.dumps(facts, sort_keys=True).encode())
+    return found.hexdigest()
+
+
 class _Partial:
     """Embeddings on their way to a file: a folder beside the output that a repeated call finds again."""
 
@@ -128,18 +179,15 @@ class _Partial:
         self._rows: np.ndarray | None = None
 
     @classmethod
-    def open(cls, out: Path, *, data: dict[str, Any], bundle: Bundle, num_cells: int) -> _Partial:
-        """Find the unfinished embeddings of the same data and model, or begin new ones."""
+    def open(cls, out: Path, *, identity: str, num_cells: int) -> _Partial:
+        """Find the unfinished embeddings of the same cells and model, or begin new ones."""
         folder = out.with_name(out.name + ".partial")
-        weights = hashlib.sha256()
-        for tensor in bundle.model.state_dict().values():
-            weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        identity = hashlib.sha256(json.dumps([data["sha256"], weights.hexdigest(), num_cells]).encode()).hexdigest()
-        state = folder / "state.json"
-        if state.is_file():
-            found = json.loads(state.read_text())
-            if found["identity"] == identity:
-                return cls(folder, identity, num_cells, found["done"], found["width"])
+        try:
+            found = json.loads((folder / "state.json").read_text())
+        except (OSError, ValueError):  # none, or killed before the first state was complete
+            found = {}
+        if found.get("identity") == identity:
+            return cls(folder, identity, num_cells, found["done"], found["width"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return cls(folder, identity, num_cells, 0, None)
@@ -157,7 +205,9 @@ class _Partial:
         if self._rows is not None:
             self._rows.flush()  # type: ignore[attr-defined]
         state = {"identity": self.identity, "done": self.done, "width": self.width}
-        (self.folder / "state.json").write_text(json.dumps(state))
+        temporary = self.folder / "state.json.writing"
+        temporary.write_text(json.dumps(state))
+        temporary.replace(self.folder / "state.json")
 
     def finish(self) -> np.ndarray:
         """Return all rows; cells never written are NaN."""

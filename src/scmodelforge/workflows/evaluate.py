@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from scmodelforge import datasets
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import ConfigError
 from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
 from scmodelforge.data.scan import scan
@@ -29,7 +29,7 @@ from scmodelforge.eval.harness import evaluate, skip_notes, stratified_subsample
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.objectives.collate import collate_for_encoding
-from scmodelforge.workflows.embed import find_model_folder
+from scmodelforge.workflows.embed import check_output, find_model_folder
 from scmodelforge.workflows.prepare import (
     PreparedData,
     Readable,
@@ -202,12 +202,12 @@ class _Prepared:
         """Choose the cells and read their labels and batches."""
         label_key = _one_key(each, "label")
         batch_key = _one_key(each, "batch")
-        labels = _column(each.data, label_key)
-        batches = _column(each.data, batch_key)
+        labels = _Column.of(each.data, label_key)
+        batches = _Column.of(each.data, batch_key)
         split = each.data.split
         parts = []
         for part in (split.train, split.validation):
-            codes = labels[part] if labels is not None else np.zeros(len(part), dtype="<U1")
+            codes = labels.codes[part] if labels is not None else np.zeros(len(part), dtype=np.int32)
             parts.append(part[stratified_subsample(codes, max_cells, seed)])
         positions = np.concatenate(parts)
         return cls(
@@ -217,8 +217,8 @@ class _Prepared:
             benchmarks=[_checked(config) for config in each.benchmarks],
             positions=positions,
             num_train=len(parts[0]),
-            labels=None if labels is None else labels[positions],
-            batches=None if batches is None else batches[positions],
+            labels=None if labels is None else labels.text(positions),
+            batches=None if batches is None else batches.text(positions),
             label_key=label_key,
             batch_key=batch_key,
             data_hash=_hash([entry["sha256"] for entry in each.data.source.fingerprint()]),
@@ -351,9 +351,8 @@ def evaluate_model(
     trust_plugins
         Import the Python files the model folder names.
     """
-    if out is not None and out.exists() and not force:
-        msg = f"{out} exists; choose another name, or replace it with --force."
-        raise DataError(msg)
+    if out is not None:
+        check_output(out, force=force)
     is_run = (model / "run.json").is_file()
     if data is None and not is_run:
         msg = f"{model} is not a run folder, so there are no held-out cells to use; name a file with --data."
@@ -396,12 +395,19 @@ def evaluate_model(
     records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
     prepared.source.close()
     if out is not None:
-        out.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records))
+        temporary = out.with_name(out.name + ".writing")
+        temporary.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records))
+        temporary.replace(out)
     return EvaluationResult(
         records=records,
         table=terminal_table(records),
         title=f"{len(prepared.split.validation):,} held-out cells (± half of the 95 % bootstrap interval)",
-        lines=[*skip_notes(records), prepared.split.describe(), *([f"records: {out}"] if out else [])],
+        lines=[
+            *skip_notes(records),
+            *_seen_in_training(bundle, prepared, is_own=data is None),
+            prepared.split.describe(),
+            *([f"records: {out}"] if out else []),
+        ],
     )
 
 
@@ -457,13 +463,36 @@ def _one_key(each: EvaluationSet, field_name: str) -> str | None:
     return next(iter(keys), None)
 
 
-def _column(data: PreparedData, key: str | None) -> np.ndarray | None:
-    """Return the values of an obs column as text, shape (N,); missing ones are empty."""
-    if key is None:
-        return None
-    codes, categories = data.source.obs(key)
-    values: np.ndarray = np.array([*categories, ""], dtype=str)[codes]
-    return values
+@dataclass
+class _Column:
+    """An obs column as codes, so that text is made for the chosen cells only."""
+
+    codes: np.ndarray
+    categories: np.ndarray
+
+    @classmethod
+    def of(cls, data: PreparedData, key: str | None) -> _Column | None:
+        if key is None:
+            return None
+        codes, categories = data.source.obs(key)
+        return cls(codes, np.array([*categories, ""], dtype=str))  # code -1, a missing value, is the last
+
+    def text(self, positions: np.ndarray) -> np.ndarray:
+        """Return the values of some cells, shape (n,), str; missing ones are empty."""
+        values: np.ndarray = self.categories[self.codes[positions]]
+        return values
+
+
+def _seen_in_training(bundle: Bundle, data: PreparedData, *, is_own: bool) -> list[str]:
+    """Return a warning if the model was trained on files that its probes are now said to be held out from."""
+    trained = {entry["sha256"] for entry in bundle.fingerprint.get("data", [])}
+    seen = [entry["name"] for entry in data.source.fingerprint() if entry["sha256"] in trained]
+    if is_own or not seen:
+        return []
+    return [
+        f"warning: the model was trained on {', '.join(seen)}, so these scores are not of unseen cells; "
+        "evaluate the run's folder without --data for its own held-out cells"
+    ]
 
 
 def _hash(parts: Sequence[str]) -> str:

@@ -36,6 +36,15 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _SCHEME = "dataset://"
+_PLACEMENT = (
+    ("data", "paths"),
+    ("data", "num_workers"),
+    ("training", "accelerator"),
+    ("training", "devices"),
+    ("training", "num_nodes"),
+    ("training", "strategy"),
+    ("training", "log_every_n_steps"),
+)
 
 
 @dataclass
@@ -67,9 +76,16 @@ class PreparedData(Readable):
 
 
 def config_hash(config: RunConfig) -> str:
-    """Return the sha256 of all settings but those of ``output``, which do not change a result."""
+    """Return the sha256 of the settings that make a run what it is.
+
+    Left out are where it runs and where things lie: output, paths (the data have a hash of their own), plugins'
+    places, devices, threads and how often is logged.
+    """
     settings = config.to_dict()
     settings.pop("output")
+    settings["plugins"] = [name.rpartition("/")[2] for name in settings["plugins"]]
+    for section, key in _PLACEMENT:
+        settings[section].pop(key, None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -242,4 +258,8 @@ def without(split: CellSplit, excluded: np.ndarray) -> CellSplit:
     if not len(train):
         msg = "no training cell expresses a gene of the vocabulary; check data.gene_vocab and data.split."
         raise DataError(msg)
-    return replace(split, train=train, validation=np.setdiff1d(split.validation, excluded, assume_unique=True))
+    validation = np.setdiff1d(split.validation, excluded, assume_unique=True)
+    if len(split.validation) and not len(validation):
+        msg = "no held-out cell expresses a gene of the vocabulary; hold out others with data.split."
+        raise DataError(msg)
+    return replace(split, train=train, validation=validation)

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from scmodelforge._console import is_first_process
-from scmodelforge._errors import Interrupted
+from scmodelforge._errors import ConfigError, Interrupted
+from scmodelforge._optional import require
 from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
@@ -28,6 +30,7 @@ from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
 from scmodelforge.models._utils import count_parameters
+from scmodelforge.models.registry import get_model
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.loop import Run, fit
 from scmodelforge.training.metrics import MetricsLog
@@ -104,11 +107,14 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
         When the run was asked to stop; its state is saved.
     """
     config = load_config(config_path, overrides)
-    _absolute_plugins(config, config_path.parent)
     folder = RunFolder.of(config, name=config_path.stem)
+    make_absolute(config, folder, base=config_path.parent)
     is_first = is_first_process()
     if is_first:
         folder.check_free(force=force)
+    if config.output.tensorboard:
+        require("tensorboard", extra="log", why="Writing TensorBoard files")
+    _try_model(config)
     fabric = make_fabric(config.training)
     fabric.launch()
     data = prepare_data(config)
@@ -139,6 +145,9 @@ def resume_training(root: Path) -> TrainResult | None:
     folder, config, split, facts = RunFolder.read(root)
     checkpoint = Checkpoints.find_last(folder.checkpoints)
     bundle = load_bundle(checkpoint / "model", trust_plugins=True)
+    if config_hash(config) != facts["config_hash"]:
+        msg = f"{root / 'config.yaml'} was changed since the run began; restore it, or start a new run with it."
+        raise ConfigError(msg)
     source = open_source(config.data)
     check_resumable(source, facts)
     fabric = make_fabric(config.training)
@@ -160,6 +169,7 @@ class _Training:
     ) -> None:
         self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
         self.fingerprint = fingerprint
+        self.labels = _training_labels(config, data)
         architecture: Any = type(self._fresh_model())
         architecture = MODELS.get(config.model.architecture)
         default = getattr(architecture, "default_objective", _DEFAULT_OBJECTIVE)
@@ -169,7 +179,8 @@ class _Training:
         )
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
-        if fabric.is_global_zero and config.eval.benchmarks:
+        # On every process, though the first alone evaluates: all of them must find what is wrong.
+        if config.eval.benchmarks:
             self.evaluator = run_evaluator(config, data, untrained=self._fresh_model)
 
     def execute(self, *, checkpoint: Path | None) -> TrainResult | None:
@@ -272,8 +283,6 @@ class _Training:
 
     def _bundle(self, model: nn.Module) -> Bundle:
         progress = self._run.progress
-        column = self.config.data.label_column
-        labels = {} if column is None else {"column": column, "categories": self.data.source.obs(column)[1]}
         return Bundle(
             model=model,
             model_config=self.config.model,
@@ -281,7 +290,7 @@ class _Training:
             vocab=self.data.vocab,
             preprocessor=Preprocessor(self.config.data.preprocessing),
             objective=self.objective_name,
-            labels=labels,
+            labels=self.labels,
             fingerprint={**self.fingerprint, "step": progress.step, "epoch": progress.epoch},
             plugins=self.config.plugins,
         )
@@ -293,7 +302,7 @@ class _Training:
     def _evaluate_now(self, run: Run) -> list[Record]:
         """Evaluate the model as it is, on the first device; the others wait."""
         records: list[Record] = []
-        if self.evaluator is not None:
+        if self.evaluator is not None and self.fabric.is_global_zero:
             model_id = f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}"
             records = self.evaluator.evaluate(
                 run.model, model_id=model_id, device=self.fabric.device, autocast=self.fabric.autocast
@@ -315,7 +324,7 @@ class _Training:
         )
 
     def _finish(self, checkpoints: Checkpoints) -> TrainResult:
-        best = checkpoints.best()
+        best = checkpoints.best() if self.config.output.save_top_k else None
         why = "the lowest validation loss of the checkpoints kept" if best else "the last step"
         best = best or Checkpoints.find_last(self.folder.checkpoints)
         export = self.folder.model
@@ -341,6 +350,44 @@ class _Training:
         return TrainResult(self.folder, records, views, terminal_table(records), notes)
 
 
-def _absolute_plugins(config: RunConfig, base: Path) -> None:
-    """Turn plugin files into absolute paths, so that a resumed run finds them from any folder."""
+def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
+    """Turn relative paths of the settings into absolute ones, so that the run can be resumed from any folder.
+
+    Parameters
+    ----------
+    config
+        Settings, changed in place.
+    folder
+        The run's folders.
+    base
+        Folder of the settings file, which plugins are relative to; all else is relative to the working directory.
+    """
     config.plugins = [str((base / name).resolve()) if name.endswith(".py") else name for name in config.plugins]
+    if hasattr(config.data, "paths"):
+        paths = config.data.paths
+        config.data.paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in paths]
+    if isinstance(config.data.gene_vocab, str) and Path(config.data.gene_vocab).is_file():
+        config.data.gene_vocab = str(Path(config.data.gene_vocab).absolute())
+    medians = getattr(config.tokenizer, "medians", None)
+    if medians is not None and Path(medians).is_file():
+        setattr(config.tokenizer, "medians", str(Path(medians).absolute()))  # noqa: B010 - a setting of some only
+    config.output.run_dir = str(folder.root.absolute())
+    config.output.log_dir = str(folder.logs.absolute())
+    config.output.checkpoint_dir = str(folder.checkpoints.absolute())
+
+
+def _try_model(config: RunConfig) -> None:
+    """Make a small copy of the model: what is wrong with its settings is said before hours of reading data."""
+    small = config.model.model_copy(update={"vocab_size": 16})
+    with torch.random.fork_rng():
+        get_model(small.architecture, small)
+
+
+def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:
+    """Return the label column and the categories that training cells have."""
+    column = config.data.label_column
+    if column is None:
+        return {}
+    codes, categories = data.source.obs(column)
+    present = np.unique(codes[data.split.train])
+    return {"column": column, "categories": [categories[code] for code in present if code >= 0]}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
+import re
 import shutil
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,15 @@ from scmodelforge.config.load import dump_config, load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.constants import FORMAT_VERSION
 from scmodelforge.data.splits import CellSplit
+from scmodelforge.hub.bundle import copy_plugins
 
 __all__ = ["RunFolder"]
+
+# All that a run or its checkpoints leave in a folder, also when killed at any moment.
+_OURS = re.compile(
+    r"run\.json|config\.yaml|splits\.json|(metrics|results)\.jsonl(\..*)?|checkpoints|plugins|model(\.writing)?|"
+    r"cells\.png|events\.out\.tfevents\..*|last|best|step_\d+|\.writing_.*|\..*\.tmp"
+)
 
 
 @dataclass(frozen=True)
@@ -81,10 +89,13 @@ class RunFolder:
         DataError
             If a folder cannot be written.
         """
-        for folder, mark in ((self.root, "run.json"), (self.checkpoints, "last")):
-            if folder.exists() and not folder.is_dir():
-                msg = f"{folder} is a file; choose another folder with --set output.run_dir=..."
-                raise ConfigError(msg)
+        if self.root == self.checkpoints or self.checkpoints in self.root.parents:
+            msg = (
+                f"output.checkpoint_dir ({self.checkpoints}) holds the run's folder ({self.root}); "
+                "choose a folder beside or inside it."
+            )
+            raise ConfigError(msg)
+        for folder in (self.root, self.checkpoints):
             is_used = folder.is_dir() and any(folder.iterdir())
             if is_used and not force:
                 msg = (
@@ -92,17 +103,27 @@ class RunFolder:
                     "Or choose another folder with --set output.run_dir=..., or replace it with --force."
                 )
                 raise ConfigError(msg)
-            if is_used and not (folder / mark).exists():
-                msg = f"{folder} is not empty and is not a run; --force does not delete it. Choose another folder."
+            foreign = [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)] if is_used else []
+            if foreign:
+                msg = (
+                    f"{folder} is not empty and is not a run (it holds '{foreign[0]}'); --force does not delete it. "
+                    "Choose another folder."
+                )
                 raise ConfigError(msg)
+        for folder in (self.root, self.checkpoints, self.logs):
             _check_writable(folder)
 
     def create(self, config: RunConfig, split: CellSplit, facts: dict[str, Any]) -> None:
         """Make the folder of a new run, deleting the run it replaces, and write its settings, split and facts."""
+        for events in self.logs.glob("events.out.tfevents.*"):  # of the run that is replaced
+            events.unlink()
         for folder in (self.root, self.checkpoints):
             if folder.is_dir():
                 shutil.rmtree(folder)
+        for folder in (self.root, self.checkpoints, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
+        config = config.model_copy(deep=True)
+        config.plugins = copy_plugins(config.plugins, self.root)
         (self.root / "config.yaml").write_text(dump_config(config))
         (self.root / "splits.json").write_text(json.dumps(split.to_dict()) + "\n")
         about = {
@@ -152,8 +173,10 @@ def _check_writable(folder: Path) -> None:
     parent = folder
     while not parent.exists():
         parent = parent.parent
-    if not os.access(parent, os.W_OK | os.X_OK):
-        msg = (
-            f"cannot write to {folder}: no permission for {parent}; choose another folder with --set output.run_dir=..."
-        )
-        raise DataError(msg)
+    try:
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".scmodelforge_"):
+            pass
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        msg = f"cannot write to {folder} ({parent}: {reason}); choose another folder with --set output.run_dir=..."
+        raise DataError(msg) from problem
