@@ -282,6 +282,26 @@ class TestEvaluate:
 
         assert values(again) == values(stored[-len(again) :])
 
+    def test_a_second_evaluation_in_training_has_the_baselines_of_the_first(self, data, tmp_path):
+        run = train(tmp_path, data, training__max_epochs=2, eval__every_n_epochs=1)
+        records = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+
+        def at(epoch):
+            return {
+                (r["representation"], r["metric"]): (r["value"], r["baselines"], r["model_id"])
+                for r in records
+                if r["epoch"] == epoch
+            }
+
+        first, second = at(1), at(2)
+        assert first.keys() == second.keys()
+        for (representation, metric), (value, baselines, model_id) in second.items():
+            assert model_id.endswith("@12")
+            if representation == "model":
+                assert baselines.keys() == first[representation, metric][1].keys() >= {"pca", "random", "untrained"}
+            else:
+                assert value == first[representation, metric][0]
+
     def test_a_model_folder_needs_data(self, run):
         result = CliRunner().invoke(app, ["evaluate", str(run / "model")])
         assert result.exit_code == 2

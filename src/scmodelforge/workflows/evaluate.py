@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ class Evaluator:
         self._untrained, self._batch_size, self._seed = untrained, batch_size, seed
         self._sets = [_Prepared.of(each, max_cells=max_cells, seed=seed) for each in sets]
         self._baselines: dict[str, dict[str, np.ndarray]] = {}
+        self._scored: dict[str, list[Record]] = {}
         self._last: dict[str, np.ndarray] = {}
 
     def evaluate(
@@ -126,15 +127,29 @@ class Evaluator:
         for each in self._sets:
             vectors = self._embed(each, model, device, autocast)
             self._last[each.name] = vectors
-            baselines = self._baselines_of(each, width=vectors.shape[1], device=device, autocast=autocast)
-            records += evaluate(
-                each.benchmarks,
-                {
-                    name: each.inputs(v, name, model_id, self._seed)
-                    for name, v in {"model": vectors, **baselines}.items()
-                },
-            )
+            if each.name not in self._baselines:
+                self._baselines[each.name] = self._embed_baselines(each, vectors.shape[1], device, autocast)
+            records += self._score(each, vectors, model_id)
         return records
+
+    def _score(self, each: _Prepared, vectors: np.ndarray, model_id: str) -> list[Record]:
+        """Return the records of a set. The baselines never change, so they are scored once."""
+        inputs = {"model": each.inputs(vectors, "model", model_id, self._seed)}
+        if each.name in self._scored:
+            found = evaluate(each.benchmarks, inputs)
+            baselines = [replace(record, model_id=model_id) for record in self._scored[each.name]]
+            for record in found:
+                record.baselines |= {
+                    other.representation: other.value
+                    for other in baselines
+                    if other.key == record.key and other.value is not None
+                }
+            return [*found, *baselines]
+        for name, rows in self._baselines[each.name].items():
+            inputs[name] = each.inputs(rows, name, model_id, self._seed)
+        found = evaluate(each.benchmarks, inputs)
+        self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
+        return found
 
     def views(self) -> CellViews | None:
         """Return the held-out cells of the first set that has labels, as last evaluated, for a picture."""
@@ -167,17 +182,16 @@ class Evaluator:
             ordered = embed_cells(model, batches, positions=np.sort(each.positions), device=device, autocast=autocast)
         return ordered[np.searchsorted(np.sort(each.positions), each.positions)]
 
-    def _baselines_of(
-        self, each: _Prepared, *, width: int, device: torch.device, autocast: Callable[[], Any]
+    def _embed_baselines(
+        self, each: _Prepared, width: int, device: torch.device, autocast: Callable[[], Any]
     ) -> dict[str, np.ndarray]:
-        if each.name not in self._baselines:
-            counts = each.counts()
-            self._baselines[each.name] = {
-                "pca": pca_embedding(counts, num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed),
-                "random": random_embedding(each.positions, width, seed=self._seed),
-                "untrained": self._embed(each, self._untrained().to(device), device, autocast),
-            }
-        return self._baselines[each.name]
+        return {
+            "pca": pca_embedding(
+                each.counts(), num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
+            ),
+            "random": random_embedding(each.positions, width, seed=self._seed),
+            "untrained": self._embed(each, self._untrained().to(device), device, autocast),
+        }
 
 
 @dataclass
