@@ -307,6 +307,17 @@ class TestEvaluate:
         assert result.exit_code == 2
         assert "--data" in result.output
 
+    def test_a_split_is_refused_for_a_run_and_a_missing_label_column_named(self, run, tmp_path):
+        result = CliRunner().invoke(app, ["evaluate", str(run), "--split-by", "batch"])
+        assert result.exit_code == 2
+        assert "--split-by is for other data" in result.output
+        adata = make_adata(90, 30, seed=3)
+        adata.obs = adata.obs.rename(columns={"cell_type": "kind"})
+        adata.write_h5ad(tmp_path / "other.h5ad")
+        result = CliRunner().invoke(app, ["evaluate", str(run), "--data", str(tmp_path / "other.h5ad")])
+        assert result.exit_code == 2
+        assert "no obs column 'cell_type'; name its column with --label. There are: kind" in result.output
+
     def test_says_when_the_model_was_trained_on_the_data(self, run, data):
         output = invoke("evaluate", run / "model", "--data", data, "--label", "cell_type")
         assert "the model was trained on cells.h5ad" in output

@@ -17,7 +17,9 @@ def evaluate(
     ] = None,
     label: Annotated[str | None, typer.Option(help="obs column with the cell types.")] = None,
     batch: Annotated[str | None, typer.Option(help="obs column with the batch.")] = None,
-    split_by: Annotated[str, typer.Option(help="obs column of groups held out whole, 'cells' or 'auto'.")] = "auto",
+    split_by: Annotated[
+        str | None, typer.Option(help="With --data: obs column of groups held out whole, 'cells' or 'auto' (default).")
+    ] = None,
     benchmarks: Annotated[list[str] | None, typer.Option("--benchmark", help="Benchmark to run. Repeatable.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of splits, probes and intervals.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the records to this .jsonl file.")] = None,

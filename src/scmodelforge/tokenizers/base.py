@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.types import BoundEncoder, CellBlock, EmbeddingSpec, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
@@ -83,7 +84,7 @@ class BaseTokenizer(ABC):
     normalizes: ClassVar[bool] = False
 
     def __init__(self, config: TokenizerConfig, vocab: GeneVocab) -> None:
-        self.config = _own_settings(self.strategy, config, self.config_class)
+        self.config = own_settings("tokenizer", self.strategy, config, self.config_class)
         self.vocab = vocab
         self._looked_up: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -237,23 +238,3 @@ class _CellByCell:
         if np.count_nonzero(found["attention_mask"]) > limit:
             msg = f"{who} {len(ids):,} tokens, more than tokenizer.max_genes ({limit:,}); cut the sequence."
             raise ConfigError(msg)
-
-
-def _own_settings(name: str, config: TokenizerConfig, config_class: type[TokenizerConfig]) -> Any:
-    """Return settings as the tokenizer's own class."""
-    if isinstance(config, config_class):
-        return config
-    values = {}
-    for field, info in type(config).model_fields.items():
-        value = getattr(config, field)
-        if field in config_class.model_fields:
-            values[field] = value
-        elif value != info.get_default(call_default_factory=True):
-            msg = f"tokenizer '{name}' has no setting 'tokenizer.{field}' (it is {value!r}); remove it."
-            raise ConfigError(msg)
-    try:
-        return config_class.model_validate(values)
-    except ValidationError as problem:
-        faults = "; ".join(f"tokenizer.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
-        msg = f"the settings do not fit tokenizer '{name}': {faults}."
-        raise ConfigError(msg) from problem

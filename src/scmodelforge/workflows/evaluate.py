@@ -1,310 +1,33 @@
-"""Benchmarks of a model beside PCA, random and untrained embeddings of the same cells."""
+"""Evaluation of a run on its own held-out cells, or of a model on other data."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from scmodelforge import datasets
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import BENCHMARKS
-from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
-from scmodelforge.data.scan import scan
+from scmodelforge.config.schema import BenchmarkConfig, RunConfig, SplitConfig
 from scmodelforge.data.sources.h5ad import LocalDataConfig
-from scmodelforge.data.splits import split_cells
-from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
-from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
-from scmodelforge.eval.embed import embed_cells
-from scmodelforge.eval.harness import evaluate, skip_notes, stratified_subsample
+from scmodelforge.data.splits import CellSplit
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
-from scmodelforge.objectives.collate import collate_for_encoding
 from scmodelforge.workflows.embed import check_output, find_model_folder
-from scmodelforge.workflows.prepare import (
-    PreparedData,
-    Readable,
-    check_resumable,
-    open_source,
-    sequential_loader,
-)
+from scmodelforge.workflows.evaluator import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
+from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.runfolder import RunFolder
 
-__all__ = ["CellViews", "EvaluationResult", "EvaluationSet", "Evaluator", "evaluate_model", "run_evaluator"]
+__all__ = ["EvaluationResult", "evaluate_model"]
 
-_log = logging.getLogger(__name__)
-_PCA_COMPONENTS = 50
-_HELD_OUT_SHARE = 0.3  # of a data set that is only evaluated on: enough cells to score, enough to fit probes
-
-
-@dataclass
-class EvaluationSet:
-    """Cells that benchmarks are run on.
-
-    Attributes
-    ----------
-    name
-        Name in the results.
-    data
-        Source, tokenizer and preprocessing; its split says which cells probes are fitted on and which are scored.
-    config
-        How the source is read.
-    benchmarks
-        What is run.
-    """
-
-    name: str
-    data: PreparedData
-    config: DataConfig
-    benchmarks: list[BenchmarkConfig]
-
-
-@dataclass
-class CellViews:
-    """Embeddings of the same cells, to be drawn side by side.
-
-    Attributes
-    ----------
-    title
-        What the cells are.
-    embeddings
-        By name, each shape (n, H).
-    labels
-        Shape (n,), str.
-    """
-
-    title: str
-    embeddings: dict[str, np.ndarray]
-    labels: np.ndarray
-
-
-class Evaluator:
-    """Scores a model on sets of cells. The cells and the baselines' embeddings are computed once and kept.
-
-    Parameters
-    ----------
-    sets
-        The cells and what is run on them.
-    untrained
-        Makes the model before training.
-    max_cells
-        Most cells of each part, subsampled by label.
-    batch_size
-        Cells of a forward pass.
-    seed
-        Seed of subsamples, probes and intervals.
-    """
-
-    def __init__(
-        self,
-        sets: Sequence[EvaluationSet],
-        *,
-        untrained: Callable[[], nn.Module],
-        max_cells: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self._untrained, self._batch_size, self._seed = untrained, batch_size, seed
-        self._sets = [_Prepared.of(each, max_cells=max_cells, seed=seed) for each in sets]
-        self._baselines: dict[str, dict[str, np.ndarray]] = {}
-        self._scored: dict[str, list[Record]] = {}
-        self._last: dict[str, np.ndarray] = {}
-
-    def evaluate(
-        self, model: nn.Module, *, model_id: str, device: torch.device, autocast: Callable[[], Any] = nullcontext
-    ) -> list[Record]:
-        """Return the records of the model and of the baselines on all sets."""
-        records: list[Record] = []
-        for each in self._sets:
-            vectors = self._embed(each, model, device, autocast)
-            self._last[each.name] = vectors
-            if each.name not in self._baselines:
-                self._baselines[each.name] = self._embed_baselines(each, vectors.shape[1], device, autocast)
-            records += self._score(each, vectors, model_id)
-        return records
-
-    def _score(self, each: _Prepared, vectors: np.ndarray, model_id: str) -> list[Record]:
-        """Return the records of a set. The baselines never change, so they are scored once."""
-        inputs = {"model": each.inputs(vectors, "model", model_id, self._seed)}
-        if each.name in self._scored:
-            found = evaluate(each.benchmarks, inputs)
-            baselines = [replace(record, model_id=model_id) for record in self._scored[each.name]]
-            for record in found:
-                record.baselines |= {
-                    other.representation: other.value
-                    for other in baselines
-                    if other.key == record.key and other.value is not None
-                }
-            return [*found, *baselines]
-        for name, rows in self._baselines[each.name].items():
-            inputs[name] = each.inputs(rows, name, model_id, self._seed)
-        found = evaluate(each.benchmarks, inputs)
-        self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
-        return found
-
-    def views(self) -> CellViews | None:
-        """Return the held-out cells of the first set that has labels, as last evaluated, for a picture."""
-        each = next((each for each in self._sets if each.labels is not None and each.name in self._last), None)
-        if each is None or each.labels is None:
-            return None
-        held = slice(each.num_train, None)
-        return CellViews(
-            title=f"{each.name} cells, by {each.label_key}",
-            embeddings={
-                "model": self._last[each.name][held],
-                "PCA of the counts": self._baselines[each.name]["pca"][held],
-            },
-            labels=each.labels[held],
-        )
-
-    def _embed(
-        self, each: _Prepared, model: nn.Module, device: torch.device, autocast: Callable[[], Any]
-    ) -> np.ndarray:
-        pad_id = each.data.vocab.pad_id
-        with sequential_loader(
-            each.data,
-            np.sort(each.positions),
-            collate=lambda tokens: collate_for_encoding(tokens, pad_id=pad_id),
-            config=each.config,
-            batch_size=self._batch_size,
-            seed=self._seed,
-        ) as loader:
-            batches = (batch for group in loader.one_pass() for batch in group)
-            ordered = embed_cells(model, batches, positions=np.sort(each.positions), device=device, autocast=autocast)
-        return ordered[np.searchsorted(np.sort(each.positions), each.positions)]
-
-    def _embed_baselines(
-        self, each: _Prepared, width: int, device: torch.device, autocast: Callable[[], Any]
-    ) -> dict[str, np.ndarray]:
-        return {
-            "pca": pca_embedding(
-                each.counts(), num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
-            ),
-            "random": random_embedding(each.positions, width, seed=self._seed),
-            "untrained": self._embed(each, self._untrained().to(device), device, autocast),
-        }
-
-
-@dataclass
-class _Prepared:
-    """The cells of a set that take part: those that probes are fitted on, then those that are scored."""
-
-    name: str
-    data: PreparedData
-    config: DataConfig
-    benchmarks: list[Any]
-    positions: np.ndarray
-    num_train: int
-    labels: np.ndarray | None
-    batches: np.ndarray | None
-    label_key: str | None
-    batch_key: str | None
-    data_hash: str
-    split_hash: str
-
-    @classmethod
-    def of(cls, each: EvaluationSet, *, max_cells: int, seed: int) -> _Prepared:
-        """Choose the cells and read their labels and batches."""
-        label_key = _one_key(each, "label")
-        batch_key = _one_key(each, "batch")
-        labels = _Column.of(each.data, label_key)
-        batches = _Column.of(each.data, batch_key)
-        split = each.data.split
-        parts = []
-        for part in (split.train, split.validation):
-            codes = labels.codes[part] if labels is not None else np.zeros(len(part), dtype=np.int32)
-            parts.append(part[stratified_subsample(codes, max_cells, seed)])
-        positions = np.concatenate(parts)
-        return cls(
-            name=each.name,
-            data=each.data,
-            config=each.config,
-            benchmarks=[_checked(config) for config in each.benchmarks],
-            positions=positions,
-            num_train=len(parts[0]),
-            labels=None if labels is None else labels.text(positions),
-            batches=None if batches is None else batches.text(positions),
-            label_key=label_key,
-            batch_key=batch_key,
-            data_hash=_hash([entry["sha256"] for entry in each.data.source.fingerprint()]),
-            split_hash=split.to_dict()["hash"],
-        )
-
-    def inputs(self, vectors: np.ndarray, representation: str, model_id: str, seed: int) -> BenchmarkInputs:
-        """Return what a benchmark gets for one representation of the cells."""
-
-        def part(rows: slice) -> Cells:
-            return Cells(
-                embeddings=vectors[rows],
-                labels=None if self.labels is None else self.labels[rows],
-                batches=None if self.batches is None else self.batches[rows],
-                positions=self.positions[rows],
-            )
-
-        return BenchmarkInputs(
-            dataset=self.name,
-            dataset_hash=self.data_hash,
-            train=part(slice(None, self.num_train)),
-            heldout=part(slice(self.num_train, None)),
-            label_key=self.label_key,
-            batch_key=self.batch_key,
-            split_hash=self.split_hash,
-            split_seed=self.data.split.seed,
-            seed=seed,
-            representation=representation,
-            model_id=model_id,
-        )
-
-    def counts(self) -> Any:
-        """Return the counts of the cells over the vocabulary's genes, CSR (n, number of genes)."""
-        matrix = CountMatrix(self.data.vocab)
-        order = np.argsort(self.positions)
-        with sequential_loader(
-            Readable(self.data.source, matrix, _unchanged),
-            self.positions[order],
-            collate=lambda tokens: tokens,
-            config=self.config,
-            batch_size=1024,
-            seed=0,
-        ) as loader:
-            blocks = [block for group in loader.one_pass() for block in group]
-        return matrix.stack(blocks)[np.argsort(order)]
-
-
-def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[[], nn.Module]) -> Evaluator:
-    """Return the evaluator of a run's settings: benchmarks on the run's own cells and on other data sets.
-
-    Raises
-    ------
-    DataError, ConfigError
-        If a data set or column is not there, or there are no held-out cells to score.
-    """
-    by_set: dict[str | None, list[BenchmarkConfig]] = {}
-    for benchmark in config.eval.benchmarks:
-        by_set.setdefault(benchmark.dataset, []).append(benchmark)
-    sets = []
-    for name, benchmarks in by_set.items():
-        if name is None:
-            filled = [_with_keys(each, config.data) for each in benchmarks]
-            sets.append(EvaluationSet("heldout", data, config.data, filled))
-        else:
-            sets.append(_other_set(name, data, benchmarks, seed=config.eval.seed))
-    return Evaluator(
-        sets,
-        untrained=untrained,
-        max_cells=config.eval.max_cells,
-        batch_size=config.training.batch_size,
-        seed=config.eval.seed,
-    )
+_DEFAULT_BENCHMARKS = ("cell_type_annotation", "embedding_quality")
 
 
 @dataclass
@@ -335,7 +58,7 @@ def evaluate_model(
     data: Path | None = None,
     label: str | None = None,
     batch: str | None = None,
-    split_by: str = "auto",
+    split_by: str | None = None,
     benchmarks: Sequence[str] | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -353,7 +76,7 @@ def evaluate_model(
     label, batch
         obs columns; of a run, those of its settings are the default.
     split_by
-        As ``data.split.by``.
+        As ``data.split.by``, with ``data`` only.
     benchmarks
         Registered names; default: those of the run's settings, else annotation and embedding quality.
     seed
@@ -364,6 +87,11 @@ def evaluate_model(
         Replace ``out``.
     trust_plugins
         Import the Python files the model folder names.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For everything a user can get wrong, before anything is computed.
     """
     if out is not None:
         check_output(out, force=force)
@@ -371,47 +99,23 @@ def evaluate_model(
     if data is None and not is_run:
         msg = f"{model} is not a run folder, so there are no held-out cells to use; name a file with --data."
         raise ConfigError(msg)
+    if data is None and split_by is not None:
+        msg = "--split-by is for other data (--data FILE); a run is scored on the cells it held out."
+        raise ConfigError(msg)
     _, config, split, facts = RunFolder.read(model) if is_run else (None, RunConfig(), None, {})
     bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins or is_run)
-    config.eval.seed = seed if (data is not None or seed) else config.eval.seed
-    if label is not None:
-        config.data.label_column = label
-    if batch is not None:
-        config.data.batch_column = batch
+    if data is not None or seed:
+        config.eval.seed = seed
+    config.data.label_column = label or config.data.label_column
+    config.data.batch_column = batch or config.data.batch_column
     if data is not None:
-        config.data = LocalDataConfig(
-            paths=[str(data)], label_column=config.data.label_column, batch_column=config.data.batch_column
-        )
-        config.data.split = SplitConfig(by=split_by, validation_fraction=_HELD_OUT_SHARE, seed=seed)
-    if benchmarks or not config.eval.benchmarks or data is not None:
-        names = (
-            benchmarks
-            or list(dict.fromkeys(each.name for each in config.eval.benchmarks))
-            or ["cell_type_annotation", "embedding_quality"]
-        )
-        config.eval.benchmarks = [_benchmark(name) for name in names]
-    if data is None:
-        assert split is not None
-        source = open_source(config.data)
-        check_resumable(source, facts)
-        prepared = PreparedData(source, bundle.tokenizer, bundle.preprocessor, bundle.vocab, split, num_empty=0)
-    else:
-        prepared = _split_for_evaluation(config.data, bundle)
-    torch_seed = config.training.seed
-
-    def untrained() -> nn.Module:
-        with torch.random.fork_rng():
-            torch.manual_seed(torch_seed)
-            return build_model(bundle.model_config, bundle.tokenizer)
-
-    evaluator = run_evaluator(config, prepared, untrained=untrained)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
+        _use_other_data(config, data, split_by=split_by or "auto", seed=seed)
+    _choose_benchmarks(config, benchmarks, is_other_data=data is not None)
+    prepared = split_for_evaluation(config.data, bundle) if data is not None else _own(config, bundle, split, facts)
+    records = _scored(config, bundle, prepared)
     prepared.source.close()
     if out is not None:
-        temporary = out.with_name(out.name + ".writing")
-        temporary.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records))
-        temporary.replace(out)
+        _write(out, records)
     return EvaluationResult(
         records=records,
         table=terminal_table(records),
@@ -425,76 +129,55 @@ def evaluate_model(
     )
 
 
-def _other_set(name: str, data: PreparedData, benchmarks: list[BenchmarkConfig], *, seed: int) -> EvaluationSet:
-    """Return a registered data set or a file, prepared for a model with the run's vocabulary."""
-    path = name
-    label = batch = None
-    if not name.endswith(".h5ad"):
-        known = datasets.info(name)
-        path, label, batch = str(datasets.path(name)), known.label_column, known.batch_column
-    config = LocalDataConfig(paths=[path], label_column=label, batch_column=batch)
-    config.split = SplitConfig(by="auto", validation_fraction=_HELD_OUT_SHARE, seed=seed)
-    prepared = _split_for_evaluation(config, data)
-    return EvaluationSet(Path(name).stem, prepared, config, [_with_keys(each, config) for each in benchmarks])
+def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) -> None:
+    own = config.data
+    config.data = LocalDataConfig(paths=[str(data)], label_column=own.label_column, batch_column=own.batch_column)
+    config.data.split = SplitConfig(by=split_by, validation_fraction=HELD_OUT_SHARE, seed=seed)
+    source = open_source(config.data)
+    for option, column in (("label", own.label_column), ("batch", own.batch_column)):
+        if column is not None and column not in source.obs_columns:
+            msg = (
+                f"{data} has no obs column '{column}'; name its column with --{option}. "
+                f"There are: {', '.join(source.obs_columns)}."
+            )
+            raise ConfigError(msg)
+    source.close()
 
 
-def _split_for_evaluation(config: DataConfig, parts: Bundle | PreparedData) -> PreparedData:
-    """Return data split for evaluation, prepared with the tokenizer, vocabulary and preprocessing of a model."""
-    source = open_source(config)
-    for panel in source.panels:
-        parts.vocab.require_overlap(panel)
-    for column in (config.label_column, config.batch_column):
-        if column is not None:
-            source.obs(column)
-    report = scan(source, parts.vocab, expects=parts.tokenizer.expects)
-    split = split_cells(source, config.split, excluded=report.empty)
-    return PreparedData(source, parts.tokenizer, parts.preprocessor, parts.vocab, split, len(report.empty))
+def _choose_benchmarks(config: RunConfig, names: Sequence[str] | None, *, is_other_data: bool) -> None:
+    """Keep the run's benchmarks on its own cells; elsewhere take their names only, or those asked for."""
+    own = config.eval.benchmarks
+    if names or is_other_data or not own:
+        chosen = names or dict.fromkeys(each.name for each in own) or _DEFAULT_BENCHMARKS
+        config.eval.benchmarks = [_benchmark(name) for name in chosen]
 
 
 def _benchmark(name: str) -> BenchmarkConfig:
     return getattr(BENCHMARKS.get(name), "config_class", BenchmarkConfig)(name=name)
 
 
-def _with_keys(benchmark: BenchmarkConfig, data: DataConfig) -> BenchmarkConfig:
-    """Return a benchmark with the columns it leaves to the data settings."""
-    keys = {"label": benchmark.label or data.label_column, "batch": benchmark.batch or data.batch_column}
-    return benchmark.model_copy(update=keys)
+def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict[str, Any]) -> PreparedData:
+    assert split is not None
+    source = open_source(config.data)
+    check_resumable(source, facts)
+    return PreparedData(source, bundle.tokenizer, bundle.preprocessor, bundle.vocab, split, facts["num_empty"])
 
 
-def _checked(config: BenchmarkConfig) -> Any:
-    check_columns(config.name, label_key=config.label, batch_key=config.batch)
-    return BENCHMARKS.get(config.name)(config)
+def _scored(config: RunConfig, bundle: Bundle, prepared: PreparedData) -> list[Record]:
+    def untrained() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(config.training.seed)
+            return build_model(bundle.model_config, bundle.tokenizer)
+
+    evaluator = run_evaluator(config, prepared, untrained=untrained)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
 
 
-def _one_key(each: EvaluationSet, field_name: str) -> str | None:
-    keys = {getattr(benchmark, field_name) for benchmark in each.benchmarks} - {None}
-    if len(keys) > 1:
-        msg = (
-            f"eval.benchmarks name several {field_name} columns for the same cells ({', '.join(sorted(keys))}); "
-            "use one, or evaluate the others with: scmodelforge evaluate RUN --" + field_name
-        )
-        raise ConfigError(msg)
-    return next(iter(keys), None)
-
-
-@dataclass
-class _Column:
-    """An obs column as codes, so that text is made for the chosen cells only."""
-
-    codes: np.ndarray
-    categories: np.ndarray
-
-    @classmethod
-    def of(cls, data: PreparedData, key: str | None) -> _Column | None:
-        if key is None:
-            return None
-        codes, categories = data.source.obs(key)
-        return cls(codes, np.array([*categories, ""], dtype=str))  # code -1, a missing value, is the last
-
-    def text(self, positions: np.ndarray) -> np.ndarray:
-        """Return the values of some cells, shape (n,), str; missing ones are empty."""
-        values: np.ndarray = self.categories[self.codes[positions]]
-        return values
+def _write(out: Path, records: Sequence[Record]) -> None:
+    temporary = out.with_name(out.name + ".writing")
+    temporary.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records))
+    temporary.replace(out)
 
 
 def _seen_in_training(bundle: Bundle, data: PreparedData, *, is_own: bool) -> list[str]:
@@ -507,11 +190,3 @@ def _seen_in_training(bundle: Bundle, data: PreparedData, *, is_own: bool) -> li
         f"warning: the model was trained on {', '.join(seen)}, so these scores are not of unseen cells; "
         "evaluate the run's folder without --data for its own held-out cells"
     ]
-
-
-def _hash(parts: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _unchanged(block: Any) -> Any:
-    return block

@@ -39,7 +39,7 @@ from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
 from scmodelforge.training.setup import make_fabric, seed_everything
 from scmodelforge.workflows.card import model_card
-from scmodelforge.workflows.evaluate import CellViews, Evaluator, run_evaluator
+from scmodelforge.workflows.evaluator import CellViews, Evaluator, run_evaluator
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, config_hash, open_source, prepare_data
 from scmodelforge.workflows.runfolder import RunFolder
 

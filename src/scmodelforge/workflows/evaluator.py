@@ -1,0 +1,373 @@
+"""Scores a model on sets of cells beside PCA, random and untrained embeddings of the same cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from scmodelforge import datasets
+from scmodelforge._errors import ConfigError
+from scmodelforge._registry import BENCHMARKS
+from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
+from scmodelforge.data.scan import scan
+from scmodelforge.data.sources.h5ad import LocalDataConfig
+from scmodelforge.data.splits import split_cells
+from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
+from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
+from scmodelforge.eval.embed import embed_cells
+from scmodelforge.eval.harness import evaluate, stratified_subsample
+from scmodelforge.hub.bundle import Bundle
+from scmodelforge.objectives.collate import collate_for_encoding
+from scmodelforge.workflows.prepare import PreparedData, Readable, open_source, sequential_loader
+
+__all__ = ["CellViews", "EvaluationSet", "Evaluator", "run_evaluator", "split_for_evaluation"]
+
+_PCA_COMPONENTS = 50
+#: Share held out of a data set that is only evaluated on: enough cells to score, enough to fit probes.
+HELD_OUT_SHARE = 0.3
+
+
+@dataclass
+class EvaluationSet:
+    """Cells that benchmarks are run on.
+
+    Attributes
+    ----------
+    name
+        Name in the results.
+    data
+        Source, tokenizer and preprocessing; its split says which cells probes are fitted on and which are scored.
+    config
+        How the source is read.
+    benchmarks
+        What is run.
+    """
+
+    name: str
+    data: PreparedData
+    config: DataConfig
+    benchmarks: list[BenchmarkConfig]
+
+
+@dataclass
+class CellViews:
+    """Embeddings of the same cells, to be drawn side by side.
+
+    Attributes
+    ----------
+    title
+        What the cells are.
+    embeddings
+        By name, each shape (n, H).
+    labels
+        Shape (n,), str.
+    """
+
+    title: str
+    embeddings: dict[str, np.ndarray]
+    labels: np.ndarray
+
+
+class Evaluator:
+    """Scores a model on sets of cells. The cells and the baselines' embeddings are computed once and kept.
+
+    Parameters
+    ----------
+    sets
+        The cells and what is run on them.
+    untrained
+        Makes the model before training.
+    max_cells
+        Most cells of each part, subsampled by label.
+    batch_size
+        Cells of a forward pass.
+    seed
+        Seed of subsamples, probes and intervals.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[EvaluationSet],
+        *,
+        untrained: Callable[[], nn.Module],
+        max_cells: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._untrained, self._batch_size, self._seed = untrained, batch_size, seed
+        self._sets = [_Prepared.of(each, max_cells=max_cells, seed=seed) for each in sets]
+        self._baselines: dict[str, dict[str, np.ndarray]] = {}
+        self._scored: dict[str, list[Record]] = {}
+        self._last: dict[str, np.ndarray] = {}
+
+    def evaluate(
+        self, model: nn.Module, *, model_id: str, device: torch.device, autocast: Callable[[], Any] = nullcontext
+    ) -> list[Record]:
+        """Return the records of the model and of the baselines on all sets."""
+        records: list[Record] = []
+        for each in self._sets:
+            vectors = self._embed(each, model, device, autocast)
+            self._last[each.name] = vectors
+            if each.name not in self._baselines:
+                self._baselines[each.name] = self._embed_baselines(each, vectors.shape[1], device, autocast)
+            records += self._score(each, vectors, model_id)
+        return records
+
+    def _score(self, each: _Prepared, vectors: np.ndarray, model_id: str) -> list[Record]:
+        """Return the records of a set. The baselines never change, so they are scored once."""
+        inputs = {"model": each.inputs(vectors, "model", model_id, self._seed)}
+        if each.name in self._scored:
+            found = evaluate(each.benchmarks, inputs)
+            baselines = [replace(record, model_id=model_id) for record in self._scored[each.name]]
+            for record in found:
+                record.baselines |= {
+                    other.representation: other.value
+                    for other in baselines
+                    if other.key == record.key and other.value is not None
+                }
+            return [*found, *baselines]
+        for name, rows in self._baselines[each.name].items():
+            inputs[name] = each.inputs(rows, name, model_id, self._seed)
+        found = evaluate(each.benchmarks, inputs)
+        self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
+        return found
+
+    def views(self) -> CellViews | None:
+        """Return the held-out cells of the first set that has labels, as last evaluated, for a picture."""
+        each = next((each for each in self._sets if each.labels is not None and each.name in self._last), None)
+        if each is None or each.labels is None:
+            return None
+        held = slice(each.num_train, None)
+        return CellViews(
+            title=f"{each.name} cells, by {each.label_key}",
+            embeddings={
+                "model": self._last[each.name][held],
+                "PCA of the counts": self._baselines[each.name]["pca"][held],
+            },
+            labels=each.labels[held],
+        )
+
+    def _embed(
+        self, each: _Prepared, model: nn.Module, device: torch.device, autocast: Callable[[], Any]
+    ) -> np.ndarray:
+        pad_id = each.data.vocab.pad_id
+        with sequential_loader(
+            each.data,
+            np.sort(each.positions),
+            collate=lambda tokens: collate_for_encoding(tokens, pad_id=pad_id),
+            config=each.config,
+            batch_size=self._batch_size,
+            seed=self._seed,
+        ) as loader:
+            batches = (batch for group in loader.one_pass() for batch in group)
+            ordered = embed_cells(model, batches, positions=np.sort(each.positions), device=device, autocast=autocast)
+        return ordered[np.searchsorted(np.sort(each.positions), each.positions)]
+
+    def _embed_baselines(
+        self, each: _Prepared, width: int, device: torch.device, autocast: Callable[[], Any]
+    ) -> dict[str, np.ndarray]:
+        return {
+            "pca": pca_embedding(
+                each.counts(), num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
+            ),
+            "random": random_embedding(each.positions, width, seed=self._seed),
+            "untrained": self._embed(each, self._untrained().to(device), device, autocast),
+        }
+
+
+@dataclass
+class _Prepared:
+    """The cells of a set that take part: those that probes are fitted on, then those that are scored."""
+
+    name: str
+    data: PreparedData
+    config: DataConfig
+    benchmarks: list[Any]
+    positions: np.ndarray
+    num_train: int
+    labels: np.ndarray | None
+    batches: np.ndarray | None
+    label_key: str | None
+    batch_key: str | None
+    data_hash: str
+    split_hash: str
+
+    @classmethod
+    def of(cls, each: EvaluationSet, *, max_cells: int, seed: int) -> _Prepared:
+        """Choose the cells and read their labels and batches."""
+        label_key = _one_key(each, "label")
+        batch_key = _one_key(each, "batch")
+        labels = _Column.of(each.data, label_key)
+        batches = _Column.of(each.data, batch_key)
+        split = each.data.split
+        parts = []
+        for part in (split.train, split.validation):
+            codes = labels.codes[part] if labels is not None else np.zeros(len(part), dtype=np.int32)
+            parts.append(part[stratified_subsample(codes, max_cells, seed)])
+        positions = np.concatenate(parts)
+        return cls(
+            name=each.name,
+            data=each.data,
+            config=each.config,
+            benchmarks=[_checked(config) for config in each.benchmarks],
+            positions=positions,
+            num_train=len(parts[0]),
+            labels=None if labels is None else labels.text(positions),
+            batches=None if batches is None else batches.text(positions),
+            label_key=label_key,
+            batch_key=batch_key,
+            data_hash=_hash([entry["sha256"] for entry in each.data.source.fingerprint()]),
+            split_hash=split.to_dict()["hash"],
+        )
+
+    def inputs(self, vectors: np.ndarray, representation: str, model_id: str, seed: int) -> BenchmarkInputs:
+        """Return what a benchmark gets for one representation of the cells."""
+
+        def part(rows: slice) -> Cells:
+            return Cells(
+                embeddings=vectors[rows],
+                labels=None if self.labels is None else self.labels[rows],
+                batches=None if self.batches is None else self.batches[rows],
+                positions=self.positions[rows],
+            )
+
+        return BenchmarkInputs(
+            dataset=self.name,
+            dataset_hash=self.data_hash,
+            train=part(slice(None, self.num_train)),
+            heldout=part(slice(self.num_train, None)),
+            label_key=self.label_key,
+            batch_key=self.batch_key,
+            split_hash=self.split_hash,
+            split_seed=self.data.split.seed,
+            seed=seed,
+            representation=representation,
+            model_id=model_id,
+        )
+
+    def counts(self) -> Any:
+        """Return the counts of the cells over the vocabulary's genes, CSR (n, number of genes)."""
+        matrix = CountMatrix(self.data.vocab)
+        order = np.argsort(self.positions)
+        with sequential_loader(
+            Readable(self.data.source, matrix, _unchanged),
+            self.positions[order],
+            collate=lambda tokens: tokens,
+            config=self.config,
+            batch_size=1024,
+            seed=0,
+        ) as loader:
+            blocks = [block for group in loader.one_pass() for block in group]
+        return matrix.stack(blocks)[np.argsort(order)]
+
+
+def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[[], nn.Module]) -> Evaluator:
+    """Return the evaluator of a run's settings: benchmarks on the run's own cells and on other data sets.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If a data set or column is not there, or there are no held-out cells to score.
+    """
+    by_set: dict[str | None, list[BenchmarkConfig]] = {}
+    for benchmark in config.eval.benchmarks:
+        by_set.setdefault(benchmark.dataset, []).append(benchmark)
+    sets = []
+    for name, benchmarks in by_set.items():
+        if name is None:
+            filled = [_with_keys(each, config.data) for each in benchmarks]
+            sets.append(EvaluationSet("heldout", data, config.data, filled))
+        else:
+            sets.append(_other_set(name, data, benchmarks, seed=config.eval.seed))
+    return Evaluator(
+        sets,
+        untrained=untrained,
+        max_cells=config.eval.max_cells,
+        batch_size=config.training.batch_size,
+        seed=config.eval.seed,
+    )
+
+
+def _other_set(name: str, data: PreparedData, benchmarks: list[BenchmarkConfig], *, seed: int) -> EvaluationSet:
+    """Return a registered data set or a file, prepared for a model with the run's vocabulary."""
+    path = name
+    label = batch = None
+    if not name.endswith(".h5ad"):
+        known = datasets.info(name)
+        path, label, batch = str(datasets.path(name)), known.label_column, known.batch_column
+    config = LocalDataConfig(paths=[path], label_column=label, batch_column=batch)
+    config.split = SplitConfig(by="auto", validation_fraction=HELD_OUT_SHARE, seed=seed)
+    prepared = split_for_evaluation(config, data)
+    return EvaluationSet(Path(name).stem, prepared, config, [_with_keys(each, config) for each in benchmarks])
+
+
+def split_for_evaluation(config: DataConfig, parts: Bundle | PreparedData) -> PreparedData:
+    """Return data split for evaluation, prepared with the tokenizer, vocabulary and preprocessing of a model."""
+    source = open_source(config)
+    for panel in source.panels:
+        parts.vocab.require_overlap(panel)
+    for column in (config.label_column, config.batch_column):
+        if column is not None:
+            source.obs(column)
+    report = scan(source, parts.vocab, expects=parts.tokenizer.expects)
+    split = split_cells(source, config.split, excluded=report.empty)
+    return PreparedData(source, parts.tokenizer, parts.preprocessor, parts.vocab, split, len(report.empty))
+
+
+def _with_keys(benchmark: BenchmarkConfig, data: DataConfig) -> BenchmarkConfig:
+    """Return a benchmark with the columns it leaves to the data settings."""
+    keys = {"label": benchmark.label or data.label_column, "batch": benchmark.batch or data.batch_column}
+    return benchmark.model_copy(update=keys)
+
+
+def _checked(config: BenchmarkConfig) -> Any:
+    check_columns(config.name, label_key=config.label, batch_key=config.batch)
+    return BENCHMARKS.get(config.name)(config)
+
+
+def _one_key(each: EvaluationSet, field_name: str) -> str | None:
+    keys = {getattr(benchmark, field_name) for benchmark in each.benchmarks} - {None}
+    if len(keys) > 1:
+        msg = (
+            f"eval.benchmarks name several {field_name} columns for the same cells ({', '.join(sorted(keys))}); "
+            "use one, or evaluate the others with: scmodelforge evaluate RUN --" + field_name
+        )
+        raise ConfigError(msg)
+    return next(iter(keys), None)
+
+
+@dataclass
+class _Column:
+    """An obs column as codes, so that text is made for the chosen cells only."""
+
+    codes: np.ndarray
+    categories: np.ndarray
+
+    @classmethod
+    def of(cls, data: PreparedData, key: str | None) -> _Column | None:
+        if key is None:
+            return None
+        codes, categories = data.source.obs(key)
+        return cls(codes, np.array([*categories, ""], dtype=str))  # code -1, a missing value, is the last
+
+    def text(self, positions: np.ndarray) -> np.ndarray:
+        """Return the values of some cells, shape (n,), str; missing ones are empty."""
+        values: np.ndarray = self.categories[self.codes[positions]]
+        return values
+
+
+def _hash(parts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _unchanged(block: Any) -> Any:
+    return block
