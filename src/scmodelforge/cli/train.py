@@ -11,7 +11,7 @@ from scmodelforge import _console
 from scmodelforge._errors import ConfigError
 
 if TYPE_CHECKING:
-    from scmodelforge.workflows.pretrain import TrainResult
+    from scmodelforge.workflows.training_run import TrainResult
 
 
 def train(

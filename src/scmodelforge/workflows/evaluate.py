@@ -21,7 +21,7 @@ from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.workflows.embed import check_output, find_model_folder
-from scmodelforge.workflows.evaluator import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
+from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.runfolder import RunFolder
 

@@ -1,0 +1,278 @@
+"""One training run: the parts made of its settings, trained, exported and evaluated."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from scmodelforge._errors import Interrupted
+from scmodelforge._registry import MODELS, OBJECTIVES
+from scmodelforge.config.schema import RunConfig
+from scmodelforge.data.loader import CellLoader
+from scmodelforge.data.preprocess import Preprocessor
+from scmodelforge.data.sampling import GlobalOrder
+from scmodelforge.data.splits import CellSplit
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.callback import EvalCallback
+from scmodelforge.eval.harness import skip_notes
+from scmodelforge.eval.tables import terminal_table
+from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
+from scmodelforge.models._utils import count_parameters
+from scmodelforge.training.checkpoint import Checkpoints
+from scmodelforge.training.loop import Run, fit
+from scmodelforge.training.metrics import MetricsLog
+from scmodelforge.training.objective import Objective
+from scmodelforge.training.optim import build_optimizer, build_scheduler
+from scmodelforge.training.progress import terminal_reporter
+from scmodelforge.training.setup import seed_everything
+from scmodelforge.workflows.card import model_card
+from scmodelforge.workflows.evaluation_sets import run_evaluator
+from scmodelforge.workflows.evaluator import CellViews, Evaluator
+from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.runfolder import RunFolder
+
+__all__ = ["TrainResult", "TrainingRun"]
+
+_log = logging.getLogger(__name__)
+
+_DEFAULT_OBJECTIVE = "masked_gene_prediction"  # of models that name none, such as the tutorial's
+
+
+@dataclass
+class TrainResult:
+    """What a finished run leaves.
+
+    Attributes
+    ----------
+    folder
+        The run's folder.
+    records
+        Evaluation of the exported model and its baselines.
+    views
+        The held-out cells as the model and PCA see them, if they have labels.
+    table
+        Headings and rows of the metrics.
+    notes
+        Further lines for the user.
+    """
+
+    folder: RunFolder
+    records: list[Record]
+    views: CellViews | None
+    table: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+    def closing_lines(self) -> list[str]:
+        """Return where the results lie and the next command to type."""
+        lines = [*self.notes, f"model:   {self.folder.model}"]
+        return [
+            *lines,
+            f"next:    scmodelforge embed YOUR.h5ad embedded.h5ad --model {shlex.quote(str(self.folder.root))}",
+        ]
+
+
+class TrainingRun:
+    """One run: the parts made of its settings, and what happens with them."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, data: PreparedData, fabric: Any, fingerprint: dict[str, Any]
+    ) -> None:
+        self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
+        self.fingerprint = fingerprint
+        self.labels = _training_labels(config, data)
+        architecture: Any = type(self._fresh_model())
+        architecture = MODELS.get(config.model.architecture)
+        default = getattr(architecture, "default_objective", _DEFAULT_OBJECTIVE)
+        self.objective_name: str = config.model.pretraining_task or default
+        self.objective: Any = OBJECTIVES.get(self.objective_name)(
+            vocab=data.vocab, tokenizer_config=config.tokenizer, model_config=config.model
+        )
+        # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
+        self.evaluator: Evaluator | None = None
+        # On every process, though the first alone evaluates: all of them must find what is wrong.
+        if config.eval.benchmarks:
+            self.evaluator = run_evaluator(config, data, untrained=self._fresh_model)
+
+    def execute(self, *, checkpoint: Path | None) -> TrainResult | None:
+        """Train (from a checkpoint, if given), export the best model and evaluate it."""
+        run, checkpoints = self._assemble()
+        evaluation = EvalCallback(
+            self._evaluate_now,
+            every_n_epochs=self.config.eval.every_n_epochs,
+            max_epochs=self.config.training.max_epochs,
+            results=self.folder.results,
+        )
+        callbacks = [evaluation] if self.config.eval.benchmarks else []
+        assert run.metrics is not None
+        if checkpoint is not None:
+            checkpoints.load(run, checkpoint, callbacks)
+            if self.fabric.is_global_zero:
+                run.metrics.truncate(run.progress.step)
+                evaluation.truncate(run.progress.step)
+            _log.info(f"continuing after step {run.progress.step:,} ({checkpoint})")
+        self._announce(run)
+        try:
+            fit(run, callbacks)
+        except Interrupted as stop:
+            msg = f"{stop}\ncontinue with: scmodelforge train --resume {shlex.quote(str(self.folder.root))}"
+            raise Interrupted(msg) from stop
+        finally:
+            run.train_loader.close()
+            run.metrics.close()
+            self.data.source.close()
+        self.fabric.barrier()
+        if not self.fabric.is_global_zero:
+            return None
+        result = self._finish(checkpoints)
+        self.data.source.close()
+        return result
+
+    def _assemble(self) -> tuple[Run, Checkpoints]:
+        config = self.config.training
+        seed_everything(config.seed)
+        model = self._fresh_model()
+        steps = config.steps_per_epoch
+        loader = self._loader(self.data.split.train, shuffle=True)
+        total_steps = config.max_epochs * (steps or loader.steps_per_pass)
+        optimizer = build_optimizer(model, config.optimizer)
+        objective, optimizer = self.fabric.setup(Objective(model), optimizer)
+        scheduler = build_scheduler(optimizer, config.scheduler, total_steps)
+        has_validation = len(self.data.split.validation) > 0
+        checkpoints = Checkpoints(
+            self.folder.checkpoints,
+            save_top_k=self.config.output.save_top_k,
+            save_model=self._save_model,
+            config_hash=self.fingerprint["config_hash"],
+        )
+        run = Run(
+            fabric=self.fabric,
+            objective=objective,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            train_loader=loader,
+            val_loader=self._loader(self.data.split.validation, shuffle=False) if has_validation else None,
+            config=config,
+            save_every_n_steps=self.config.output.save_every_n_steps,
+            metrics=MetricsLog(self.folder.root, tensorboard=self.config.output.tensorboard, log_dir=self.folder.logs),
+            checkpoints=checkpoints,
+            reporter=terminal_reporter(),
+        )
+        self._run = run
+        return run, checkpoints
+
+    def _fresh_model(self) -> nn.Module:
+        """Return the model with the run's first weights, whatever was drawn before; the drawing state is kept."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.training.seed)
+            return build_model(self.config.model, self.data.tokenizer)
+
+    def _loader(self, positions: Any, *, shuffle: bool) -> CellLoader:
+        data, config = self.config.data, self.config.training
+        order = GlobalOrder(
+            self.data.source.file_sizes,
+            positions,
+            seed=config.seed,
+            block_size=data.block_size,
+            buffer_size=data.buffer_size,
+            num_streams=data.num_streams,
+            shuffle=shuffle,
+        )
+        return CellLoader(
+            self.data.source,
+            self.data.tokenizer,
+            self.data.preprocessor,
+            order,
+            batch_size=config.batch_size,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            num_micro_batches=config.gradient_accumulation if shuffle else 1,
+            num_workers=data.num_workers,
+            seed=config.seed,
+            collate=self.objective,
+        )
+
+    def _bundle(self, model: nn.Module) -> Bundle:
+        progress = self._run.progress
+        return Bundle(
+            model=model,
+            model_config=self.config.model,
+            tokenizer=self.data.tokenizer,
+            vocab=self.data.vocab,
+            preprocessor=Preprocessor(self.config.data.preprocessing),
+            objective=self.objective_name,
+            labels=self.labels,
+            fingerprint={**self.fingerprint, "step": progress.step, "epoch": progress.epoch},
+            plugins=self.config.plugins,
+        )
+
+    def _save_model(self, path: Path, model: nn.Module) -> None:
+        bundle = self._bundle(model)
+        save_bundle(path, bundle, card=model_card(bundle, self.config, records=[]))
+
+    def _evaluate_now(self, run: Run) -> list[Record]:
+        """Evaluate the model as it is, on the first device; the others wait."""
+        records: list[Record] = []
+        if self.evaluator is not None and self.fabric.is_global_zero:
+            model_id = f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}"
+            records = self.evaluator.evaluate(
+                run.model, model_id=model_id, device=self.fabric.device, autocast=self.fabric.autocast
+            )
+        self.fabric.barrier()
+        return records
+
+    def _announce(self, run: Run) -> None:
+        split: CellSplit = self.data.split
+        model = self.config.model
+        _log.info(
+            f"{model.architecture}: {count_parameters(run.model):,} parameters, {len(self.data.vocab):,} tokens, "
+            f"objective {self.objective_name}"
+        )
+        _log.info(
+            f"{len(split.train):,} training cells, {len(split.validation):,} held out; "
+            f"{run.total_steps:,} steps on {self.fabric.world_size} x {self.fabric.device}, "
+            f"{self.fabric._precision.precision}"
+        )
+
+    def _finish(self, checkpoints: Checkpoints) -> TrainResult:
+        best = checkpoints.best() if self.config.output.save_top_k else None
+        why = "the lowest validation loss of the checkpoints kept" if best else "the last step"
+        best = best or Checkpoints.find_last(self.folder.checkpoints)
+        export = self.folder.model
+        temporary = export.with_name("model.writing")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(best / "model", temporary)
+        bundle = load_bundle(temporary, trust_plugins=True)
+        notes = [f"exported: step {bundle.fingerprint['step']:,} ({why})"]
+        records: list[Record] = []
+        views = None
+        if self.evaluator is not None:
+            records = self.evaluator.evaluate(
+                bundle.model.to(self.fabric.device),
+                model_id=bundle.model_id,
+                device=self.fabric.device,
+                autocast=self.fabric.autocast,
+            )
+            views = self.evaluator.views()
+            notes += skip_notes(records)
+        (temporary / "README.md").write_text(model_card(bundle, self.config, records=records))
+        shutil.rmtree(export, ignore_errors=True)
+        temporary.replace(export)
+        return TrainResult(self.folder, records, views, terminal_table(records), notes)
+
+
+def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:
+    """Return the label column and the categories that training cells have."""
+    column = config.data.label_column
+    if column is None:
+        return {}
+    codes, categories = data.source.obs(column)
+    present = np.unique(codes[data.split.train])
+    return {"column": column, "categories": [categories[code] for code in present if code >= 0]}
