@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
@@ -17,8 +19,9 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory) -> Path:
-    """Return counts of 2,500 real human genes."""
+    """Return counts of 2,500 real human genes, a tenth of them expressed in a cell, as in a shallow experiment."""
     adata = make_adata(48, 2500)
+    adata.X = sp.csr_matrix(adata.X.toarray() * (np.random.default_rng(0).random(adata.shape) < 0.12))
     adata.var_names = GeneVocab.from_name("human_protein_coding").genes[:2500]
     path = tmp_path_factory.mktemp("data") / "cells.h5ad"
     adata.write_h5ad(path)
