@@ -11,10 +11,38 @@ from scmodelforge._registry import MODELS, OBJECTIVES, TOKENIZERS
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.schema import DataConfig, EvalConfig, ModelConfig, RunConfig, Section, TokenizerConfig
 
-__all__ = ["check_together", "warn_of_unused"]
+__all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 
 _log = logging.getLogger(__name__)
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"
+
+
+def agree_on_bins(sections: Mapping[str, Section], faults: Faults) -> None:
+    """Give a tokenizer and a model that both have bins one number of them, wherever it was set.
+
+    Parameters
+    ----------
+    sections
+        Those without a mistake of their own; changed in place.
+    faults
+        Gets a line if the number was set twice and differently.
+    """
+    tokenizer, model = cast("Any", sections.get("tokenizer")), cast("ModelConfig | None", sections.get("model"))
+    if tokenizer is None or model is None or "n_bins" not in type(tokenizer).model_fields:
+        return
+    if "n_bins" in getattr(MODELS.get(model.architecture), "unused_settings", frozenset()):
+        return
+    is_set = ["n_bins" in section.model_fields_set for section in (tokenizer, model)]
+    if all(is_set) and tokenizer.n_bins != model.n_bins:
+        faults.add(
+            "tokenizer.n_bins",
+            f"tokenizer.n_bins ({tokenizer.n_bins}) and model.n_bins ({model.n_bins}) are one setting with two values; "
+            "keep one of them.",
+        )
+    elif is_set == [False, True]:
+        tokenizer.n_bins = model.n_bins
+    elif tokenizer.n_bins != model.n_bins:
+        model.n_bins = tokenizer.n_bins
 
 
 def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
@@ -78,6 +106,15 @@ def _check_heads(model: ModelConfig, faults: Faults) -> None:
             "model.hidden_dim",
             f"model.hidden_dim ({model.hidden_dim}) is not a multiple of model.num_heads ({model.num_heads}); "
             "change one of them.",
+        )
+    if unused is None or "decoder_dim" in unused:
+        return
+    width = model.hidden_dim // 2 if model.decoder_dim is None else model.decoder_dim
+    heads = model.num_heads if model.decoder_heads is None else model.decoder_heads
+    if width % heads:
+        faults.add(
+            "model.decoder_dim",
+            f"model.decoder_dim ({width}) is not a multiple of model.decoder_heads ({heads}); change one of them.",
         )
 
 

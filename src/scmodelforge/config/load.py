@@ -9,7 +9,7 @@ from typing import Any
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS
 from scmodelforge.config.aliases import drop_other_spellings, move_to_homes
-from scmodelforge.config.checks import check_together, warn_of_unused
+from scmodelforge.config.checks import agree_on_bins, check_together, warn_of_unused
 from scmodelforge.config.faults import Faults, shown
 from scmodelforge.config.files import read_overrides, read_settings, set_values, write_yaml
 from scmodelforge.config.json_schema import config_schema
@@ -87,6 +87,7 @@ def dump_config(config: RunConfig) -> str:
 def _parse(raw: dict[str, Any], faults: Faults) -> RunConfig:
     plugins = _import_plugins(raw.pop("plugins", None), faults)
     sections = parse_sections(move_to_homes(raw, faults), faults)
+    agree_on_bins(sections, faults)
     check_together(sections, faults)
     faults.raise_if_any()
     config = RunConfig(plugins=plugins, **sections)  # type: ignore[arg-type]

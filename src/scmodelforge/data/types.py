@@ -25,6 +25,7 @@ __all__ = [
     "CellBlock",
     "CellSource",
     "EmbeddingSpec",
+    "Measured",
     "Panel",
     "RowRange",
     "TokenBlock",
@@ -96,11 +97,48 @@ class CellBlock:
 
     def select(self, rows: np.ndarray) -> CellBlock:
         """Return the given rows (indices into this block) in the given order, as a new block."""
-        lengths = np.diff(self.indptr)[rows]
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        take = _ragged_take(self.indptr[rows], lengths)
+        indptr, take = _ragged_rows(self.indptr, rows)
         obs = {name: codes[rows] for name, codes in self.obs.items()}
         return CellBlock(self.data[take], self.indices[take], indptr, self.panel, self.positions[rows], obs)
+
+
+@dataclass(slots=True)
+class Measured:
+    """What is known of the genes that are not among a cell's tokens: a gene without a token need not be a zero.
+
+    Attributes
+    ----------
+    panels
+        Tokens of the genes each file measures, each ascending. Blocks of one file share the array.
+    panel_index
+        Which of ``panels`` is each cell's, shape (n,), int64.
+    cut_offsets, cut_ids
+        Tokens of the genes a cell expresses but that had no room in its sequence, ragged: cell ``i`` owns
+        ``cut_ids[cut_offsets[i]:cut_offsets[i + 1]]``.
+    """
+
+    panels: tuple[np.ndarray, ...]
+    panel_index: np.ndarray
+    cut_offsets: np.ndarray
+    cut_ids: np.ndarray
+
+    def select(self, rows: np.ndarray) -> Measured:
+        """Return what is known of the given cells, in the given order."""
+        offsets, take = _ragged_rows(self.cut_offsets, rows)
+        return Measured(self.panels, self.panel_index[rows], offsets, self.cut_ids[take])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Measured]) -> Measured:
+        """Return what is known of the cells of all parts, in order. The list may not be empty."""
+        panels = {id(panel): panel for part in parts for panel in part.panels}
+        place = {identity: number for number, identity in enumerate(panels)}
+        renumbered = [np.array([place[id(panel)] for panel in part.panels], np.int64) for part in parts]
+        return Measured(
+            panels=tuple(panels.values()),
+            panel_index=np.concatenate([new[part.panel_index] for new, part in zip(renumbered, parts, strict=True)]),
+            cut_offsets=_offsets(np.concatenate([np.diff(part.cut_offsets) for part in parts])),
+            cut_ids=np.concatenate([part.cut_ids for part in parts]),
+        )
 
 
 @dataclass(slots=True)
@@ -117,6 +155,8 @@ class TokenBlock:
         Expression value of each token, shape (T,), float32; 0 at special tokens.
     bin_ids
         Expression bin of each token, shape (T,), int32, or ``None`` for tokenizers without bins.
+    measured
+        What is known of genes that are not among the tokens; all encoders of the package give it.
     cell_index
         Position of each cell in the source, shape (n,), int64.
     keys
@@ -129,6 +169,7 @@ class TokenBlock:
     cell_index: np.ndarray
     keys: np.ndarray
     bin_ids: np.ndarray | None = None
+    measured: Measured | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -140,24 +181,25 @@ class TokenBlock:
 
     def select(self, rows: np.ndarray) -> TokenBlock:
         """Return the given cells (indices into this block) in the given order, as a new block."""
-        lengths = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        take = _ragged_take(self.offsets[rows], lengths)
+        offsets, take = _ragged_rows(self.offsets, rows)
         bins = None if self.bin_ids is None else self.bin_ids[take]
-        return TokenBlock(offsets, self.ids[take], self.values[take], self.cell_index[rows], self.keys[rows], bins)
+        measured = None if self.measured is None else self.measured.select(rows)
+        cells, keys = self.cell_index[rows], self.keys[rows]
+        return TokenBlock(offsets, self.ids[take], self.values[take], cells, keys, bins, measured)
 
     @staticmethod
     def concatenate(blocks: Sequence[TokenBlock]) -> TokenBlock:
         """Return the cells of all blocks in one block, in order. The list may not be empty."""
-        lengths = np.concatenate([block.lengths for block in blocks])
-        has_bins = blocks[0].bin_ids is not None
+        has_bins, has_measured = blocks[0].bin_ids is not None, blocks[0].measured is not None
+        parts = [block.measured for block in blocks if block.measured is not None]
         return TokenBlock(
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            offsets=_offsets(np.concatenate([block.lengths for block in blocks])),
             ids=np.concatenate([block.ids for block in blocks]),
             values=np.concatenate([block.values for block in blocks]),
             cell_index=np.concatenate([block.cell_index for block in blocks]),
             keys=np.concatenate([block.keys for block in blocks]),
             bin_ids=np.concatenate([b.bin_ids for b in blocks if b.bin_ids is not None]) if has_bins else None,
+            measured=Measured.concatenate(parts) if has_measured else None,
         )
 
 
@@ -269,7 +311,8 @@ class Batch(TypedDict, total=False):
     bin_ids: torch.Tensor  # (B, S) int64
     targets: torch.Tensor  # (B, S) float32: true values at masked positions, 0 elsewhere
     gene_ids: torch.Tensor  # (B, S) int64: the true gene at every position
-    prefix_len: torch.Tensor  # (B,) int64
+    prefix_len: torch.Tensor  # (B,) int64: tokens at the beginning that see each other fully
+    no_repeats: torch.Tensor  # () bool: a gene that was named cannot come again
 
     cell_index: np.ndarray  # (B,) int64 position of each cell in its source
     lengths: np.ndarray  # (B,) int64
@@ -277,10 +320,17 @@ class Batch(TypedDict, total=False):
     pack_index: np.ndarray  # (T,) int64, flat index b * S + s of each real token
     target_index: np.ndarray  # (M,) int64, flat index of each labelled position
     num_targets: dict[str, int]  # targets of each loss term
+    floors: dict[str, float]  # lowest mean a loss term can have on these targets, where it is known
 
 
-def _ragged_take(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the flat indices of rows that begin at ``starts`` and are ``lengths`` long."""
-    ends = np.cumsum(lengths)
-    shift = np.repeat(starts - np.concatenate([[0], ends[:-1]]), lengths) if len(lengths) else np.zeros(0, np.int64)
-    return np.arange(int(ends[-1]) if len(ends) else 0, dtype=np.int64) + shift
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    """Return where each of some rows begins and the last ends, shape (n + 1,), int64."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _ragged_rows(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the offsets of the given rows, one after another, and the flat indices of what they hold."""
+    lengths = np.diff(offsets)[rows]
+    chosen = _offsets(lengths)
+    take = np.arange(int(chosen[-1]), dtype=np.int64) + np.repeat(offsets[rows] - chosen[:-1], lengths)
+    return chosen, take

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from scmodelforge.models._utils import count_parameters, init_weights
+from scmodelforge.models.autoregressive import AutoregressiveTransformer
 from scmodelforge.models.config import TransformerConfig
 from scmodelforge.models.gene_pooling import GenePoolingModel
+from scmodelforge.models.generation import GeneratedCells
+from scmodelforge.models.masked_autoencoder import MaskedAutoencoder
 from scmodelforge.models.protocol import ModelOutput, ScModelForgeModel
 from scmodelforge.models.registry import get_model, list_models, register_model
 from scmodelforge.models.transformer_encoder import TransformerEncoder
 
 __all__ = [
+    "AutoregressiveTransformer",
     "GenePoolingModel",
+    "GeneratedCells",
+    "MaskedAutoencoder",
     "ModelOutput",
     "ScModelForgeModel",
     "TransformerConfig",

@@ -15,7 +15,7 @@ from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.types import BoundEncoder, CellBlock, EmbeddingSpec, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.tokenizers.entries import expressed_entries, has_repeats, one_cell
+from scmodelforge.tokenizers.entries import expressed_entries, has_repeats, measured, measured_tokens, one_cell
 
 __all__ = ["BaseTokenizer", "FittingVisitor"]
 
@@ -198,13 +198,20 @@ class _CellByCell:
         def joined(name: str, dtype: type) -> np.ndarray:
             return np.concatenate([np.zeros(0), *(cell[name] for cell in cells)]).astype(dtype)
 
+        columns = self.tokenizer.lookup(self.panel.gene_ids)
+        entries = expressed_entries(block, columns, repeats=has_repeats(columns))
+        size, ids = len(self.tokenizer.vocab), joined("input_ids", np.int32)
+        lengths = [len(cell["input_ids"]) for cell in cells]
+        shown = np.repeat(np.arange(len(block)), lengths) * size + ids
+        is_kept = np.isin(entries.cells * size + entries.tokens, shown)
         return TokenBlock(
-            offsets=np.cumsum([0, *(len(cell["input_ids"]) for cell in cells)]).astype(np.int64),
-            ids=joined("input_ids", np.int32),
+            offsets=np.cumsum([0, *lengths]).astype(np.int64),
+            ids=ids,
             values=joined("values", np.float32),
             cell_index=block.positions,
             keys=keys,
             bin_ids=joined("bin_ids", np.int32) if has_bins else None,
+            measured=measured(measured_tokens(columns), entries, is_kept, len(block)),
         )
 
     def _cell(self, block: CellBlock, row: int, key: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scmodelforge._errors import DataError
-from scmodelforge.data.types import CellBlock, Panel
+from scmodelforge.data.types import CellBlock, Measured, Panel
 
-__all__ = ["Entries", "expressed_entries", "has_repeats", "one_cell"]
+__all__ = ["Entries", "expressed_entries", "has_repeats", "measured", "measured_tokens", "one_cell"]
 
 
 class Entries(NamedTuple):
@@ -56,6 +56,31 @@ def has_repeats(tokens_of_columns: np.ndarray) -> bool:
     """Tell whether two columns have the same token."""
     known = tokens_of_columns[tokens_of_columns >= 0]
     return len(np.unique(known)) < len(known)
+
+
+def measured_tokens(tokens_of_columns: np.ndarray) -> np.ndarray:
+    """Return the tokens that columns have, ascending, each once."""
+    return np.unique(tokens_of_columns[tokens_of_columns >= 0])
+
+
+def measured(panel: np.ndarray, entries: Entries, is_kept: np.ndarray, num_cells: int) -> Measured:
+    """Return what is known of the genes of a block of one file that are not among its tokens.
+
+    Parameters
+    ----------
+    panel
+        Tokens the file measures: :func:`measured_tokens`.
+    entries
+        All expressed genes.
+    is_kept
+        Which of them became tokens, shape (E,), bool.
+    num_cells
+        Cells of the block.
+    """
+    cut = ~is_kept
+    numbers = np.bincount(entries.cells[cut], minlength=num_cells)
+    offsets = np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64)
+    return Measured((panel,), np.zeros(num_cells, dtype=np.int64), offsets, entries.tokens[cut])
 
 
 def one_cell(expression: Any, gene_ids: Iterable[str]) -> CellBlock:

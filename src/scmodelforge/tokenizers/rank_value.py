@@ -26,7 +26,14 @@ from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers.base import BaseTokenizer, FittingVisitor
-from scmodelforge.tokenizers.entries import Entries, expressed_entries, has_repeats, one_cell
+from scmodelforge.tokenizers.entries import (
+    Entries,
+    expressed_entries,
+    has_repeats,
+    measured,
+    measured_tokens,
+    one_cell,
+)
 from scmodelforge.tokenizers.medians import TARGET_SUM, GeneMedians, MedianFit, read_medians
 from scmodelforge.tokenizers.registry import register_tokenizer
 
@@ -159,6 +166,7 @@ class RankValueTokenizer(BaseTokenizer):
     def _encoder(self, tokens_of_columns: np.ndarray) -> _RankEncoder:
         return _RankEncoder(
             tokens_of_columns=tokens_of_columns,
+            panel=measured_tokens(tokens_of_columns),
             repeats=has_repeats(tokens_of_columns),
             medians=self._fitted().divisors(),
             max_genes=self.config.max_genes,
@@ -194,6 +202,7 @@ class _RankEncoder:
     """Ranks the genes of all cells of a block together."""
 
     tokens_of_columns: np.ndarray
+    panel: np.ndarray
     repeats: bool
     medians: np.ndarray
     max_genes: int
@@ -218,7 +227,10 @@ class _RankEncoder:
         values = np.zeros(len(ids), dtype=np.float32)
         values[slots] = np.log1p(entries.values[order] / block.totals()[cells] * TARGET_SUM)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return TokenBlock(offsets, ids, values, block.positions, keys)
+        is_kept = np.zeros(len(entries.cells), dtype=bool)
+        is_kept[order] = True
+        rest = measured(self.panel, entries, is_kept, len(block))
+        return TokenBlock(offsets, ids, values, block.positions, keys, measured=rest)
 
     def _ranked(self, entries: Entries, num_cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of the entries, ranked within each cell, shape (E,), and the entries of each cell."""

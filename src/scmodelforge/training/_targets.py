@@ -16,11 +16,11 @@ __all__ = ["TermMeans", "all_reduce", "count_step", "to_device", "weighted_loss"
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return the tensors of a batch on the device, and its ``num_targets``; all else stays on the host."""
+    """Return the tensors of a batch on the device, its ``num_targets`` and ``floors``; all else stays on the host."""
     tensors = {
         name: value.to(device, non_blocking=True) for name, value in batch.items() if isinstance(value, torch.Tensor)
     }
-    return {**tensors, "num_targets": batch["num_targets"]}
+    return {**tensors, "num_targets": batch["num_targets"], "floors": batch.get("floors", {})}
 
 
 def count_step(fabric: Fabric, micro_batches: Sequence[dict[str, Any]]) -> tuple[int, dict[str, int]]:
@@ -40,7 +40,7 @@ def weighted_loss(
 
 
 class TermMeans:
-    """Means of loss terms over the targets of many micro-batches.
+    """Means of loss terms, and of their floors where they have one, over the targets of many micro-batches.
 
     Parameters
     ----------
@@ -51,13 +51,19 @@ class TermMeans:
     """
 
     def __init__(self, num_targets: dict[str, int], device: torch.device) -> None:
-        self._names = [TOTAL, *sorted(set(num_targets) - {TOTAL})]
+        terms = sorted(set(num_targets) - {TOTAL})
+        self._floors = {name: f"{name}_floor" for name in terms}
+        self._names = [TOTAL, *terms, *self._floors.values()]
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         self._sums = torch.zeros(len(self._names), 2, dtype=dtype, device=device)
 
-    def add(self, terms: dict[str, torch.Tensor], num_targets: dict[str, int]) -> None:
+    def add(self, terms: dict[str, torch.Tensor], batch: dict[str, Any]) -> None:
         """Count the means of a micro-batch."""
-        counts = term_counts(num_targets)
+        counts = term_counts(batch["num_targets"])
+        for name, floor in batch["floors"].items():
+            row = self._sums[self._names.index(self._floors[name])]
+            row[0] += floor * counts[name]
+            row[1] += counts[name]
         for name, mean in terms.items():
             count = counts[name]
             if count:
@@ -68,11 +74,13 @@ class TermMeans:
     def reduce(self, fabric: Fabric) -> dict[str, float]:
         """Return the mean of each term that had targets, over all processes, and their sum as ``"loss"``.
 
-        A term the model did not give is left out; without any target the result is empty.
+        A floor is named after its term with ``_floor``. A term the model did not give is left out; without any target
+        the result is empty.
         """
         rows = all_reduce(fabric, self._sums).tolist()
         means = {name: total / count for name, (total, count) in zip(self._names, rows, strict=True) if count}
-        return {**means, TOTAL: sum(means.values())} if means else {}
+        losses = [mean for name, mean in means.items() if name not in self._floors.values()]
+        return {**means, TOTAL: sum(losses)} if losses else {}
 
 
 def all_reduce(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:

@@ -68,8 +68,8 @@ def train_step(run: Run, micro_batches: Sequence[dict[str, Any]]) -> dict[str, f
 
     Returns
     -------
-    ``train/loss`` and each term's, ``train/lr`` (the one used) and ``train/grad_norm`` (before clipping); the same
-    on all processes.
+    ``train/loss``, each term's and its floor where it has one, ``train/lr`` (the one used) and ``train/grad_norm``
+    (before clipping); the same on all processes.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def train_step(run: Run, micro_batches: Sequence[dict[str, Any]]) -> dict[str, f
             terms = run.objective(batch)
             loss = weighted_loss(terms, batch["num_targets"], counts)
             run.fabric.backward(loss * run.fabric.world_size)  # DDP averages over processes, sums are wanted
-        means.add(terms, batch["num_targets"])
+        means.add(terms, batch)
     losses = {"loss": 0.0, **means.reduce(run.fabric)}
     limit = run.config.gradient_clip or math.inf
     norm: Any = run.fabric.clip_gradients(run.objective, run.optimizer, max_norm=limit, error_if_nonfinite=False)
@@ -115,7 +115,7 @@ def validate(run: Run) -> dict[str, float]:
             for host_batch in micro_batches:
                 batch = to_device(host_batch, run.fabric.device)
                 means = means or TermMeans(batch["num_targets"], run.fabric.device)
-                means.add(run.objective(batch), batch["num_targets"])
+                means.add(run.objective(batch), batch)
     return {} if means is None else {f"val/{name}": value for name, value in means.reduce(run.fabric).items()}
 
 

@@ -43,11 +43,16 @@ class Status:
             f"epoch {self.epoch}/{self.max_epochs}",
             f"step {self.step:,}",
             f"train/loss {_number(self.metrics.get('train/loss'), '.3f')}",
-            f"val/loss {_number(self.metrics.get('val/loss'), '.3f')}",
+            f"val/loss {_number(self.metrics.get('val/loss'), '.3f')}{self._floor()}",
             f"{_number(self.metrics.get('train/cells_per_second'), ',.0f')} cells/s",
             f"{_duration(self.seconds_left)} left",
         ]
         return "  ".join(columns)
+
+    def _floor(self) -> str:
+        """Return the least the validation loss can be, where terms have a floor: it would look bad without."""
+        floors = [value for name, value in self.metrics.items() if name.startswith("val/") and name.endswith("_floor")]
+        return f" (at least {sum(floors):.3f})" if floors else ""
 
 
 class Reporter(Protocol):

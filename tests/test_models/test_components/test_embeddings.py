@@ -30,7 +30,9 @@ class TestGeneExpressionEmbedding:
             ("dropout", 0.1),
             ("use_expression_values", True),
             ("layer_norm_eps", 1e-12),
+            ("use_positions", True),
         ]
+        assert parameters["use_positions"].kind is inspect.Parameter.KEYWORD_ONLY
 
     def test_documented_example(self):
         embedding = GeneExpressionEmbedding(vocab_size=50, hidden_dim=32, max_seq_len=64, use_expression_values=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from scmodelforge.models.components.attention import MultiHeadAttention, generate_causal_mask
+from scmodelforge.models.components.attention import KeyValueCache, MultiHeadAttention, generate_causal_mask
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, apply_embedding_spec, blank_padding
 from scmodelforge.models.components.heads import (
     BinPredictionHead,
     ExpressionPredictionHead,
     MaskedGenePredictionHead,
 )
-from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
+from scmodelforge.models.components.losses import (
+    gathered_cross_entropy,
+    masked_cross_entropy,
+    masked_squared_error,
+)
 from scmodelforge.models.components.pooling import cls_pool, get_pooling, mean_pool
 from scmodelforge.models.components.transformer import TransformerBlock, TransformerStack, get_activation
 
@@ -17,6 +21,7 @@ __all__ = [
     "BinPredictionHead",
     "ExpressionPredictionHead",
     "GeneExpressionEmbedding",
+    "KeyValueCache",
     "MaskedGenePredictionHead",
     "MultiHeadAttention",
     "TransformerBlock",
@@ -29,5 +34,6 @@ __all__ = [
     "get_activation",
     "get_pooling",
     "masked_cross_entropy",
+    "masked_squared_error",
     "mean_pool",
 ]

@@ -12,7 +12,7 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 
-__all__ = ["MultiHeadAttention", "generate_causal_mask", "merge_masks"]
+__all__ = ["KeyValueCache", "MultiHeadAttention", "generate_causal_mask", "merge_masks", "prefix_mask"]
 
 
 class MultiHeadAttention(nn.Module):
@@ -51,7 +51,12 @@ class MultiHeadAttention(nn.Module):
         self.o = nn.Linear(hidden_dim, hidden_dim)
 
     def forward(
-        self, hidden_states: torch.Tensor, key_mask: torch.Tensor | None = None, mask: torch.Tensor | None = None
+        self,
+        hidden_states: torch.Tensor,
+        key_mask: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        *,
+        cache: KeyValueCache | None = None,
     ) -> torch.Tensor:
         """Attend.
 
@@ -64,6 +69,9 @@ class MultiHeadAttention(nn.Module):
         mask
             Which query may see which key, in a shape that broadcasts to (B, heads, S, S): bool, or added to the
             scores (``-inf`` blocks).
+        cache
+            Keys and values of the tokens before these; gets those of these tokens too. The keys of the masks are then
+            all tokens so far.
 
         Returns
         -------
@@ -72,6 +80,8 @@ class MultiHeadAttention(nn.Module):
         query = self._split_heads(self.q(hidden_states))  # (B, heads, S, H / heads)
         key = self._split_heads(self.k(hidden_states))
         value = self._split_heads(self.v(hidden_states))
+        if cache is not None:
+            key, value = cache.extend(key, value)
         merged = merge_masks(key_mask, mask)
         if merged is not None and merged.dtype != torch.bool:
             merged = merged.to(query.dtype)  # GPU kernels take no other type
@@ -81,6 +91,34 @@ class MultiHeadAttention(nn.Module):
 
     def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class KeyValueCache:
+    """Keys and values of the tokens a layer has seen, so that a next token costs one token and not the sequence.
+
+    Parameters
+    ----------
+    capacity
+        Most tokens S it will hold.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._length = 0
+        self._keys: torch.Tensor | None = None
+        self._values: torch.Tensor | None = None
+
+    def extend(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add keys and values, shape (B, heads, S, H / heads), and return those of all tokens so far."""
+        batch, heads, added, width = key.shape
+        if self._keys is None or self._values is None:
+            self._keys = key.new_empty(batch, heads, self._capacity, width)
+            self._values = torch.empty_like(self._keys)
+        end = self._length + added
+        self._keys[:, :, self._length : end] = key
+        self._values[:, :, self._length : end] = value
+        self._length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
 
 
 def generate_causal_mask(seq_len: int, device: torch.device | None = None) -> torch.Tensor:
@@ -98,6 +136,29 @@ def generate_causal_mask(seq_len: int, device: torch.device | None = None) -> to
     Shape (S, S): row i has 0 up to column i and ``-inf`` after it.
     """
     return torch.full((seq_len, seq_len), float("-inf"), device=device).triu(diagonal=1)
+
+
+def prefix_mask(seq_len: int, prefix_len: torch.Tensor | None, device: torch.device | None = None) -> torch.Tensor:
+    """Make the mask of a prefix language model: the prefix is seen by all, what follows from left to right.
+
+    Parameters
+    ----------
+    seq_len
+        Number of tokens S.
+    prefix_len
+        Tokens of each cell's prefix, shape (B,). ``None`` stands for no prefix, i.e. a causal mask.
+    device
+        Where to make it.
+
+    Returns
+    -------
+    Which query sees which key, bool, shape (1, 1, S, S) or (B, 1, S, S).
+    """
+    allowed = torch.ones(seq_len, seq_len, dtype=torch.bool, device=device).tril()[None, None]
+    if prefix_len is None:
+        return allowed
+    in_prefix = torch.arange(seq_len, device=device) < prefix_len[:, None]  # (B, S)
+    return allowed | in_prefix[:, None, None, :]
 
 
 def merge_masks(key_mask: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:

@@ -34,6 +34,8 @@ class GeneExpressionEmbedding(nn.Module):
         Project each token's value to H and add it. Without this, values are ignored.
     layer_norm_eps
         Epsilon of the layer norm.
+    use_positions
+        Add an embedding of each token's position. Without it the tokens of a cell are a set.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class GeneExpressionEmbedding(nn.Module):
         dropout: float = 0.1,
         use_expression_values: bool = True,
         layer_norm_eps: float = 1e-12,
+        *,
+        use_positions: bool = True,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
@@ -51,12 +55,14 @@ class GeneExpressionEmbedding(nn.Module):
         self.max_seq_len = max_seq_len
         self.use_expression_values = use_expression_values
         self.gene_embedding: nn.Module = nn.Embedding(vocab_size, hidden_dim, padding_idx=_PAD_ID)
-        self.position_embedding = nn.Embedding(max_seq_len, hidden_dim)
+        self.position_embedding = nn.Embedding(max_seq_len, hidden_dim) if use_positions else None
         self.value_projection = nn.Linear(1, hidden_dim) if use_expression_values else None
         self.layer_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, input_ids: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, input_ids: torch.Tensor, values: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Embed the tokens of a batch of cells.
 
         Parameters
@@ -65,6 +71,8 @@ class GeneExpressionEmbedding(nn.Module):
             Token ids, shape (B, S).
         values
             Expression value of each token, shape (B, S). ``None`` stands for zeros.
+        positions
+            Position of each token, shape (B, S); by default 0, 1, ... in the order given.
 
         Returns
         -------
@@ -77,21 +85,31 @@ class GeneExpressionEmbedding(nn.Module):
         DataError
             If a token id is not in the vocabulary. Checked where it costs nothing, i.e. for ids on the CPU.
         """
-        self._check(input_ids)
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        summed = self.gene_embedding(input_ids) + self.position_embedding(positions)  # (B, S, H)
-        if self.value_projection is not None:
-            scalars = torch.zeros_like(input_ids) if values is None else values
-            summed = summed + self.value_projection(scalars.to(self.value_projection.weight.dtype).unsqueeze(-1))
-        return self.dropout(self.layer_norm(summed))
-
-    def _check(self, input_ids: torch.Tensor) -> None:
         if input_ids.shape[1] > self.max_seq_len:
             msg = (
                 f"sequences of {input_ids.shape[1]} tokens exceed model.max_seq_len ({self.max_seq_len}); "
                 "raise it or lower tokenizer.max_genes."
             )
             raise ConfigError(msg)
+        self.check_ids(input_ids)
+        summed = self.gene_embedding(input_ids)  # (B, S, H)
+        if self.position_embedding is not None:
+            if positions is None:
+                positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+            summed = summed + self.position_embedding(positions)
+        if self.value_projection is not None:
+            scalars = torch.zeros_like(input_ids) if values is None else values
+            summed = summed + self.value_projection(scalars.to(self.value_projection.weight.dtype).unsqueeze(-1))
+        return self.dropout(self.layer_norm(summed))
+
+    def check_ids(self, input_ids: torch.Tensor) -> None:
+        """Refuse token ids that are not in the vocabulary, where looking costs nothing: on the CPU.
+
+        Raises
+        ------
+        DataError
+            If there is one.
+        """
         if input_ids.device.type != "cpu" or input_ids.numel() == 0 or torch.compiler.is_compiling():
             return
         low, high = (int(bound) for bound in input_ids.aminmax())

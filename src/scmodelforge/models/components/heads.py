@@ -13,6 +13,7 @@ class _ClassificationHead(nn.Module):
 
     def __init__(self, hidden_dim: int, num_classes: int, layer_norm_eps: float) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.dense = nn.Linear(hidden_dim, hidden_dim)
         self.activation = nn.GELU()
         self.layer_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)

@@ -6,11 +6,13 @@ itself is never normalised; the stack therefore ends with one more layer norm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError, nearest
-from scmodelforge.models.components.attention import MultiHeadAttention, merge_masks
+from scmodelforge.models.components.attention import KeyValueCache, MultiHeadAttention, merge_masks
 
 __all__ = ["FeedForward", "TransformerBlock", "TransformerStack", "get_activation"]
 
@@ -68,7 +70,12 @@ class TransformerStack(nn.Module):
         self.final_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, mask: torch.Tensor | None = None
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        *,
+        caches: Sequence[KeyValueCache] | None = None,
     ) -> torch.Tensor:
         """Let the tokens of each cell exchange information.
 
@@ -80,14 +87,16 @@ class TransformerStack(nn.Module):
             1 for real tokens and 0 for padding, shape (B, S), of any type. ``None`` lets every token be seen.
         mask
             Which query may see which key, as :func:`generate_causal_mask` makes it, or bool.
+        caches
+            One for each layer, to go on from the tokens it holds. Then ``mask`` says all of what may be seen.
 
         Returns
         -------
         Hidden states, shape (B, S, H). Those at padding mean nothing.
         """
         merged = merge_masks(None if attention_mask is None else attention_mask != 0, mask)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, merged)
+        for number, layer in enumerate(self.layers):
+            hidden_states = layer(hidden_states, merged, cache=None if caches is None else caches[number])
         return self.final_norm(hidden_states)
 
 
@@ -130,9 +139,11 @@ class TransformerBlock(nn.Module):
         self.ffn = FeedForward(hidden_dim, ffn_dim, activation)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None, *, cache: KeyValueCache | None = None
+    ) -> torch.Tensor:
         """Transform hidden states, shape (B, S, H), under a mask that broadcasts to (B, heads, S, S)."""
-        attended = self.attention(self.attention_norm(hidden_states), mask=mask)
+        attended = self.attention(self.attention_norm(hidden_states), mask=mask, cache=cache)
         hidden_states = hidden_states + self.dropout(attended)
         return hidden_states + self.dropout(self.ffn(self.ffn_norm(hidden_states)))
 

@@ -1,0 +1,363 @@
+"""A transformer that names the genes of a cell one after another, each with a bin of its expression.
+
+The cell is a sequence of (gene, expression) pairs. From what came before it the model scores which gene comes next,
+and, told which it is, in which bin its expression lies: p(genes, bins) = product of p(gene | before) * p(bin | gene,
+before). Such factorisations are those of scMulan (Bian et al. 2024, doi:10.1101/2024.01.25.577152) and
+TranscriptFormer (Pearce et al. 2025, doi:10.1101/2025.04.25.650731). It is not scGPT (Cui et al. 2024,
+doi:10.1038/s41592-024-02201-0), which predicts values of given genes and no order.
+
+What is particular here:
+
+- A set of genes has no order, so the objective draws one for each cell and pass, and tokens have no position.
+- Attention is causal after a prefix whose tokens see each other fully (Raffel et al. 2020, jmlr.org/papers/v21/20-074).
+  The prefix comes with the batch. So one set of weights continues cells from left to right and embeds whole cells:
+  :meth:`AutoregressiveTransformer.encode` is the case in which the prefix is the cell.
+- The shift by one is the objective's: ``labels[t]`` and ``bin_ids[t]`` describe the gene at t + 1.
+- With ``no_repeats`` in the batch, genes already named and special tokens have no probability.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from scmodelforge.config.schema import ModelConfig
+from scmodelforge.constants import IGNORE_INDEX
+from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
+from scmodelforge.models.components.attention import prefix_mask
+from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
+from scmodelforge.models.components.heads import BinPredictionHead, MaskedGenePredictionHead
+from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
+from scmodelforge.models.components.pooling import get_pooling
+from scmodelforge.models.components.repeats import exclude_named, named_genes
+from scmodelforge.models.components.transformer import TransformerStack
+from scmodelforge.models.config import TransformerConfig
+from scmodelforge.models.generation import GeneratedCells, generate_cells
+from scmodelforge.models.protocol import ModelOutput
+from scmodelforge.models.registry import register_model
+
+__all__ = ["AutoregressiveConfig", "AutoregressiveTransformer"]
+
+_log = logging.getLogger(__name__)
+
+
+class AutoregressiveConfig(TransformerConfig):
+    """Settings of the autoregressive transformer."""
+
+    gene_order: Literal["random", "given"] = "random"
+    """Order in which genes are named: drawn for each cell and pass, or as the tokenizer gives them."""
+    use_positions: bool | None = None
+    """Embed the position of each token; ``None`` does so when ``gene_order`` is ``given``."""
+
+
+@register_model("autoregressive_transformer")
+class AutoregressiveTransformer(nn.Module):
+    """Causal transformer that predicts the next gene and its expression bin.
+
+    Parameters
+    ----------
+    vocab_size
+        Number of tokens V, special ones included.
+    n_bins
+        Number of expression bins K.
+    hidden_dim
+        Width H of the hidden states.
+    num_layers
+        Number of transformer blocks.
+    num_heads
+        Attention heads; they divide ``hidden_dim``.
+    ffn_dim
+        Width inside the feed-forward layers; ``None`` is four times ``hidden_dim``.
+    dropout
+        Dropout on the embedding and on what each branch of a block adds.
+    max_seq_len
+        Longest sequence.
+    pooling
+        How a cell embedding is made: ``cls`` takes the first token, ``mean`` averages over the real tokens.
+    activation
+        Activation of the feed-forward layers: ``gelu``, ``relu`` or ``silu``.
+    use_expression_values
+        Add a projection of each token's expression value to its embedding.
+    layer_norm_eps
+        Epsilon of the layer norms.
+    gene_loss_weight, expression_loss_weight
+        Weights of the two terms of the loss.
+    attention_dropout
+        Dropout on the attention weights.
+    use_positions
+        Add an embedding of each token's position, for genes in an order that means something.
+    """
+
+    config_class: ClassVar[type[AutoregressiveConfig]] = AutoregressiveConfig
+    default_objective: ClassVar[str] = "next_gene_prediction"
+    allowed_objectives: ClassVar[tuple[str, ...]] = ("next_gene_prediction",)
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"decoder_dim", "decoder_layers", "decoder_heads"})
+    is_causal: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        vocab_size: int,
+        n_bins: int = 51,
+        hidden_dim: int = 512,
+        num_layers: int = 12,
+        num_heads: int = 8,
+        ffn_dim: int | None = None,
+        dropout: float = 0.1,
+        max_seq_len: int = 2048,
+        pooling: str = "cls",
+        activation: str = "gelu",
+        use_expression_values: bool = True,
+        layer_norm_eps: float = 1e-12,
+        gene_loss_weight: float = 1.0,
+        expression_loss_weight: float = 1.0,
+        *,
+        attention_dropout: float = 0.0,
+        use_positions: bool = False,
+    ) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.n_bins = n_bins
+        self.hidden_dim = hidden_dim
+        self.max_seq_len = max_seq_len
+        self.pooling = pooling
+        self.gene_loss_weight = gene_loss_weight
+        self.expression_loss_weight = expression_loss_weight
+        self._pool = get_pooling(pooling)
+        self._has_warned = False
+        self.embedding = GeneExpressionEmbedding(
+            vocab_size,
+            hidden_dim,
+            max_seq_len=max_seq_len,
+            dropout=dropout,
+            use_expression_values=use_expression_values,
+            layer_norm_eps=layer_norm_eps,
+            use_positions=use_positions,
+        )
+        self.encoder = TransformerStack(
+            hidden_dim,
+            num_layers,
+            num_heads,
+            ffn_dim=ffn_dim,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            activation=activation,
+            layer_norm_eps=layer_norm_eps,
+        )
+        self.gene_head = MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
+        self.bin_input = nn.Linear(2 * hidden_dim, hidden_dim)
+        self.bin_head = BinPredictionHead(hidden_dim, n_bins, layer_norm_eps=layer_norm_eps)
+        self.apply(init_weights)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        *,
+        bin_ids: torch.Tensor | None = None,
+        prefix_len: torch.Tensor | None = None,
+        no_repeats: torch.Tensor | None = None,
+        return_logits: bool = True,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Score the gene to be named at every position, with the loss when labels are given.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids, shape (B, S).
+        attention_mask
+            1 for real tokens and 0 for padding, shape (B, S), of any type. What stands at padding has no effect.
+        values
+            Expression values, shape (B, S). ``None`` stands for zeros.
+        labels
+            Token ids to predict at each position, -100 where there is nothing to predict, shape (B, S). They are not
+            shifted here: a batch of the objective has at t the gene of t + 1.
+        bin_ids
+            Expression bins of the genes in ``labels``, shape (B, S). Without them the loss has no term of bins.
+        prefix_len
+            Tokens at the beginning of each cell that see each other fully, shape (B,). ``None`` stands for none, i.e.
+            causal attention.
+        no_repeats
+            If true, genes up to each position and special tokens get no probability there (except a label).
+        return_logits
+            Without it only the labelled positions are predicted and ``logits`` is ``None``: the same loss for less.
+        **kwargs
+            Other keys of the batch, not used.
+
+        Returns
+        -------
+        ``logits`` of genes, shape (B, S, V), ``embeddings``, shape (B, H), and with labels ``loss``: the weighted sum
+        of the mean cross-entropies of genes and bins in nats, each 0 without targets. Under causal attention the
+        first token sees nothing but itself, so ``embeddings`` of pooling ``cls`` are the same for all cells; use
+        :meth:`encode`.
+        """
+        if return_logits and labels is None:
+            self._warn_of_blind_cls(prefix_len)
+        mask = prefix_mask(input_ids.shape[1], prefix_len, input_ids.device)
+        hidden = self._hidden_states(input_ids, attention_mask, values, mask)  # (B, S, H)
+        embeddings = self._pool(hidden, attention_mask)  # (B, H)
+        excludes = no_repeats is not None and bool(no_repeats)
+        logits = self._all_logits(hidden, input_ids, labels, excludes=excludes) if return_logits else None
+        if labels is None:
+            return ModelOutput(logits=logits, embeddings=embeddings)
+        if logits is None:
+            gene_loss = self._gathered_gene_loss(hidden, input_ids, labels, excludes=excludes)
+        else:
+            gene_loss = masked_cross_entropy(logits, labels)
+        terms = {"next_gene": self.gene_loss_weight * gene_loss}
+        if bin_ids is not None:
+            is_target = labels != IGNORE_INDEX
+            bin_logits = self.score_bins(hidden[is_target], labels[is_target])  # (M, K)
+            bin_loss = masked_cross_entropy(bin_logits, bin_ids[is_target])
+            terms["expression_bin"] = self.expression_loss_weight * bin_loss
+        loss = torch.stack(list(terms.values())).sum()
+        return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms)
+
+    def encode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Embed cells with full attention: the embeddings of ``forward`` when the prefix is the whole cell.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids, shape (B, S).
+        attention_mask
+            1 for real tokens and 0 for padding, shape (B, S), of any type.
+        values
+            Expression values, shape (B, S). ``None`` stands for zeros.
+        **kwargs
+            Other keys of the batch, not used.
+
+        Returns
+        -------
+        Cell embeddings, shape (B, H).
+        """
+        return self._pool(self._hidden_states(input_ids, attention_mask, values, None), attention_mask)
+
+    def generate(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        values: torch.Tensor | None = None,
+        **options: Any,
+    ) -> GeneratedCells:
+        """Name genes and bins one after another, starting from a prompt: :func:`generate_cells` with this model."""
+        return generate_cells(self, input_ids, attention_mask, values, **options)
+
+    def score_bins(self, hidden_states: torch.Tensor, genes: torch.Tensor) -> torch.Tensor:
+        """Score the bins of given genes.
+
+        Parameters
+        ----------
+        hidden_states
+            Hidden states at which the genes are to be named, shape (M, H).
+        genes
+            Token ids of the genes, shape (M,).
+
+        Returns
+        -------
+        Unnormalised logits, shape (M, K).
+        """
+        gene = self.embedding.gene_embedding(genes).to(hidden_states.dtype)
+        return self.bin_head(self.bin_input(torch.cat([hidden_states, gene], dim=-1)))
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> AutoregressiveTransformer:
+        """Make a model from settings.
+
+        Parameters
+        ----------
+        config
+            Settings with ``vocab_size`` set, plain ones or :class:`AutoregressiveConfig`.
+
+        Raises
+        ------
+        ValueError
+            If ``vocab_size`` is not set.
+        """
+        own = config if isinstance(config, AutoregressiveConfig) else None
+        attention_dropout = config.attention_dropout if isinstance(config, TransformerConfig) else 0.0
+        return cls(
+            vocab_size=required_vocab_size(config),
+            n_bins=config.n_bins,
+            hidden_dim=config.hidden_dim,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            ffn_dim=config.ffn_dim,
+            dropout=config.dropout,
+            max_seq_len=config.max_seq_len,
+            pooling=config.pooling or "cls",
+            activation=config.activation,
+            use_expression_values=config.use_expression_values,
+            layer_norm_eps=config.layer_norm_eps,
+            gene_loss_weight=config.gene_loss_weight,
+            expression_loss_weight=config.expression_loss_weight,
+            attention_dropout=attention_dropout,
+            use_positions=_use_positions(own),
+        )
+
+    def num_parameters(self, trainable_only: bool = True) -> int:
+        """Count the parameters, all of them or those that are trained."""
+        return count_parameters(self, trainable_only=trainable_only)
+
+    def _hidden_states(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        input_ids, values = blank_padding(input_ids, values, attention_mask)
+        return self.encoder(self.embedding(input_ids, values), attention_mask, mask)
+
+    def _all_logits(
+        self, hidden: torch.Tensor, input_ids: torch.Tensor, labels: torch.Tensor | None, *, excludes: bool
+    ) -> torch.Tensor:
+        logits = self.gene_head(hidden)  # (B, S, V)
+        if not excludes:
+            return logits
+        batch, length, vocab_size = logits.shape
+        positions = torch.arange(length, device=logits.device).repeat(batch)
+        named = named_genes(input_ids.repeat_interleave(length, dim=0), positions)  # (B * S, S)
+        rows = exclude_named(logits.flatten(0, 1), named, None if labels is None else labels.flatten())
+        return rows.view(batch, length, vocab_size)
+
+    def _gathered_gene_loss(
+        self, hidden: torch.Tensor, input_ids: torch.Tensor, labels: torch.Tensor, *, excludes: bool
+    ) -> torch.Tensor:
+        if not excludes:
+            return gathered_cross_entropy(hidden, labels, self.gene_head)
+        cells, positions = torch.nonzero(labels != IGNORE_INDEX, as_tuple=True)
+        targets = labels[cells, positions]
+
+        def restrict(logits: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+            named = named_genes(input_ids[cells[numbers]], positions[numbers])
+            return exclude_named(logits, named, targets[numbers])
+
+        return gathered_cross_entropy(hidden, labels, self.gene_head, restrict=restrict)
+
+    def _warn_of_blind_cls(self, prefix_len: torch.Tensor | None) -> None:
+        if self.pooling != "cls" or self._has_warned:
+            return
+        if prefix_len is None or bool((prefix_len <= 1).any()):
+            self._has_warned = True
+            _log.warning(
+                "embeddings of forward() with pooling 'cls' and no prefix are the same for every cell, since the first "
+                "token sees only itself; use encode(), or give prefix_len."
+            )
+
+
+def _use_positions(config: AutoregressiveConfig | None) -> bool:
+    if config is None or config.use_positions is None:
+        return config is not None and config.gene_order == "given"
+    return config.use_positions

@@ -1,0 +1,359 @@
+"""A masked autoencoder: the encoder sees the visible genes only, a small decoder predicts values of the hidden ones.
+
+He et al. 2022, arXiv:2111.06377, on genes as in scFoundation (Hao et al. 2024, doi:10.1038/s41592-024-02305-7).
+Particular here:
+
+- The decoder is told which gene it must predict at a hidden position (its embedding beside the mask token); a mask
+  token and a place in the sequence alone, when the order of genes differs between cells, leave it only the average.
+- Visible tokens are gathered before anything is computed on them, so the encoder's work shrinks as masking grows, and
+  nothing of a hidden token, neither id nor value nor place, is input.
+- Tokens have no position by default: id and value say all, and the places left free by hidden genes would tell ranks.
+- The objective also asks for genes the cell does not express, so that 0 can be learned; scFoundation does the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from scmodelforge._errors import ConfigError
+from scmodelforge.config.schema import ModelConfig
+from scmodelforge.constants import IGNORE_INDEX, PAD_TOKEN, SPECIAL_TOKENS
+from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
+from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
+from scmodelforge.models.components.heads import ExpressionPredictionHead
+from scmodelforge.models.components.losses import masked_squared_error
+from scmodelforge.models.components.pooling import get_pooling
+from scmodelforge.models.components.transformer import TransformerStack
+from scmodelforge.models.config import TransformerConfig
+from scmodelforge.models.protocol import ModelOutput
+from scmodelforge.models.registry import register_model
+
+__all__ = ["MaskedAutoencoder", "MaskedAutoencoderConfig"]
+
+_PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
+
+
+class MaskedAutoencoderConfig(TransformerConfig):
+    """Settings of the masked autoencoder."""
+
+    use_positions: bool = False
+    """Embed the place of each visible token among the visible ones."""
+    zero_target_ratio: float = Field(1.0, ge=0)
+    """Genes without expression that are asked for, per hidden gene."""
+
+
+@register_model("masked_autoencoder")
+class MaskedAutoencoder(nn.Module):
+    """Asymmetric encoder and decoder that predict the expression of hidden genes.
+
+    Parameters
+    ----------
+    vocab_size
+        Number of tokens V, special ones included.
+    encoder_dim
+        Width H of the encoder.
+    decoder_dim
+        Width of the decoder; ``None`` is half of ``encoder_dim``.
+    encoder_layers, decoder_layers
+        Number of transformer blocks.
+    encoder_heads, decoder_heads
+        Attention heads, which divide the widths; ``decoder_heads=None`` is ``encoder_heads``.
+    ffn_dim
+        Width inside the encoder's feed-forward layers; ``None`` is four times ``encoder_dim``. The decoder's are four
+        times its width.
+    dropout
+        Dropout on the embedding and on what each branch of a block adds.
+    max_seq_len
+        Longest sequence, hidden tokens included.
+    pooling
+        How a cell embedding is made: ``cls`` takes the first visible token, ``mean`` averages over all visible ones.
+    activation
+        Activation of the feed-forward layers: ``gelu``, ``relu`` or ``silu``.
+    use_expression_values
+        Add a projection of each visible token's expression value to its embedding.
+    layer_norm_eps
+        Epsilon of the layer norms.
+    attention_dropout
+        Dropout on the attention weights.
+    use_positions
+        Embed the place of each visible token among the visible ones.
+    """
+
+    config_class: ClassVar[type[MaskedAutoencoderConfig]] = MaskedAutoencoderConfig
+    default_objective: ClassVar[str] = "masked_value_prediction"
+    allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction",)
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"n_bins", "gene_loss_weight", "expression_loss_weight"})
+
+    def __init__(
+        self,
+        vocab_size: int,
+        encoder_dim: int = 512,
+        decoder_dim: int | None = None,
+        encoder_layers: int = 12,
+        decoder_layers: int = 4,
+        encoder_heads: int = 8,
+        decoder_heads: int | None = None,
+        ffn_dim: int | None = None,
+        dropout: float = 0.1,
+        max_seq_len: int = 2048,
+        pooling: str = "mean",
+        activation: str = "gelu",
+        use_expression_values: bool = True,
+        layer_norm_eps: float = 1e-12,
+        *,
+        attention_dropout: float = 0.0,
+        use_positions: bool = False,
+    ) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.encoder_dim = encoder_dim
+        self.decoder_dim = encoder_dim // 2 if decoder_dim is None else decoder_dim
+        self.max_seq_len = max_seq_len
+        self.pooling = pooling
+        self._pool = get_pooling(pooling)
+        decoder_heads = encoder_heads if decoder_heads is None else decoder_heads
+        if self.decoder_dim % decoder_heads:
+            msg = (
+                f"model.decoder_dim ({self.decoder_dim}) is not divisible by model.decoder_heads ({decoder_heads}); "
+                "change one of them so that it is."
+            )
+            raise ConfigError(msg)
+        self.embedding = GeneExpressionEmbedding(
+            vocab_size,
+            encoder_dim,
+            max_seq_len=max_seq_len,
+            dropout=dropout,
+            use_expression_values=use_expression_values,
+            layer_norm_eps=layer_norm_eps,
+            use_positions=use_positions,
+        )
+        shared: dict[str, Any] = {
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "activation": activation,
+            "layer_norm_eps": layer_norm_eps,
+        }
+        self.encoder = TransformerStack(encoder_dim, encoder_layers, encoder_heads, ffn_dim=ffn_dim, **shared)
+        self.decoder_input = nn.Linear(encoder_dim, self.decoder_dim)
+        self.decoder_gene = nn.Linear(encoder_dim, self.decoder_dim, bias=False)
+        self.mask_token = nn.Parameter(torch.empty(self.decoder_dim))
+        self.decoder = TransformerStack(self.decoder_dim, decoder_layers, decoder_heads, **shared)
+        self.head = ExpressionPredictionHead(self.decoder_dim)
+        self.apply(init_weights)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        *,
+        masked_positions: torch.Tensor | None = None,
+        gene_ids: torch.Tensor | None = None,
+        targets: torch.Tensor | None = None,
+        return_logits: bool = True,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Predict the expression of every token, with the loss at hidden ones when labels are given.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids, shape (B, S). Those at hidden positions have no effect.
+        attention_mask
+            1 for real tokens and 0 for padding, shape (B, S), of any type. What stands at padding has no effect.
+        values
+            Expression values, shape (B, S). ``None`` stands for zeros. Those at hidden positions are no input; they
+            are the truth if there are no ``targets``.
+        labels
+            Their presence asks for a loss. Without ``masked_positions`` the hidden positions are those where they are
+            not -100; without ``gene_ids`` they say which gene is asked for there. Shape (B, S).
+        masked_positions
+            Hidden positions, shape (B, S), bool or 0 and 1.
+        gene_ids
+            The gene at every position, shape (B, S); read at hidden positions, for which gene is asked.
+        targets
+            True values at hidden positions, shape (B, S).
+        return_logits
+            Without it ``logits`` is ``None``, and without labels nothing is decoded.
+        **kwargs
+            Other keys of the batch, not used.
+
+        Returns
+        -------
+        ``logits``, the predicted values, shape (B, S), ``embeddings`` of what is visible, shape (B, H), and with
+        labels ``loss``: the mean squared error over the hidden positions, 0 if there are none.
+
+        Raises
+        ------
+        ConfigError
+            If the sequences are longer than ``max_seq_len``.
+        """
+        is_real = attention_mask != 0
+        is_masked = _masked(masked_positions, labels, is_real)
+        hidden, index, is_kept = self._encode_visible(input_ids, values, is_real & ~is_masked)  # (B, W, H)
+        embeddings = self._pool(hidden, is_kept)  # (B, H)
+        if labels is None and not return_logits:
+            return ModelOutput(embeddings=embeddings)
+        asked, is_known = _asked_genes(input_ids, gene_ids, labels, is_masked=is_masked)
+        asked = asked.masked_fill(~is_real, _PAD_ID)
+        self.embedding.check_ids(asked)
+        decoded = self._decode(hidden, index, is_kept, asked=asked, is_known=is_known, is_real=is_real)
+        logits = self.head(decoded) if return_logits else None  # (B, S)
+        if labels is None:
+            return ModelOutput(logits=logits, embeddings=embeddings)
+        truth = targets if targets is not None else values
+        if truth is None:
+            truth = torch.zeros(input_ids.shape, device=input_ids.device)
+        if logits is not None:
+            loss = masked_squared_error(logits, truth, is_masked)
+        else:
+            loss = masked_squared_error(self.head(decoded[is_masked]), truth[is_masked], is_masked[is_masked])
+        return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_value": loss})
+
+    def encode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Embed cells with nothing hidden: the embeddings of ``forward`` without labels.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids, shape (B, S).
+        attention_mask
+            1 for real tokens and 0 for padding, shape (B, S), of any type.
+        values
+            Expression values, shape (B, S). ``None`` stands for zeros.
+        **kwargs
+            Other keys of the batch, not used.
+
+        Returns
+        -------
+        Cell embeddings, shape (B, H).
+        """
+        hidden, _, is_kept = self._encode_visible(input_ids, values, attention_mask != 0)
+        return self._pool(hidden, is_kept)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> MaskedAutoencoder:
+        """Make a model from settings; ``hidden_dim``, ``num_layers`` and ``num_heads`` are the encoder's.
+
+        Parameters
+        ----------
+        config
+            Settings with ``vocab_size`` set, plain ones or :class:`MaskedAutoencoderConfig`.
+
+        Raises
+        ------
+        ValueError
+            If ``vocab_size`` is not set.
+        """
+        return cls(
+            vocab_size=required_vocab_size(config),
+            encoder_dim=config.hidden_dim,
+            decoder_dim=config.decoder_dim,
+            encoder_layers=config.num_layers,
+            decoder_layers=config.decoder_layers,
+            encoder_heads=config.num_heads,
+            decoder_heads=config.decoder_heads,
+            ffn_dim=config.ffn_dim,
+            dropout=config.dropout,
+            max_seq_len=config.max_seq_len,
+            pooling=config.pooling or "mean",
+            activation=config.activation,
+            use_expression_values=config.use_expression_values,
+            layer_norm_eps=config.layer_norm_eps,
+            attention_dropout=config.attention_dropout if isinstance(config, TransformerConfig) else 0.0,
+            use_positions=isinstance(config, MaskedAutoencoderConfig) and config.use_positions,
+        )
+
+    def num_parameters(self, trainable_only: bool = True) -> int:
+        """Count the parameters, all of them or those that are trained."""
+        return count_parameters(self, trainable_only=trainable_only)
+
+    def _encode_visible(
+        self, input_ids: torch.Tensor, values: torch.Tensor | None, is_visible: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return hidden states of visible tokens, (B, W, H), their places (B, W), and which of them are real."""
+        self._check_length(input_ids.shape[1])
+        counts = is_visible.sum(dim=1)  # (B,)
+        width = max(1, int(counts.max())) if len(counts) else 1
+        index = (~is_visible).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # visible ones first, in order
+        is_kept = torch.arange(width, device=index.device) < counts[:, None]
+        ids = input_ids.gather(1, index)
+        shown = None if values is None else values.gather(1, index)
+        ids, shown = blank_padding(ids, shown, is_kept)
+        return self.encoder(self.embedding(ids, shown), is_kept), index, is_kept
+
+    def _decode(
+        self,
+        hidden: torch.Tensor,
+        index: torch.Tensor,
+        is_kept: torch.Tensor,
+        *,
+        asked: torch.Tensor,
+        is_known: torch.Tensor | None,
+        is_real: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the decoder's hidden states of all tokens, shape (B, S, decoder_dim)."""
+        seen = self.decoder_input(hidden)  # (B, W, D)
+        mask_token = self.mask_token.to(seen.dtype)
+        seen = torch.where(is_kept[..., None], seen, mask_token)
+        tokens = mask_token.expand(*asked.shape, -1).scatter(1, index[..., None].expand_as(seen), seen)  # (B, S, D)
+        gene = self.decoder_gene(self.embedding.gene_embedding(asked)).to(seen.dtype)
+        if is_known is not None:
+            place = _place_codes(asked.shape[1], self.decoder_dim, asked.device).to(seen.dtype)
+            gene = torch.where(is_known[..., None], gene, place)
+        return self.decoder(tokens + gene, is_real)
+
+    def _check_length(self, length: int) -> None:
+        if length > self.max_seq_len:
+            msg = (
+                f"sequences of {length} tokens exceed model.max_seq_len ({self.max_seq_len}); "
+                "raise it or lower tokenizer.max_genes."
+            )
+            raise ConfigError(msg)
+
+
+def _masked(masked_positions: torch.Tensor | None, labels: torch.Tensor | None, is_real: torch.Tensor) -> torch.Tensor:
+    if masked_positions is not None:
+        return (masked_positions != 0) & is_real
+    if labels is not None:
+        return (labels != IGNORE_INDEX) & is_real
+    return torch.zeros_like(is_real)
+
+
+def _asked_genes(
+    input_ids: torch.Tensor, gene_ids: torch.Tensor | None, labels: torch.Tensor | None, *, is_masked: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the gene of every position and where it is known (``None``: everywhere).
+
+    Hidden ids are never read from ``input_ids``.
+    """
+    if gene_ids is not None:
+        return torch.where(is_masked, gene_ids, input_ids), None
+    visible = input_ids.masked_fill(is_masked, _PAD_ID)
+    if labels is None:
+        return visible, ~is_masked
+    is_named = is_masked & (labels != IGNORE_INDEX)
+    return torch.where(is_named, labels, visible), ~is_masked | is_named
+
+
+def _place_codes(length: int, width: int, device: torch.device) -> torch.Tensor:
+    """Return sinusoidal codes of places, shape (length, width): Vaswani et al. 2017, arXiv:1706.03762."""
+    place = torch.arange(length, device=device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000.0) / width))
+    codes = torch.zeros(length, width, device=device)
+    codes[:, 0::2] = torch.sin(place * rate)
+    codes[:, 1::2] = torch.cos(place * rate)[:, : width // 2]
+    return codes

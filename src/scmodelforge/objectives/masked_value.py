@@ -1,0 +1,123 @@
+"""Masked value prediction: a model is asked how much hidden genes are expressed, and is told which genes they are.
+
+He et al. 2022, arXiv:2111.06377, on genes as in scFoundation (Hao et al. 2024, doi:10.1038/s41592-024-02305-7): hidden
+genes are taken from those a cell expresses, and others from those it was measured for and does not express, without
+which 0 could not be learned. Where we differ: the share of the latter is relative to the former
+(``model.zero_target_ratio``), and a hidden token is hidden wholly, id, value and bin, never shown as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from scmodelforge.config.schema import ModelConfig, TokenizerConfig
+from scmodelforge.constants import IGNORE_INDEX
+from scmodelforge.data.draws import uniforms
+from scmodelforge.data.types import Batch, TokenBlock
+from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.objectives.base import register_objective
+from scmodelforge.objectives.collate import pad, scatter
+from scmodelforge.objectives.zeros import draw_zero_genes
+
+__all__ = ["MaskedValuePrediction"]
+
+
+@register_objective("masked_value_prediction")
+class MaskedValuePrediction:
+    """Hide genes and ask for their values.
+
+    Draws are keyed by cell and gene. Sequences get longer by the genes without expression; where a cell has no room
+    for them (``model.max_seq_len``), fewer of both kinds are asked for, and those not asked for are left out.
+
+    Parameters
+    ----------
+    vocab
+        The tokens.
+    tokenizer_config
+        Settings with ``masking.mask_ratio``. The shares of ``<mask>`` and random tokens have no meaning here.
+    model_config
+        Settings of the model: ``zero_target_ratio`` (by default 1) and ``max_seq_len``.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset({"input_ids", "values"})
+    loss_terms: ClassVar[tuple[str, ...]] = ("masked_value",)
+
+    def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
+        self._mask_ratio = tokenizer_config.masking.mask_ratio
+        self._zero_ratio = float(getattr(model_config, "zero_target_ratio", 1.0))
+        self._max_len = model_config.max_seq_len
+        self._pad_id, self._mask_id, self._vocab_size = vocab.pad_id, vocab.mask_id, len(vocab)
+        self._special_ids = np.array(sorted(vocab.special_ids))
+
+    def __call__(self, tokens: TokenBlock) -> Batch:
+        """Return the batch of some cells.
+
+        Returns
+        -------
+        What :func:`~scmodelforge.objectives.collate.pad` gives, with targets hidden in ``input_ids``, ``values`` and
+        ``bin_ids`` and genes without expression at the end, and ``labels``, ``targets``, ``masked_positions``,
+        ``target_index`` and ``num_targets``. ``gene_ids`` keeps the genes that are asked for.
+        """
+        tokens, is_target = self._with_targets(tokens)
+        hidden = replace(
+            tokens,
+            ids=np.where(is_target, np.int32(self._mask_id), tokens.ids),
+            values=np.where(is_target, np.float32(0), tokens.values),
+            bin_ids=None if tokens.bin_ids is None else np.where(is_target, 0, tokens.bin_ids),
+        )
+        batch = pad(hidden, pad_id=self._pad_id)
+        place, shape = batch["pack_index"], (len(tokens), batch["input_ids"].shape[1])
+        where = np.flatnonzero(is_target)
+        target_index = place[where]
+        batch["gene_ids"] = scatter(tokens.ids, place, shape, fill=self._pad_id, dtype=torch.int64)
+        batch["labels"] = scatter(tokens.ids[where], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
+        batch["targets"] = scatter(tokens.values[where], target_index, shape, fill=0, dtype=torch.float32)
+        batch["masked_positions"] = scatter(is_target[where], target_index, shape, fill=0, dtype=torch.bool)
+        batch["target_index"] = target_index
+        batch["num_targets"] = {"masked_value": len(where)}
+        return batch
+
+    def _with_targets(self, tokens: TokenBlock) -> tuple[TokenBlock, np.ndarray]:
+        """Return the cells with genes without expression added, and which tokens are targets, shape (T,), bool."""
+        cells = np.repeat(np.arange(len(tokens)), tokens.lengths)
+        draws = uniforms(np.repeat(tokens.keys, tokens.lengths), "mask", tokens.ids)
+        is_target = (draws < self._mask_ratio) & ~np.isin(tokens.ids, self._special_ids)
+        numbers = np.bincount(cells[is_target], minlength=len(tokens))
+        zeros = np.rint(numbers * self._zero_ratio).astype(np.int64)
+        if not zeros.any():
+            return tokens, is_target
+        room = np.maximum(0, self._max_len - (tokens.lengths - numbers))
+        share = np.minimum(1.0, room / np.maximum(1, numbers + zeros))
+        asked, zeros = np.floor(numbers * share).astype(np.int64), np.floor(zeros * share).astype(np.int64)
+        is_dropped = is_target & (_rank_within(cells, np.where(is_target, draws, np.inf)) >= asked[cells])
+        zero_cells, zero_ids = draw_zero_genes(tokens, zeros, vocab_size=self._vocab_size)
+        kept = np.flatnonzero(~is_dropped)
+        merged = np.concatenate([cells[kept], zero_cells])
+        order = np.argsort(merged, kind="stable")  # genes without expression come last in each cell
+
+        def joined(own: np.ndarray, fill: np.ndarray) -> np.ndarray:
+            return np.concatenate([own[kept], fill])[order]
+
+        nothing = np.zeros(len(zero_ids), dtype=np.float32)
+        extended = replace(
+            tokens,
+            offsets=np.concatenate([[0], np.cumsum(np.bincount(merged, minlength=len(tokens)))]).astype(np.int64),
+            ids=joined(tokens.ids, zero_ids),
+            values=joined(tokens.values, nothing),
+            bin_ids=None if tokens.bin_ids is None else joined(tokens.bin_ids, nothing.astype(np.int32)),
+        )
+        return extended, joined(is_target, np.ones(len(zero_ids), dtype=bool))
+
+
+def _rank_within(cells: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the rank of each score among those of its cell, from 0, shape (T,)."""
+    order = np.lexsort((scores, cells))
+    starts = np.searchsorted(cells, cells, side="left")  # cells are ascending
+    ranks = np.empty(len(cells), dtype=np.int64)
+    ranks[order] = np.arange(len(cells)) - starts
+    return ranks

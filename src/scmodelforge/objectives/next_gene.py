@@ -1,0 +1,112 @@
+"""Next-gene prediction: a model names the genes of a cell, and the bin of each, one after another.
+
+The order is drawn for each cell and pass, since a set of genes has none; then any part of a cell can be the beginning,
+and the order tells nothing of values (ordered by expression, a bin is nearly known from the one before it). Part of
+the cells begin with a prefix whose tokens see each other fully and are not asked for: a quarter, half or three
+quarters of the tokens, as scGPT shares cells out (Cui et al. 2024, doi:10.1038/s41592-024-02201-0), or the first
+token alone. ``labels`` and ``bin_ids`` at t describe the gene at t + 1.
+
+Whoever knew all genes of a cell could only guess which of those left comes next in a random order. The mean logarithm
+of their number is the floor of the loss of genes, and goes with every batch.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from scmodelforge._errors import ConfigError
+from scmodelforge.config.schema import ModelConfig, TokenizerConfig
+from scmodelforge.constants import IGNORE_INDEX
+from scmodelforge.data.draws import integers, mix
+from scmodelforge.data.types import Batch, TokenBlock
+from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.objectives.base import register_objective
+from scmodelforge.objectives.collate import pad, scatter
+
+__all__ = ["NextGenePrediction"]
+
+_PREFIX_QUARTERS = np.array([0, 1, 2, 3])
+
+
+@register_objective("next_gene_prediction")
+class NextGenePrediction:
+    """Ask for the next gene and its bin.
+
+    Draws are keyed by cell and gene: a cell gets the same row whatever else is in the batch and in whatever order its
+    genes came. The special tokens a cell begins with stay at its beginning.
+
+    Parameters
+    ----------
+    vocab
+        The tokens.
+    tokenizer_config
+        Not used.
+    model_config
+        Settings of the model: ``gene_order``, ``gene_loss_weight`` and ``max_seq_len``.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset({"input_ids", "values", "bin_ids"})
+    loss_terms: ClassVar[tuple[str, ...]] = ("next_gene", "expression_bin")
+
+    def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
+        self._pad_id = vocab.pad_id
+        self._special_ids = np.array(sorted(vocab.special_ids))
+        self._is_random = getattr(model_config, "gene_order", "random") == "random"
+        self._weight = model_config.gene_loss_weight
+
+    def __call__(self, tokens: TokenBlock) -> Batch:
+        """Return the batch of some cells.
+
+        Returns
+        -------
+        What :func:`~scmodelforge.objectives.collate.pad` gives of the cells in their order, with ``labels``,
+        ``bin_ids``, ``prefix_len``, ``no_repeats``, ``target_index``, ``num_targets`` and, of a random order,
+        ``floors``. ``bin_ids`` are those of the labels; nothing else is hidden, since the model sees only what came
+        before.
+        """
+        if self._is_random:
+            tokens = self._shuffled(tokens)
+        if tokens.bin_ids is None:
+            msg = "next_gene_prediction needs bins, which the tokenizer does not give; set tokenizer.strategy."
+            raise ConfigError(msg)
+        batch = pad(tokens, pad_id=self._pad_id)
+        lengths, places = tokens.lengths, batch["pack_index"]
+        shape = (len(tokens), batch["input_ids"].shape[1])
+        column = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], lengths)
+        prefix = self._prefix_lengths(tokens)
+        left = np.repeat(lengths, lengths) - column  # this token and those after it
+        is_asked = (column >= np.repeat(prefix, lengths)) & (column > 0) & ~self._is_special(tokens.ids)
+        asked = np.flatnonzero(is_asked)
+        target_index = places[asked] - 1
+        batch["labels"] = scatter(tokens.ids[asked], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
+        bins = tokens.bin_ids[asked]
+        batch["bin_ids"] = scatter(bins, target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
+        batch["prefix_len"] = torch.from_numpy(prefix)
+        batch["no_repeats"] = torch.tensor(True)
+        batch["target_index"] = target_index
+        batch["num_targets"] = dict.fromkeys(self.loss_terms, len(asked))
+        if len(asked) and self._is_random:
+            batch["floors"] = {"next_gene": self._weight * float(np.log(left[asked]).mean())}
+        return batch
+
+    def _is_special(self, ids: np.ndarray) -> np.ndarray:
+        return np.isin(ids, self._special_ids)
+
+    def _shuffled(self, tokens: TokenBlock) -> TokenBlock:
+        """Return the cells with their genes in a random order, special tokens first."""
+        cells = np.repeat(np.arange(len(tokens)), tokens.lengths)
+        draws = mix("gene order", np.repeat(tokens.keys, tokens.lengths), tokens.ids)
+        draws[self._is_special(tokens.ids)] = 0
+        order = np.lexsort((draws, cells))
+        bins = None if tokens.bin_ids is None else tokens.bin_ids[order]
+        ids, values = tokens.ids[order], tokens.values[order]
+        return TokenBlock(tokens.offsets, ids, values, tokens.cell_index, tokens.keys, bins, tokens.measured)
+
+    def _prefix_lengths(self, tokens: TokenBlock) -> np.ndarray:
+        """Return how many tokens of each cell are given, shape (n,), int64, at least 1."""
+        quarters = _PREFIX_QUARTERS[integers(tokens.keys, "prefix", 0, len(_PREFIX_QUARTERS))]
+        return np.maximum(1, quarters * tokens.lengths // 4).astype(np.int64)
