@@ -61,7 +61,7 @@ class Prefetch(Generic[_Plan]):
             tokens = self._current(stream)
             start = self._offsets[stream]
             stop = min(start + count, len(tokens))
-            parts.append(_part(tokens, start, stop))
+            parts.append(tokens.part(start, stop))
             self._offsets[stream] = stop
             count -= stop - start
             if stop == len(tokens):
@@ -98,19 +98,3 @@ class Prefetch(Generic[_Plan]):
         plan = next(self._plans[stream], None)
         if plan is not None:
             self._windows[stream].append(self._pool.submit(self._load, plan, self._stopped))
-
-
-def _part(tokens: TokenBlock, start: int, stop: int) -> TokenBlock:
-    """Return a range of cells that shares memory with the block."""
-    offsets = tokens.offsets[start : stop + 1]
-    inside = slice(int(offsets[0]), int(offsets[-1]))
-    bins = None if tokens.bin_ids is None else tokens.bin_ids[inside]
-    cells = slice(start, stop)
-    return TokenBlock(
-        offsets - offsets[0],
-        tokens.ids[inside],
-        tokens.values[inside],
-        tokens.cell_index[cells],
-        tokens.keys[cells],
-        bins,
-    )

@@ -127,6 +127,12 @@ class Measured:
         offsets, take = _ragged_rows(self.cut_offsets, rows)
         return Measured(self.panels, self.panel_index[rows], offsets, self.cut_ids[take])
 
+    def part(self, start: int, stop: int) -> Measured:
+        """Return what is known of a range of cells, sharing memory."""
+        offsets = self.cut_offsets[start : stop + 1]
+        cut_ids = self.cut_ids[int(offsets[0]) : int(offsets[-1])]
+        return Measured(self.panels, self.panel_index[start:stop], offsets - offsets[0], cut_ids)
+
     @staticmethod
     def concatenate(parts: Sequence[Measured]) -> Measured:
         """Return what is known of the cells of all parts, in order. The list may not be empty."""
@@ -186,6 +192,20 @@ class TokenBlock:
         measured = None if self.measured is None else self.measured.select(rows)
         cells, keys = self.cell_index[rows], self.keys[rows]
         return TokenBlock(offsets, self.ids[take], self.values[take], cells, keys, bins, measured)
+
+    def part(self, start: int, stop: int) -> TokenBlock:
+        """Return a range of cells that shares memory with the block."""
+        offsets = self.offsets[start : stop + 1]
+        inside, cells = slice(int(offsets[0]), int(offsets[-1])), slice(start, stop)
+        return TokenBlock(
+            offsets=offsets - offsets[0],
+            ids=self.ids[inside],
+            values=self.values[inside],
+            cell_index=self.cell_index[cells],
+            keys=self.keys[cells],
+            bin_ids=None if self.bin_ids is None else self.bin_ids[inside],
+            measured=None if self.measured is None else self.measured.part(start, stop),
+        )
 
     @staticmethod
     def concatenate(blocks: Sequence[TokenBlock]) -> TokenBlock:
