@@ -1,0 +1,242 @@
+"""Synthetic cells from a generative model, written as an AnnData file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scmodelforge import __version__
+from scmodelforge._errors import ConfigError, DataError, Interrupted, nearest
+from scmodelforge._registry import MODELS
+from scmodelforge.data.draws import mix, uniforms
+from scmodelforge.hub.bundle import Bundle, load_bundle
+from scmodelforge.models.generation import GeneratedCells
+from scmodelforge.workflows.embed import check_output, find_model_folder
+from scmodelforge.workflows.progress import Countdown
+
+__all__ = ["GenerateOptions", "generate_file", "parse_prompt"]
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """How cells are drawn.
+
+    Attributes
+    ----------
+    num_cells
+        Number of cells.
+    num_genes
+        Genes drawn for each cell; ``None`` draws a number for each as the training cells have it.
+    prompt
+        Genes every cell expresses, and the bin of each.
+    temperature, top_k, bins
+        See :func:`~scmodelforge.models.generation.generate_cells`.
+    seed
+        Seed of all draws.
+    batch_size
+        Cells drawn together; another number gives other cells.
+    """
+
+    num_cells: int = 100
+    num_genes: int | None = None
+    prompt: Mapping[str, int] | None = None
+    temperature: float = 1.0
+    top_k: int | None = None
+    bins: Any = "sample"
+    seed: int = 0
+    batch_size: int = 64
+
+
+def parse_prompt(words: list[str]) -> dict[str, int]:
+    """Return genes and bins of words ``GENE=BIN``.
+
+    Raises
+    ------
+    ConfigError
+        If a word is of another form or a gene is given twice.
+    """
+    found: dict[str, int] = {}
+    for word in words:
+        gene, equals, number = word.rpartition("=")
+        if not equals or not gene or not number.isdecimal():
+            msg = f"--prompt {word!r} is not of the form GENE=BIN, such as CD3D=40."
+            raise ConfigError(msg)
+        if gene in found:
+            msg = f"--prompt names gene '{gene}' twice; give it one bin."
+            raise ConfigError(msg)
+        found[gene] = int(number)
+    return found
+
+
+def generate_file(
+    out: Path, *, model: Path, options: GenerateOptions, trust_plugins: bool = False, force: bool = False
+) -> list[str]:
+    """Write cells drawn from a model.
+
+    ``X`` holds for each gene the mean expression of its bin among the training cells, ``layers['bin']`` the bins.
+    Genes that were not drawn are 0.
+
+    Returns
+    -------
+    Closing lines for the user.
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot generate, or an option is out of range.
+    DataError
+        If a gene of the prompt is unknown, the model folder is not one or the file cannot be written.
+    """
+    check_output(out, force=force)
+    bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins)
+    _require_generative(bundle)
+    prompt = _prompt_tokens(bundle, options.prompt or {})
+    numbers = _genes_to_draw(bundle, options, prompt_len=len(prompt))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bundle.model.to(device)
+    countdown = Countdown("generate", total=options.num_cells)
+    parts: list[GeneratedCells] = []
+    try:
+        for start in range(0, options.num_cells, options.batch_size):
+            wanted = numbers[start : start + options.batch_size]
+            parts.append(_draw(bundle, prompt, wanted, options, seed=int(mix(options.seed, "generate", start) >> 1)))
+            countdown.advance(len(wanted))
+    except KeyboardInterrupt as stop:
+        msg = f"stopped after {countdown.done:,} of {options.num_cells:,} cells; nothing was written."
+        raise Interrupted(msg) from stop
+    finally:
+        countdown.close()
+    _write(out, parts, bundle, options)
+    drawn = np.concatenate([part.is_generated.sum(dim=1).cpu().numpy() for part in parts])
+    return [
+        f"generated {options.num_cells:,} cells of {np.median(drawn):,.0f} genes (median)",
+        f"cells: {out} (X: {bundle.tokenizer.centres.scale}, layers['bin'])",
+        f'next: python -c "import anndata; print(anndata.read_h5ad({str(out)!r}))"',
+    ]
+
+
+def _require_generative(bundle: Bundle) -> None:
+    if not hasattr(bundle.model, "generate"):
+        able = [name for name in MODELS.names() if hasattr(MODELS.get(name), "generate")]
+        msg = (
+            f"architecture '{bundle.model_config.architecture}' cannot generate cells; train one that can: "
+            f"{', '.join(able)}."
+        )
+        raise ConfigError(msg)
+    if not hasattr(bundle.tokenizer, "bin_values"):
+        msg = (
+            f"tokenizer '{bundle.tokenizer.strategy}' has no bins to turn into expression; train with "
+            "tokenizer.strategy binned_expression."
+        )
+        raise ConfigError(msg)
+    if bundle.tokenizer.centres is None:
+        msg = "the model's tokenizer was not fitted to training cells, so its bins mean no expression; train it again."
+        raise DataError(msg)
+
+
+def _prompt_tokens(bundle: Bundle, prompt: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Return token and bin of each gene of the prompt."""
+    n_bins = bundle.tokenizer.config.n_bins
+    tokens = bundle.vocab.map(prompt)
+    found = []
+    for (gene, number), token in zip(prompt.items(), tokens.tolist(), strict=True):
+        if token < 0:
+            msg = f"gene '{gene}' of the prompt is not in the model's vocabulary.{nearest(gene, bundle.vocab.genes)}"
+            raise DataError(msg)
+        if not 1 <= number < n_bins:
+            msg = f"bin {number} of gene '{gene}' is not one of 1 to {n_bins - 1} (1 is low, {n_bins - 1} high)."
+            raise ConfigError(msg)
+        found.append((token, number))
+    if len({token for token, _ in found}) < len(found):
+        msg = "two genes of the prompt are one gene of the model's vocabulary; name it once."
+        raise ConfigError(msg)
+    return found
+
+
+def _genes_to_draw(bundle: Bundle, options: GenerateOptions, *, prompt_len: int) -> np.ndarray:
+    """Return how many genes are drawn for each cell beside its prompt, shape (n,), int64."""
+    if options.num_genes is not None:
+        return np.full(options.num_cells, options.num_genes, dtype=np.int64)
+    levels = uniforms(mix(options.seed, "generated cell", np.arange(options.num_cells)), "number of genes")
+    quantiles = bundle.tokenizer.centres.num_genes
+    numbers = np.interp(levels, np.linspace(0, 1, len(quantiles)), quantiles)
+    room = bundle.model_config.max_seq_len - 1 - prompt_len
+    return np.clip(np.rint(numbers) - prompt_len, 0, room).astype(np.int64)
+
+
+def _draw(
+    bundle: Bundle, prompt: list[tuple[int, int]], wanted: np.ndarray, options: GenerateOptions, *, seed: int
+) -> GeneratedCells:
+    model: Any = bundle.model
+    device = next(model.parameters()).device
+    values = torch.from_numpy(bundle.tokenizer.bin_values())
+    first = [(bundle.vocab.cls_id, 0)] if bundle.tokenizer.config.add_cls or not prompt else []
+    start = torch.tensor([*first, *prompt]).expand(len(wanted), -1, 2)
+    ids, bins = start[..., 0].contiguous(), start[..., 1].contiguous()
+    generator = torch.Generator(device=device).manual_seed(seed)
+    cells: GeneratedCells = model.generate(
+        ids,
+        values=values[bins],
+        bin_ids=bins,
+        max_new_genes=torch.from_numpy(wanted),
+        temperature=options.temperature,
+        top_k=options.top_k,
+        bins=options.bins,
+        bin_values=values,
+        generator=generator,
+    )
+    return cells
+
+
+def _write(out: Path, parts: list[GeneratedCells], bundle: Bundle, options: GenerateOptions) -> None:
+    import anndata as ad
+    import pandas as pd
+    import scipy.sparse as sp
+
+    num_special = len(bundle.vocab.special_ids)
+    shape = (options.num_cells, len(bundle.vocab.genes))
+    rows, columns, bins, log_probs, drawn = [], [], [], [], []
+    start = 0
+    for part in parts:
+        is_gene = ((part.attention_mask > 0) & (part.input_ids >= num_special)).cpu().numpy()
+        cells, places = np.nonzero(is_gene)
+        rows.append(cells + start)
+        columns.append(part.input_ids.cpu().numpy()[cells, places] - num_special)
+        bins.append(part.bin_ids.cpu().numpy()[cells, places])
+        log_probs.append(part.log_probs.sum(dim=1).cpu().numpy())
+        drawn.append(part.is_generated.sum(dim=1).cpu().numpy())
+        start += len(is_gene)
+    where = (np.concatenate(rows), np.concatenate(columns))
+    numbers = np.concatenate(bins)
+    centres = bundle.tokenizer.centres
+    expression = sp.csr_matrix((centres.values[numbers].astype(np.float32), where), shape=shape)
+    obs = pd.DataFrame(
+        {
+            "n_genes": np.diff(expression.indptr),
+            "n_generated": np.concatenate(drawn),
+            "log_prob": np.concatenate(log_probs),
+        },
+        index=[f"generated_{number}" for number in range(options.num_cells)],
+    )
+    adata = ad.AnnData(X=expression, obs=obs, var=pd.DataFrame(index=list(bundle.vocab.genes)))
+    adata.layers["bin"] = sp.csr_matrix((numbers.astype(np.int32), where), shape=shape)
+    adata.uns["scmodelforge"] = {
+        "scmodelforge_version": __version__,
+        "model_id": bundle.model_id,
+        "architecture": bundle.model_config.architecture,
+        "synthetic": True,
+        "x_scale": centres.scale,
+        "options": json.dumps({**vars(options), "prompt": dict(options.prompt or {})}),
+    }
+    temporary = out.with_name(out.name + ".writing")
+    try:
+        adata.write_h5ad(temporary)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

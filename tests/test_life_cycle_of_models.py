@@ -1,0 +1,82 @@
+"""Every registered model: train, interrupt, resume, embed, evaluate, save, load; each on what the step before wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from scmodelforge._registry import MODELS
+from scmodelforge.cli.main import app
+from scmodelforge.hub import load_bundle, save_bundle
+from tests.conftest import make_adata
+from tests.test_life_cycle import invoke, losses, settings
+from tests.test_matrix import REFUSED, names
+
+TOKENIZER = {model: "binned_expression" for _, model in REFUSED}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "cells.h5ad"
+    make_adata(80, 30).write_h5ad(path)
+    return path
+
+
+def write_settings(folder: Path, data: Path, name: str, architecture: str) -> Path:
+    config = settings(data, folder / name)
+    config["tokenizer"]["strategy"] = TOKENIZER.get(architecture, "rank_value")
+    config["model"] |= {"architecture": architecture, "max_seq_len": 40}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.mark.parametrize("architecture", names(MODELS))
+def test_life_cycle(architecture, data, tmp_path, monkeypatch):
+    from scmodelforge.training import loop
+
+    whole, broken = (write_settings(tmp_path, data, name, architecture) for name in ("whole", "broken"))
+    invoke("train", "--config", whole)
+
+    real = loop.Progress.__setattr__
+
+    def stop_at(progress, name, value):
+        real(progress, name, value)
+        if name == "step" and value == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Progress, "__setattr__", stop_at)
+        result = CliRunner().invoke(app, ["train", "--config", str(broken)])
+    assert result.exit_code == 1, result.output
+    invoke("train", "--resume", tmp_path / "broken")
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    weights = [load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "broken")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+    embedded = tmp_path / "embedded.h5ad"
+    invoke("embed", data, embedded, "--model", tmp_path / "broken")
+    rows = ad.read_h5ad(embedded).obsm["X_scmodelforge"]
+    assert rows.shape == (80, 16)
+    assert np.isfinite(rows).all()
+    assert rows.std(axis=0).min() > 0
+
+    lines = invoke("evaluate", tmp_path / "broken", "--json").strip().splitlines()
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+    assert {"model", "pca", "random", "untrained"} <= {record["representation"] for record in records}
+
+    bundle = load_bundle(tmp_path / "broken" / "model")
+    save_bundle(tmp_path / "again", bundle, card="a card")
+    invoke("embed", data, tmp_path / "again.h5ad", "--model", tmp_path / "again")
+    np.testing.assert_array_equal(ad.read_h5ad(tmp_path / "again.h5ad").obsm["X_scmodelforge"], rows)
