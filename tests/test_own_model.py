@@ -64,3 +64,12 @@ def test_a_run_of_it_resumes_and_evaluates(run):
     for words in (["train", "--resume", str(run)], ["evaluate", str(run)]):
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, result.output
+
+
+def test_it_keeps_the_contract(tmp_path, monkeypatch):
+    forget()
+    (tmp_path / "my_model.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["models", "check", "./my_model.py:MyModel"])
+    forget()
+    assert result.exit_code == 0, result.output

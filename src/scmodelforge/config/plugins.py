@@ -9,14 +9,17 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from scmodelforge._errors import ConfigError
 
 __all__ = ["load_plugins"]
 
 
-def load_plugins(names: Sequence[str], base: Path) -> None:
-    """Import plugins. One that was imported already is left alone, also when it is another copy of the same file.
+def load_plugins(names: Sequence[str], base: Path) -> list[ModuleType]:
+    """Import plugins and return their modules.
+
+    One that was imported already is left alone, also when it is another copy of the same file.
 
     Parameters
     ----------
@@ -30,14 +33,12 @@ def load_plugins(names: Sequence[str], base: Path) -> None:
     ConfigError
         If a plugin is not there or its import fails; the message names the plugin.
     """
-    for name in names:
-        if name.endswith(".py"):
-            _import_file(name, (base / name).absolute())
-        else:
-            _import_module(name)
+    return [
+        _import_file(name, (base / name).absolute()) if name.endswith(".py") else _import_module(name) for name in names
+    ]
 
 
-def _import_file(name: str, path: Path) -> None:
+def _import_file(name: str, path: Path) -> ModuleType:
     try:
         code = path.read_bytes()
     except OSError as problem:
@@ -46,7 +47,7 @@ def _import_file(name: str, path: Path) -> None:
     # Named by content: a model folder keeps a copy of the plugin, which registers the same names.
     module_name = f"scmodelforge_plugin_{path.stem}_{hashlib.sha256(code).hexdigest()[:12]}"
     if module_name in sys.modules:
-        return
+        return sys.modules[module_name]
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -57,14 +58,15 @@ def _import_file(name: str, path: Path) -> None:
     except Exception as problem:
         del sys.modules[module_name]
         raise ConfigError(_failure(name, problem, file=str(path))) from problem
+    return module
 
 
-def _import_module(name: str) -> None:
+def _import_module(name: str) -> ModuleType:
     absent = f"plugin '{name}' is no installed module; write a file with its ending, .py, or install the module."
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(absent)
     try:
-        importlib.import_module(name)
+        return importlib.import_module(name)
     except Exception as problem:
         if isinstance(problem, ModuleNotFoundError) and f"{name}.".startswith(f"{problem.name}."):
             raise ConfigError(absent) from problem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scmodelforge.models._utils import count_parameters, init_weights
+from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
 from scmodelforge.models.autoregressive import AutoregressiveTransformer
 from scmodelforge.models.config import TransformerConfig
 from scmodelforge.models.gene_pooling import GenePoolingModel
@@ -26,4 +26,5 @@ __all__ = [
     "init_weights",
     "list_models",
     "register_model",
+    "required_vocab_size",
 ]

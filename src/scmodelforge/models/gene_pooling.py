@@ -63,6 +63,9 @@ class GenePoolingModel(nn.Module):
         }
     )
 
+    # The value at a target is hidden and no other position is looked at: in training this weight is multiplied by 0.
+    untrained_weights: ClassVar[frozenset[str]] = frozenset({"embedding.value_projection.weight"})
+
     def __init__(
         self,
         vocab_size: int,

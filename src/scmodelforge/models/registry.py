@@ -21,7 +21,9 @@ def register_model(name: str) -> Callable[[T], T]:
     """Return a class decorator that registers a model under a name and returns the class unchanged.
 
     The class needs ``from_config``, ``forward`` and ``encode``. It may name the class of its settings as
-    ``config_class``, and as ``default_objective`` and ``allowed_objectives`` what it can be pretrained on.
+    ``config_class``, as ``default_objective`` and ``allowed_objectives`` what it can be pretrained on, as
+    ``unused_settings`` the settings it does not read, as ``is_causal`` that no token sees a later one, and as
+    ``untrained_weights`` the parameters its objective cannot train. ``scmodelforge models check`` holds it to that.
 
     Parameters
     ----------
