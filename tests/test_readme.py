@@ -14,7 +14,8 @@ from scmodelforge.config.load import load_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)]
 COMMANDS = [
     line.partition("#")[0].strip()
     for kind, text in BLOCKS
@@ -34,6 +35,15 @@ def test_the_example_settings_are_valid(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_settings_are_valid(path):
     load_config(path)
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "masked_autoencoder"])
+def test_shipped_settings_on_embedded_data_train(name, tmp_path):
+    words = ["train", "--config", str(ROOT / f"configs/examples/{name}.yaml")]
+    for change in (f"output.run_dir={tmp_path / 'run'}", "training.max_epochs=1", "training.steps_per_epoch=2"):
+        words += ["--set", change]
+    result = CliRunner().invoke(app, [*words, "--set", "eval.benchmarks=[]"])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
