@@ -133,9 +133,7 @@ def held_out_scores(root: Path) -> dict[str, list[float]]:
 
     def batches(positions: np.ndarray, seed: int) -> list[dict]:
         readable = Readable(source, bundle.tokenizer, bundle.preprocessor)
-        loader = sequential_loader(
-            readable, positions, collate=collate, config=config.data, batch_size=32, seed=seed
-        )
+        loader = sequential_loader(readable, positions, collate=collate, config=config.data, batch_size=32, seed=seed)
         with loader:
             return [batch for group in loader.one_pass() for batch in group]
 
@@ -222,7 +220,7 @@ def bin_probabilities(model, inputs, cells, places, labels) -> np.ndarray:
 
 
 def bin_histogram(train, vocab_size, n_bins) -> np.ndarray:
-    """Return the distribution of each gene's bins over the training cells, shape (V, K), smoothed towards that of all."""
+    """Return the distribution of each gene's bins over the training cells, shape (V, K), smoothed a little."""
     found = np.zeros((vocab_size, n_bins))
     for batch in train:
         is_target = batch["labels"] != -100
@@ -287,7 +285,9 @@ def one(data: Path, objective: str, seed: int, folder: Path, options: argparse.N
 
 
 def show(results: dict, options: argparse.Namespace) -> None:
-    print(f"{options.genes:,} most common genes, {options.length} tokens, width 64, 2 layers, {options.steps} steps of 32")
+    print(
+        f"{options.genes:,} most common genes, {options.length} tokens, width 64, 2 layers, {options.steps} steps of 32"
+    )
     print(f"{'data':28}{'quantity':30}{'model':>20}{'baseline':>20}  better in")
     for data in options.data:
         for objective in options.objective:

@@ -7,8 +7,9 @@ import logging
 import pytest
 
 from scmodelforge import _registry
-from scmodelforge.config import load_config
-from tests.test_config.conftest import MINIMAL
+from scmodelforge.config import dump_config, load_config
+from scmodelforge.tokenizers.binned_expression import BinnedExpressionConfig
+from tests.test_config.conftest import MINIMAL, ToyTokens
 
 
 class TestLengths:
@@ -35,6 +36,123 @@ class TestHeads:
     def test_matter_to_a_model_that_says_nothing_but_is_given_them(self, mistakes, toys):
         (line,) = mistakes(MINIMAL + "model: {architecture: plain, hidden_dim: 100, num_heads: 7}")
         assert "model.hidden_dim (100) is not a multiple of model.num_heads (7)" in line
+
+
+class TestDecoderHeads:
+    AUTOENCODER = MINIMAL + "model: {architecture: masked_autoencoder, hidden_dim: 96, num_heads: 8, "
+
+    @pytest.mark.parametrize(
+        ("settings", "width", "heads"),
+        [("decoder_dim: 50", 50, 8), ("decoder_dim: 50, decoder_heads: 4", 50, 4), ("decoder_heads: 5", 48, 5)],
+    )
+    def test_must_divide_the_decoder_s_width(self, mistakes, settings, width, heads):
+        assert mistakes(f"{self.AUTOENCODER}{settings}}}") == [
+            f"run.yaml: model.decoder_dim ({width}) is not a multiple of model.decoder_heads ({heads}); "
+            "change one of them."
+        ]
+
+    def test_are_the_encoder_s_unless_told_otherwise(self, mistakes, write):
+        text = MINIMAL + "model: {architecture: masked_autoencoder, hidden_dim: 24, num_heads: 8"
+        (line,) = mistakes(text + "}")
+        assert "model.decoder_dim (12) is not a multiple of model.decoder_heads (8)" in line
+        load_config(write(text + ", decoder_heads: 4}"))
+        load_config(write(text + ", decoder_dim: 16}"))
+
+    def test_both_widths_are_judged_at_once(self, mistakes):
+        lines = mistakes(MINIMAL + "model: {architecture: masked_autoencoder, hidden_dim: 100}")
+        assert [line.split(" is not")[0] for line in lines] == [
+            "run.yaml: model.hidden_dim (100)",
+            "run.yaml: model.decoder_dim (50)",
+        ]
+
+    @pytest.mark.parametrize(
+        ("architecture", "others"),
+        [
+            ("transformer_encoder", ""),
+            ("gene_pooling", ""),
+            ("autoregressive_transformer", "tokenizer: {strategy: binned_expression}\n"),
+            ("plain", ""),
+        ],
+    )
+    def test_do_not_matter_to_a_model_without_a_decoder(self, write, toys, architecture, others):
+        settings = f"architecture: {architecture}, hidden_dim: 96, num_heads: 8, decoder_dim: 50, decoder_heads: 7"
+        load_config(write(f"{MINIMAL}{others}model: {{{settings}}}"))
+
+
+def with_bins(*, tokenizer: str = "", model: str = "", architecture: str = "autoregressive_transformer") -> str:
+    """Return settings of binned tokens, with other settings of the tokenizer and the model."""
+    return (
+        f"{MINIMAL}tokenizer: {{strategy: binned_expression{tokenizer}}}\n"
+        f"model: {{architecture: {architecture}{model}}}\n"
+    )
+
+
+class TestBins:
+    @pytest.mark.parametrize(
+        ("tokenizer", "model", "expected"),
+        [
+            ("", "", 51),
+            (", n_bins: 11", "", 11),
+            ("", ", n_bins: 11", 11),
+            (", n_bins: 11", ", n_bins: 11", 11),
+            (", n_bins: 51", "", 51),
+            ("", ", n_bins: 51", 51),
+        ],
+    )
+    def test_are_as_many_for_the_tokenizer_as_for_the_model(self, write, tokenizer, model, expected):
+        config = load_config(write(with_bins(tokenizer=tokenizer, model=model)))
+        assert (config.tokenizer.n_bins, config.model.n_bins) == (expected, expected)
+        again = load_config(write(dump_config(config), "again.yaml"))
+        assert again == config
+        assert dump_config(again) == dump_config(config)
+
+    def test_in_the_tokenizer_s_own_number_where_neither_says_one(self, write, toys, monkeypatch):
+        class FewBins(BinnedExpressionConfig):
+            n_bins: int = 9
+
+        monkeypatch.setattr(ToyTokens, "config_class", FewBins)
+        text = MINIMAL + "tokenizer: {strategy: toy_tokens}\nmodel: {architecture: plain"
+        for settings, expected in (("}", 9), (", n_bins: 51}", 51)):
+            path = write(text + settings.replace("}", ", pretraining_task: easy_objective}"))
+            config = load_config(path)
+            assert (config.tokenizer.n_bins, config.model.n_bins) == (expected, expected)
+
+    @pytest.mark.parametrize(("tokenizer", "model"), [(11, 51), (51, 11), (11, 12)])
+    def test_two_numbers_of_them_are_refused(self, mistakes, tokenizer, model):
+        assert mistakes(with_bins(tokenizer=f", n_bins: {tokenizer}", model=f", n_bins: {model}")) == [
+            f"run.yaml: tokenizer.n_bins ({tokenizer}) and model.n_bins ({model}) are one setting with two values; "
+            "keep one of them."
+        ]
+
+    def test_follow_an_override(self, write):
+        for override in ("tokenizer.n_bins=7", "model.n_bins=7"):
+            config = load_config(write(with_bins()), [override])
+            assert (config.tokenizer.n_bins, config.model.n_bins) == (7, 7)
+
+    def test_of_a_tokenizer_without_bins_are_the_model_s_alone(self, write, toys):
+        config = load_config(write(MINIMAL + "model: {architecture: plain, n_bins: 7}"))
+        assert config.model.n_bins == 7
+        assert not hasattr(config.tokenizer, "n_bins")
+
+    @pytest.mark.parametrize("architecture", ["transformer_encoder", "gene_pooling", "masked_autoencoder"])
+    def test_of_a_model_that_does_not_read_them_are_left_alone(self, write, caplog, architecture):
+        text = with_bins(tokenizer=", n_bins: 7", architecture=architecture)
+        with caplog.at_level(logging.WARNING, logger="scmodelforge"):
+            config = load_config(write(text))
+        assert (config.tokenizer.n_bins, config.model.n_bins) == (7, 51)
+        assert caplog.records == []
+        assert load_config(write(dump_config(config), "again.yaml")) == config
+
+    def test_that_a_model_does_not_read_may_differ(self, write, caplog):
+        text = with_bins(tokenizer=", n_bins: 7", model=", n_bins: 8", architecture="gene_pooling")
+        with caplog.at_level(logging.WARNING, logger="scmodelforge"):
+            assert load_config(write(text)).tokenizer.n_bins == 7
+        (warning,) = caplog.messages
+        assert warning.endswith("model.n_bins has no effect on architecture 'gene_pooling'.")
+
+    def test_are_not_judged_where_a_section_is_wrong(self, mistakes):
+        (line,) = mistakes(with_bins(tokenizer=", n_bins: 7, bins: 3", model=", n_bins: 8"))
+        assert "tokenizer.bins" in line
 
 
 class TestObjectives:

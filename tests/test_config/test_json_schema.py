@@ -50,7 +50,7 @@ def accepts(schema: dict, value, root: dict) -> bool:
 
 @pytest.mark.parametrize(
     "path",
-    [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "tests" / "fixtures").glob("spec_*")],
+    [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "tests" / "fixtures").glob("spec_*.*")],
     ids=lambda path: path.name,
 )
 def test_takes_the_shipped_files_and_those_of_the_specification(path):

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scmodelforge.data.types import BlockEncoder, CellBlock, Panel, TokenBlock
+from scmodelforge.data.types import BlockEncoder, CellBlock, Measured, Panel, TokenBlock
 
 PANEL = Panel(np.array([f"g{i}" for i in range(6)], dtype=object), "cells.h5ad")
 
@@ -102,6 +102,93 @@ class TestTokenBlock:
         block = make_tokens([2, 1], bins=False)
         assert block.select(np.array([1])).bin_ids is None
         assert TokenBlock.concatenate([block, block]).bin_ids is None
+
+
+FILES = [np.arange(10), np.arange(5, 8), np.zeros(0, dtype=np.int64)]  # tokens of the genes each file measures
+
+
+def make_measured(cut: list[list[int]], files: list[int], *, panels: tuple[np.ndarray, ...] | None = None) -> Measured:
+    """Return what is known of cells that lost these tokens, each of one of ``FILES``."""
+    panels = tuple(FILES[number] for number in sorted(set(files))) if panels is None else panels
+    place = {id(panel): number for number, panel in enumerate(panels)}
+    return Measured(
+        panels,
+        np.array([place[id(FILES[number])] for number in files], dtype=np.int64),
+        np.cumsum([0, *map(len, cut)]).astype(np.int64),
+        np.array([token for tokens in cut for token in tokens], dtype=np.int32),
+    )
+
+
+def known_of_cells(known: Measured) -> list[tuple]:
+    """Return each cell's panel, by the place of its file, and what was cut from the cell."""
+    place = {id(panel): number for number, panel in enumerate(FILES)}
+    cut = [
+        known.cut_ids[start:stop].tolist()
+        for start, stop in zip(known.cut_offsets[:-1], known.cut_offsets[1:], strict=True)
+    ]
+    files = [place[id(known.panels[number])] for number in known.panel_index]
+    return list(zip(files, cut, strict=True))
+
+
+known_cells = st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 9), max_size=3)), max_size=5)
+
+
+def measured_of(cells: list[tuple[int, list[int]]], *, panels: tuple[np.ndarray, ...] | None = None) -> Measured:
+    return make_measured([cut for _, cut in cells], [file for file, _ in cells], panels=panels)
+
+
+class TestMeasured:
+    @given(known_cells, st.data())
+    def test_select_gives_the_cells_asked_for_in_their_order(self, cells, data):
+        rows = data.draw(st.lists(st.integers(0, len(cells) - 1)) if cells else st.just([]))
+        chosen = measured_of(cells).select(np.array(rows, dtype=int))
+        assert known_of_cells(chosen) == [cells[row] for row in rows]
+        assert (chosen.cut_offsets.dtype, chosen.panel_index.dtype) == (np.int64, np.int64)
+
+    @given(st.lists(known_cells, min_size=1, max_size=4))
+    def test_concatenate_gives_all_cells_and_each_file_once(self, parts):
+        joined = Measured.concatenate([measured_of(cells) for cells in parts])
+        assert known_of_cells(joined) == [cell for cells in parts for cell in cells]
+        files = [id(panel) for panel in joined.panels]
+        assert len(set(files)) == len(files)
+        assert set(files) == {id(FILES[file]) for cells in parts for file, _ in cells}
+        assert (joined.cut_offsets.dtype, joined.panel_index.dtype) == (np.int64, np.int64)
+
+    def test_files_are_told_apart_by_the_array_and_not_by_what_it_holds(self):
+        twins = [np.arange(3), np.arange(3)]
+        parts = [Measured((twin,), np.zeros(1, np.int64), np.zeros(2, np.int64), np.zeros(0)) for twin in twins]
+        joined = Measured.concatenate([*parts, parts[0]])
+        assert [panel is twin for panel, twin in zip(joined.panels, twins, strict=True)] == [True, True]
+        assert joined.panel_index.tolist() == [0, 1, 0]
+
+    def test_places_of_files_may_differ_between_parts(self):
+        turned = measured_of([(0, [1]), (1, [2])], panels=(FILES[1], FILES[0]))
+        joined = Measured.concatenate([measured_of([(0, []), (2, [3])]), turned])
+        assert known_of_cells(joined) == [(0, []), (2, [3]), (0, [1]), (1, [2])]
+
+    @given(known_cells, st.data())
+    def test_what_is_taken_apart_can_be_put_together(self, cells, data):
+        known = measured_of(cells)
+        border = data.draw(st.integers(0, len(cells)))
+        halves = [known.select(np.arange(border)), known.select(np.arange(border, len(cells)))]
+        assert known_of_cells(Measured.concatenate(halves)) == cells
+
+    @given(ragged, st.data())
+    def test_goes_along_with_its_tokens(self, lengths, data):
+        cells = [(i % 3, list(range(i))) for i in range(len(lengths))]
+        block = make_tokens(lengths)
+        block.measured = measured_of(cells)
+        rows = data.draw(st.lists(st.integers(0, len(lengths) - 1)) if lengths else st.just([]))
+        chosen = block.select(np.array(rows, dtype=int))
+        assert known_of_cells(chosen.measured) == [cells[row] for row in rows]
+        both = TokenBlock.concatenate([block, chosen])
+        assert as_lists(both) == as_lists(block) + as_lists(chosen)
+        assert known_of_cells(both.measured) == cells + [cells[row] for row in rows]
+
+    def test_blocks_without_it_stay_without(self):
+        block = make_tokens([2, 1])
+        assert block.select(np.array([1])).measured is None
+        assert TokenBlock.concatenate([block, block]).measured is None
 
 
 def test_an_encoder_is_known_by_its_method():

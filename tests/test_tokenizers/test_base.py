@@ -12,7 +12,7 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import TOKENIZERS
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.draws import uniforms
-from scmodelforge.data.types import BlockEncoder, CellBlock, Panel
+from scmodelforge.data.types import BlockEncoder, CellBlock, Panel, TokenBlock
 from scmodelforge.tokenizers import BaseTokenizer, get_tokenizer, list_tokenizers, register_tokenizer
 from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
 
@@ -135,6 +135,38 @@ class TestOneMethodIsEnough:
         monkeypatch.setattr(Returning, "result", result)
         with pytest.raises(ConfigError, match=words):
             encode(Returning(TokenizerConfig(max_genes=2), VOCAB), make_block([[1]], ["g00"]))
+
+
+class TestMeasured:
+    def test_genes_a_tokenizer_leaves_out_are_said_to_be_cut(self):
+        counts = np.random.default_rng(0).poisson(0.8, (6, 20))
+        counts[2] = 0
+        tokens = encode(Shuffled(TokenizerConfig(max_genes=4), VOCAB), make_block(counts, NAMES))
+        known = tokens.measured
+        for number, row in enumerate(counts):
+            cut = known.cut_ids[known.cut_offsets[number] : known.cut_offsets[number + 1]].tolist()
+            assert len(cut) == max(0, np.count_nonzero(row) - 4)
+            assert sorted([*cell(tokens, number)[0], *cut]) == (np.flatnonzero(row) + 4).tolist()
+
+    def test_the_genes_of_the_file_are_known_and_shared_by_its_blocks(self):
+        tokenizer, genes = Shuffled(TokenizerConfig(), VOCAB), ["g07", "unknown", "g02", "g07"]
+        block = make_block([[0, 9, 0, 0], [1, 1, 1, 1]], genes)
+        encoder = tokenizer.bind(block.panel)
+        blocks = [encoder.encode(block.select(rows), np.zeros(len(rows), np.uint64)) for rows in ([0, 1], [1])]
+        assert [panel.tolist() for panel in blocks[0].measured.panels] == [[6, 11]]
+        assert blocks[0].measured.panel_index.tolist() == [0, 0]
+        assert len(TokenBlock.concatenate(blocks).measured.panels) == 1
+
+    def test_a_gene_shown_without_expression_is_not_cut(self, monkeypatch):
+        shown = {"input_ids": [5, 4, 9], "attention_mask": [1, 1, 0], "values": [0.0, 1.0, 0.0]}
+        monkeypatch.setattr(Returning, "result", shown)
+        tokens = encode(Returning(TokenizerConfig(), VOCAB), make_block([[1, 0, 2, 0, 0, 3]], NAMES[:6]))
+        assert tokens.measured.cut_ids.tolist() == [6, 9]  # 9 stands in the padding only
+
+    def test_no_cells_have_nothing_cut(self):
+        known = encode(Shuffled(TokenizerConfig(), VOCAB), make_block(np.zeros((0, 3)), NAMES[:3])).measured
+        assert (known.cut_offsets.tolist(), len(known.cut_ids), len(known.panel_index)) == ([0], 0, 0)
+        assert known.panels[0].tolist() == [4, 5, 6]
 
 
 class TestLookup:

@@ -178,6 +178,43 @@ class TestCells:
             make_tokenizer().tokenize(np.array(values), NAMES[:2])
 
 
+class TestMeasured:
+    def test_genes_without_room_are_said_to_be_cut(self):
+        counts = [[5, 4, 3, 2, 1, 0], [1, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]]
+        tokens = encode(make_tokenizer(max_genes=4), make_block(counts, NAMES[:6]))
+        assert [genes_of(tokens, number) for number in range(3)] == [NAMES[:3], NAMES[:1], NAMES[5:2:-1]]
+        assert tokens.measured.cut_offsets.tolist() == [0, 2, 2, 5]
+        cut = tokens.measured.cut_ids
+        assert [sorted(cut[:2].tolist()), sorted(cut[2:].tolist())] == [[7, 8], [4, 5, 6]]
+
+    @settings(max_examples=20, deadline=None)
+    @given(cells(), MEDIANS, st.integers(2, 6))
+    def test_tokens_and_cut_genes_are_the_expressed_ones(self, drawn, medians, max_genes):
+        counts, gene_ids = drawn
+        tokens = encode(make_tokenizer(medians, max_genes=max_genes), make_block(np.array(counts), gene_ids))
+        known = tokens.measured
+        for number, row in enumerate(counts):
+            whole, _ = reference(row, gene_ids, medians, max_genes=99, add_cls=True)
+            cut = known.cut_ids[known.cut_offsets[number] : known.cut_offsets[number + 1]].tolist()
+            assert sorted(cut) == sorted(whole[max_genes:])
+
+    def test_the_genes_of_the_file_are_known_also_where_no_cell_expresses_them(self):
+        genes = ["g07", "unknown", "g02", "g07", "g05"]
+        encoder = make_tokenizer().bind(make_block([[1] * 5], genes).panel)
+        blocks = [make_block([row], genes) for row in ([0, 9, 0, 0, 1], [1, 1, 1, 1, 1])]
+        known = [encoder.encode(block, np.zeros(1, dtype=np.uint64)).measured for block in blocks]
+        assert [panel.tolist() for panel in known[0].panels] == [[6, 9, 11]]
+        assert known[0].panels[0] is known[1].panels[0]
+        assert known[0].panel_index.tolist() == [0]
+
+    def test_many_cells_share_the_genes_of_their_file(self):
+        counts = np.random.default_rng(6).poisson(0.7, (600, 20))
+        known = encode(make_tokenizer(max_genes=5), make_block(counts, NAMES)).measured
+        assert len(known.panels) == 1
+        assert known.panel_index.tolist() == [0] * 600
+        np.testing.assert_array_equal(np.diff(known.cut_offsets), np.maximum(0, (counts > 0).sum(axis=1) - 4))
+
+
 class TestMedians:
     def test_an_unfitted_tokenizer_is_refused(self):
         tokenizer = get_tokenizer("rank_value", TokenizerConfig(), VOCAB)

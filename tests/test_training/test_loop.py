@@ -8,7 +8,8 @@ from torch import nn
 
 from scmodelforge.config.schema import OptimizerConfig
 from scmodelforge.models.protocol import ModelOutput
-from scmodelforge.training.loop import fit, train_step
+from scmodelforge.training.loop import fit, train_step, validate
+from scmodelforge.training.progress import Status
 from scmodelforge.training.setup import make_fabric, seed_everything
 
 from .parts import (
@@ -64,6 +65,77 @@ class TestAccumulation:
         for name, value in expected.items():
             assert metrics[f"train/{name}"] == pytest.approx(value.item(), abs=1e-6)
         assert metrics["train/loss"] == pytest.approx(sum(expected.values()).item(), abs=1e-6)
+
+
+class FloorLoader(StandInLoader):
+    """Says of each micro-batch that has hidden genes how low their loss can be; there is no such figure for values."""
+
+    def batch(self, step: int) -> list[dict]:
+        return [with_floor(batch) for batch in super().batch(step)]
+
+
+def with_floor(batch: dict) -> dict:
+    rows = batch["cell_index"]
+    return {**batch, "floors": {"genes": 0.5 + float(rows.mean())}} if batch["num_targets"]["genes"] else batch
+
+
+def mean_floor(batches: list[dict]) -> float:
+    """Return the floor over all hidden genes of some batches."""
+    pairs = [(batch["floors"]["genes"], batch["num_targets"]["genes"]) for batch in batches if "floors" in batch]
+    return sum(floor * count for floor, count in pairs) / sum(count for _, count in pairs)
+
+
+class TestFloors:
+    @pytest.mark.parametrize("split", [WHOLE, UNEQUAL])
+    def test_are_averaged_over_the_targets_of_all_micro_batches(self, split):
+        loader = FloorLoader(split)
+        batches = loader.batch(0)
+        assert len({batch["num_targets"]["genes"] for batch in batches}) == len(split[0])
+        metrics = train_step(make_run(train_loader=loader), batches)
+        assert metrics["train/genes_floor"] == pytest.approx(mean_floor(batches), rel=1e-12)
+        assert "train/values_floor" not in metrics
+
+    def test_are_averaged_over_all_validation_batches(self):
+        loader = FloorLoader(UNEQUAL, shuffle=False)
+        metrics = validate(make_run(val_loader=loader))
+        batches = [batch for step in range(loader.steps_per_pass) for batch in loader.batch(step)]
+        assert metrics["val/genes_floor"] == pytest.approx(mean_floor(batches), rel=1e-12)
+        assert "val/values_floor" not in metrics
+        assert metrics["val/loss"] == pytest.approx(metrics["val/genes"] + metrics["val/values"], abs=1e-12)
+
+    def test_change_neither_loss_nor_weights(self, tmp_path):
+        runs = []
+        for name, kind in (("a", StandInLoader), ("b", FloorLoader)):
+            loaders = {"train_loader": kind(UNEQUAL), "val_loader": kind(UNEQUAL, shuffle=False)}
+            runs.append(make_run(tmp_path / name, **loaders))
+            fit(runs[-1])
+        floors = {"train/genes_floor", "val/genes_floor"}
+        with_floors = curve(tmp_path / "b")
+        assert {name for record in with_floors for name in record} >= floors
+        stripped = [{name: value for name, value in record.items() if name not in floors} for record in with_floors]
+        assert stripped == curve(tmp_path / "a")
+        assert all(torch.equal(value, weights(runs[1])[name]) for name, value in weights(runs[0]).items())
+
+    def test_stand_behind_the_loss_of_validation(self):
+        reporter = Recorder()
+        run = make_run(val_loader=FloorLoader(shuffle=False), config=settings(max_epochs=1), reporter=reporter)
+        fit(run)
+        floor = run.validation["val/genes_floor"]
+        assert f"  val/loss {run.validation['val/loss']:.3f} (at least {floor:.3f})  " in reporter.shown[-1].line()
+        assert "at least" not in reporter.shown[0].line()
+
+    def test_of_several_terms_are_added_and_those_of_training_left_out(self):
+        metrics = {"val/loss": 5.0, "val/a_floor": 1.25, "val/b_floor": 2.0, "train/a_floor": 9.0, "val/flooring": 7.0}
+        status = Status(epoch=1, max_epochs=1, step=1, total_steps=1, metrics=metrics)
+        assert "  val/loss 5.000 (at least 3.250)  " in status.line()
+
+    def test_without_targets_are_not_given(self):
+        assert validate(make_run(val_loader=FloorLoader(((),), shuffle=False))) == {}
+
+    def test_of_a_model_without_terms_are_given_too(self):
+        metrics = train_step(make_run(model=OneLossModel), batches := FloorLoader(UNEQUAL).batch(0))
+        assert metrics["train/genes_floor"] == pytest.approx(mean_floor(batches), rel=1e-12)
+        assert metrics["train/loss"] > 0
 
 
 class TestBatchWithoutTargets:

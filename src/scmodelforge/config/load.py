@@ -71,12 +71,14 @@ def parse_config(raw: Mapping[str, Any], *, origin: str) -> RunConfig:
 def dump_config(config: RunConfig) -> str:
     """Return settings as YAML text from which :func:`load_config` makes equal ones.
 
-    Left out is what says nothing: the copy of the mask ratio in the model's section, and settings at their default
-    that the architecture does not read.
+    Left out is what says nothing: copies of the tokenizer's settings in the model's section (mask ratio, number of
+    bins), and settings at their default that the architecture does not read.
     """
     values = config.to_dict()
     model = values["model"]
     del model["mask_ratio"]
+    if "n_bins" in values["tokenizer"]:
+        del model["n_bins"]
     for name in getattr(MODELS.get(config.model.architecture), "unused_settings", frozenset()):
         field = type(config.model).model_fields.get(name)
         if field is not None and name in model and model[name] == field.get_default(call_default_factory=True):

@@ -147,6 +147,7 @@ class AutoregressiveTransformer(nn.Module):
             layer_norm_eps=layer_norm_eps,
         )
         self.gene_head = MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
+        self.bin_gene_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)  # vectors start much smaller than states
         self.bin_input = nn.Linear(2 * hidden_dim, hidden_dim)
         self.bin_head = BinPredictionHead(hidden_dim, n_bins, layer_norm_eps=layer_norm_eps)
         self.apply(init_weights)
@@ -268,7 +269,7 @@ class AutoregressiveTransformer(nn.Module):
         -------
         Unnormalised logits, shape (M, K).
         """
-        gene = self.embedding.gene_embedding(genes).to(hidden_states.dtype)
+        gene = self.bin_gene_norm(self.embedding.gene_embedding(genes)).to(hidden_states.dtype)
         return self.bin_head(self.bin_input(torch.cat([hidden_states, gene], dim=-1)))
 
     @classmethod

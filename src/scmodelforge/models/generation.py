@@ -108,16 +108,20 @@ def generate_cells(
     ConfigError
         If an option is out of range or the cells would be longer than ``max_seq_len``.
     DataError
-        If a prompt has no token.
+        If a prompt has no token, padding before a token, or a token that is not in the vocabulary.
     """
     _check_options(temperature, top_k, bins)
     device = next(model.parameters()).device
     cells = _start(input_ids, attention_mask, values, bin_ids, num_cells=num_cells, device=device)
+    model.embedding.check_ids(cells.input_ids)
     wanted = torch.as_tensor(max_new_genes, device=device).expand(len(cells.input_ids))
     steps = int(wanted.max()) if len(wanted) else 0
-    _check_lengths(cells, steps, model.max_seq_len)
+    _check_lengths(cells, wanted, model.max_seq_len)
     if bin_values is None:
         bin_values = torch.arange(model.n_bins)
+    elif len(bin_values) != model.n_bins:
+        msg = f"bin_values has {len(bin_values)} values, but the model has {model.n_bins} bins (model.n_bins)."
+        raise ConfigError(msg)
     table = bin_values.to(device=device, dtype=torch.float32)
     writer = _Writer(model, cells, steps, use_cache=use_cache)
     with _evaluation(model), torch.no_grad():
@@ -156,7 +160,8 @@ class _Writer:
         positions = (is_token.cumsum(dim=1) - 1).clamp(min=0)
         length = is_token.shape[1]
         if self._caches is None:
-            first, mask = 0, self._pairs(length) & is_token[:, None, None, :]
+            first, prefix = 0, torch.tensor([self._prompt_len], device=is_token.device)
+            mask = prefix_mask(length, prefix, is_token.device) & is_token[:, None, None, :]
         else:
             first, mask = self._seen, is_token[:, None, None, :]  # the prompt sees all of itself, a new token all
         embedded = self._model.embedding(
@@ -166,8 +171,7 @@ class _Writer:
         self._seen = length
         if length > self._prompt_len:
             return hidden[:, -1]
-        last = is_token.sum(dim=1) - 1
-        return hidden[torch.arange(len(last), device=last.device), last]
+        return hidden[torch.arange(len(hidden), device=hidden.device), positions[:, -1]]
 
     def append(
         self,
@@ -192,11 +196,6 @@ class _Writer:
             **{name: torch.cat([getattr(self.cells, name), new[:, None]], dim=1) for name, new in added.items()}
         )
 
-    def _pairs(self, length: int) -> torch.Tensor:
-        cells = self.cells.input_ids
-        prefix = torch.full((len(cells),), self._prompt_len, device=cells.device)
-        return prefix_mask(length, prefix, cells.device)
-
 
 def _check_options(temperature: float, top_k: int | None, bins: str) -> None:
     if temperature < 0:
@@ -210,8 +209,13 @@ def _check_options(temperature: float, top_k: int | None, bins: str) -> None:
         raise ConfigError(msg)
 
 
-def _check_lengths(cells: GeneratedCells, steps: int, max_seq_len: int) -> None:
-    longest = int(cells.attention_mask.sum(dim=1).max()) if len(cells.input_ids) else 0
+def _check_lengths(cells: GeneratedCells, wanted: torch.Tensor, max_seq_len: int) -> None:
+    if not len(wanted):
+        return
+    if int(wanted.min()) < 0:
+        msg = f"max_new_genes is {int(wanted.min())}; it must be 0 or more."
+        raise ConfigError(msg)
+    longest, steps = int(cells.attention_mask.sum(dim=1).max()), int(wanted.max())
     if longest + steps > max_seq_len:
         msg = (
             f"a prompt of {longest:,} tokens and max_new_genes ({steps:,}) exceed model.max_seq_len ({max_seq_len:,}) "
@@ -238,6 +242,9 @@ def _start(
     mask = torch.ones_like(ids) if attention_mask is None else (attention_mask.to(device) != 0).long()
     if not bool(mask.any(dim=1).all()):
         msg = "a prompt has no token; begin each with <cls> at least."
+        raise DataError(msg)
+    if bool((mask[:, 1:] > mask[:, :-1]).any()):
+        msg = "a prompt has padding before or between its tokens; pad on the right."
         raise DataError(msg)
     shown = torch.zeros(ids.shape, device=device) if values is None else values.to(device).float()
     ids, blank = blank_padding(ids, shown, mask)

@@ -116,13 +116,6 @@ class MaskedAutoencoder(nn.Module):
         self.max_seq_len = max_seq_len
         self.pooling = pooling
         self._pool = get_pooling(pooling)
-        decoder_heads = encoder_heads if decoder_heads is None else decoder_heads
-        if self.decoder_dim % decoder_heads:
-            msg = (
-                f"model.decoder_dim ({self.decoder_dim}) is not divisible by model.decoder_heads ({decoder_heads}); "
-                "change one of them so that it is."
-            )
-            raise ConfigError(msg)
         self.embedding = GeneExpressionEmbedding(
             vocab_size,
             encoder_dim,
@@ -139,7 +132,15 @@ class MaskedAutoencoder(nn.Module):
             "layer_norm_eps": layer_norm_eps,
         }
         self.encoder = TransformerStack(encoder_dim, encoder_layers, encoder_heads, ffn_dim=ffn_dim, **shared)
+        decoder_heads = encoder_heads if decoder_heads is None else decoder_heads
+        if self.decoder_dim % decoder_heads:
+            msg = (
+                f"model.decoder_dim ({self.decoder_dim}) is not divisible by model.decoder_heads ({decoder_heads}); "
+                "change one of them so that it is."
+            )
+            raise ConfigError(msg)
         self.decoder_input = nn.Linear(encoder_dim, self.decoder_dim)
+        self.decoder_gene_norm = nn.LayerNorm(encoder_dim, eps=layer_norm_eps)  # vectors start small beside states
         self.decoder_gene = nn.Linear(encoder_dim, self.decoder_dim, bias=False)
         self.mask_token = nn.Parameter(torch.empty(self.decoder_dim))
         self.decoder = TransformerStack(self.decoder_dim, decoder_layers, decoder_heads, **shared)
@@ -310,7 +311,7 @@ class MaskedAutoencoder(nn.Module):
         mask_token = self.mask_token.to(seen.dtype)
         seen = torch.where(is_kept[..., None], seen, mask_token)
         tokens = mask_token.expand(*asked.shape, -1).scatter(1, index[..., None].expand_as(seen), seen)  # (B, S, D)
-        gene = self.decoder_gene(self.embedding.gene_embedding(asked)).to(seen.dtype)
+        gene = self.decoder_gene(self.decoder_gene_norm(self.embedding.gene_embedding(asked))).to(seen.dtype)
         if is_known is not None:
             place = _place_codes(asked.shape[1], self.decoder_dim, asked.device).to(seen.dtype)
             gene = torch.where(is_known[..., None], gene, place)

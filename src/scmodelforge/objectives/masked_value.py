@@ -91,9 +91,9 @@ class MaskedValuePrediction:
         zeros = np.rint(numbers * self._zero_ratio).astype(np.int64)
         if not zeros.any():
             return tokens, is_target
-        room = np.maximum(0, self._max_len - (tokens.lengths - numbers))
-        share = np.minimum(1.0, room / np.maximum(1, numbers + zeros))
-        asked, zeros = np.floor(numbers * share).astype(np.int64), np.floor(zeros * share).astype(np.int64)
+        both = np.maximum(1, numbers + zeros)
+        room = np.clip(self._max_len - (tokens.lengths - numbers), 0, both)
+        asked, zeros = numbers * room // both, zeros * room // both
         is_dropped = is_target & (_rank_within(cells, np.where(is_target, draws, np.inf)) >= asked[cells])
         zero_cells, zero_ids = draw_zero_genes(tokens, zeros, vocab_size=self._vocab_size)
         kept = np.flatnonzero(~is_dropped)

@@ -79,7 +79,7 @@ class NextGenePrediction:
         column = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], lengths)
         prefix = self._prefix_lengths(tokens)
         left = np.repeat(lengths, lengths) - column  # this token and those after it
-        is_asked = (column >= np.repeat(prefix, lengths)) & (column > 0) & ~self._is_special(tokens.ids)
+        is_asked = (column >= np.repeat(prefix, lengths)) & ~self._is_special(tokens.ids)  # a prefix is 1 at least
         asked = np.flatnonzero(is_asked)
         target_index = places[asked] - 1
         batch["labels"] = scatter(tokens.ids[asked], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)

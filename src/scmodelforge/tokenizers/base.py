@@ -109,7 +109,8 @@ class BaseTokenizer(ABC):
 
     def bind(self, panel: Panel) -> BoundEncoder:
         """Return an encoder for blocks of cells of one file: :meth:`tokenize` on one cell after the other."""
-        return _CellByCell(self, panel)
+        columns = self.lookup(panel.gene_ids)
+        return _CellByCell(self, panel, columns, measured_tokens(columns))
 
     def visitor(self, is_train: Callable[[np.ndarray], np.ndarray]) -> FittingVisitor | None:
         """Return what fits the tokenizer to the training cells, or ``None`` if there is nothing to fit.
@@ -189,6 +190,8 @@ class _CellByCell:
 
     tokenizer: BaseTokenizer
     panel: Panel
+    tokens_of_columns: np.ndarray
+    panel_tokens: np.ndarray
 
     def encode(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
         has_bins = "bin_ids" in self.tokenizer.provides
@@ -198,7 +201,7 @@ class _CellByCell:
         def joined(name: str, dtype: type) -> np.ndarray:
             return np.concatenate([np.zeros(0), *(cell[name] for cell in cells)]).astype(dtype)
 
-        columns = self.tokenizer.lookup(self.panel.gene_ids)
+        columns = self.tokens_of_columns
         entries = expressed_entries(block, columns, repeats=has_repeats(columns))
         size, ids = len(self.tokenizer.vocab), joined("input_ids", np.int32)
         lengths = [len(cell["input_ids"]) for cell in cells]
@@ -211,7 +214,7 @@ class _CellByCell:
             cell_index=block.positions,
             keys=keys,
             bin_ids=joined("bin_ids", np.int32) if has_bins else None,
-            measured=measured(measured_tokens(columns), entries, is_kept, len(block)),
+            measured=measured(self.panel_tokens, entries, is_kept, len(block)),
         )
 
     def _cell(self, block: CellBlock, row: int, key: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -123,18 +123,20 @@ class BinCentres:
         DataError
             If they are damaged or of another number of bins.
         """
+        damaged = "state of tokenizer 'binned_expression' is damaged:"
         try:
             values = np.asarray(data["values"], dtype=np.float64)
             num_genes = np.asarray(data["num_genes"], dtype=np.float64)
             scale = data["scale"]
         except (KeyError, TypeError, ValueError) as problem:
-            msg = f"state of tokenizer 'binned_expression' is damaged: centres: {problem}; take it as it was saved."
+            msg = f"{damaged} centres: {problem}; take it as it was saved."
             raise DataError(msg) from problem
-        if values.shape != (n_bins,) or num_genes.shape != _LEVELS.shape:
-            msg = (
-                f"state of tokenizer 'binned_expression' is damaged: it has centres of {len(values)} bins for "
-                f"{n_bins} bins; take it as it was saved."
-            )
+        if values.shape != (n_bins,):
+            msg = f"{damaged} it has centres of {values.size} bins for {n_bins} bins; take it as it was saved."
+            raise DataError(msg)
+        is_finite = np.isfinite(values).all() and np.isfinite(num_genes).all()
+        if num_genes.shape != _LEVELS.shape or not is_finite or scale not in get_args(Scale):
+            msg = f"{damaged} centres: not values, scale and num_genes; take it as it was saved."
             raise DataError(msg)
         return cls(values, scale, num_genes)
 

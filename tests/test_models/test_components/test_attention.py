@@ -11,12 +11,13 @@ from torch import nn
 
 from scmodelforge.models import init_weights
 from scmodelforge.models.components import (
+    KeyValueCache,
     MultiHeadAttention,
     TransformerStack,
     generate_causal_mask,
     get_activation,
 )
-from scmodelforge.models.components.attention import merge_masks
+from scmodelforge.models.components.attention import merge_masks, prefix_mask
 
 INF = float("inf")
 
@@ -87,6 +88,79 @@ class TestMultiHeadAttention:
     def test_heads_must_share_the_width(self):
         with pytest.raises(ValueError, match=r"hidden_dim \(10\) is not divisible by model.num_heads \(4\)"):
             MultiHeadAttention(10, 4)
+
+
+class TestPrefixMask:
+    def test_without_a_prefix_it_is_causal(self):
+        mask = prefix_mask(4, None)
+        assert mask.dtype == torch.bool
+        assert mask.tolist() == [[[[key <= query for key in range(4)] for query in range(4)]]]
+        assert torch.equal(mask[0, 0], generate_causal_mask(4) == 0)
+
+    @pytest.mark.parametrize("lengths", [[0, 1, 2], [3, 5, 9]])
+    def test_a_query_sees_the_prefix_and_what_came_before(self, lengths):
+        mask = prefix_mask(5, torch.tensor(lengths))
+        assert mask.shape == (3, 1, 5, 5)
+        for cell, length in enumerate(lengths):
+            for query in range(5):
+                for key in range(5):
+                    assert mask[cell, 0, query, key].item() == (key <= query or key < length)
+
+    def test_it_is_made_where_asked(self):
+        assert prefix_mask(3, None, torch.device("meta")).device.type == "meta"
+
+    def test_attention_takes_it(self):
+        attention, states = MultiHeadAttention(12, 3), torch.randn(2, 5, 12)
+        found = attention(states, mask=prefix_mask(5, torch.tensor([0, 3])))
+        causal = torch.ones(5, 5, dtype=torch.bool).triu(1)
+        prefixed = causal.clone()
+        prefixed[:, :3] = False
+        assert torch.allclose(found[0], by_hand(attention, states, causal)[0], atol=1e-6)
+        assert torch.allclose(found[1], by_hand(attention, states, prefixed)[1], atol=1e-6)
+
+
+class TestKeyValueCache:
+    def test_it_gives_back_all_that_was_put_in(self):
+        cache = KeyValueCache(6)
+        keys, values = torch.randn(2, 3, 6, 4), torch.randn(2, 3, 6, 4)
+        for start, end in ((0, 3), (3, 4), (4, 6)):
+            found = cache.extend(keys[:, :, start:end], values[:, :, start:end])
+            assert torch.equal(found[0], keys[:, :, :end])
+            assert torch.equal(found[1], values[:, :, :end])
+
+    def test_it_keeps_the_type(self):
+        found = KeyValueCache(2).extend(torch.zeros(1, 1, 1, 4).bfloat16(), torch.zeros(1, 1, 1, 4).bfloat16())
+        assert {tensor.dtype for tensor in found} == {torch.bfloat16}
+
+    def test_attention_token_by_token_is_attention_at_once(self):
+        attention, states = MultiHeadAttention(12, 3), torch.randn(2, 5, 12)
+        expected = attention(states, mask=prefix_mask(5, torch.tensor([3, 3])))
+        cache = KeyValueCache(5)
+        with torch.no_grad():
+            parts = [attention(states[:, start:end], cache=cache) for start, end in ((0, 3), (3, 4), (4, 5))]
+        assert torch.allclose(torch.cat(parts, dim=1), expected, atol=1e-6)
+
+    def test_a_mask_is_over_all_tokens_so_far(self):
+        """A token of the first part that is hidden in the second has no effect there."""
+        attention, states = MultiHeadAttention(12, 3), torch.randn(1, 4, 12)
+        seen = torch.tensor([True, False, True, True])[None, None, None]
+        other = states.clone()
+        other[:, 1] += 1
+        results = []
+        for given in (states, other):
+            cache = KeyValueCache(4)
+            with torch.no_grad():
+                attention(given[:, :3], cache=cache)
+                results.append(attention(given[:, 3:], mask=seen, cache=cache))
+        assert torch.equal(*results)
+
+    def test_layers_have_their_own(self):
+        stack, states = TransformerStack(8, 3, 2, dropout=0.0), torch.randn(2, 5, 8)
+        expected = stack(states, None, prefix_mask(5, torch.tensor([2, 2])))
+        caches = [KeyValueCache(5) for _ in stack.layers]
+        with torch.no_grad():
+            parts = [stack(states[:, start:end], caches=caches) for start, end in ((0, 2), (2, 3), (3, 4), (4, 5))]
+        assert torch.allclose(torch.cat(parts, dim=1), expected, atol=1e-6)
 
 
 class TestMergeMasks:

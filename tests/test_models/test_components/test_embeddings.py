@@ -81,6 +81,47 @@ class TestGeneExpressionEmbedding:
         with pytest.raises(ValueError, match=r"token id 50 is not in the vocabulary of 50 tokens"):
             make()(torch.tensor([[3, 50]]))
 
+    def test_positions_are_the_places_by_default(self):
+        embedding, ids = make(), torch.randint(0, 50, (3, 5))
+        places = torch.arange(5).expand(3, 5)
+        assert torch.equal(embedding(ids), embedding(ids, positions=places))
+
+    def test_given_positions_are_taken_for_each_cell(self):
+        """A token embedded alone, at its position, is the token in its cell."""
+        embedding, ids, values = make(), torch.randint(0, 50, (3, 5)), torch.rand(3, 5)
+        whole = embedding(ids, values)
+        at = torch.tensor([[4], [0], [2]])
+        alone = embedding(ids.gather(1, at), values.gather(1, at), positions=at)
+        assert torch.allclose(alone[:, 0], whole[torch.arange(3), at[:, 0]], atol=1e-6)
+
+    def test_without_positions_place_does_not_matter(self):
+        embedding, ids, values = make(use_positions=False), torch.randint(0, 50, (3, 5)), torch.rand(3, 5)
+        assert embedding.position_embedding is None
+        assert not any("position" in name for name, _ in embedding.named_parameters())
+        assert torch.equal(embedding(ids.flip(1), values.flip(1)), embedding(ids, values).flip(1))
+        far = torch.full((3, 5), 31)
+        assert torch.equal(embedding(ids, values, positions=far), embedding(ids, values))
+
+    def test_without_positions_length_is_limited_too(self):
+        with pytest.raises(ValueError, match=r"33 tokens exceed model.max_seq_len \(32\)"):
+            make(use_positions=False)(torch.ones(1, 33, dtype=torch.long))
+
+    def test_it_can_be_called_by_place(self):
+        embedding, ids, values = make(), torch.randint(0, 50, (3, 5)), torch.rand(3, 5)
+        assert torch.equal(embedding(ids, values), embedding(input_ids=ids, values=values))
+        assert list(inspect.signature(embedding.forward).parameters)[:2] == ["input_ids", "values"]
+
+
+class TestCheckIds:
+    @pytest.mark.parametrize(("ids", "named"), [([[3, 50]], 50), ([[-2, 7]], -2), ([[-1, 99]], -1)])
+    def test_ids_outside_the_vocabulary_are_named(self, ids, named):
+        with pytest.raises(ValueError, match=rf"token id {named} is not in the vocabulary of 50 tokens .*vocab_size"):
+            make().check_ids(torch.tensor(ids))
+
+    def test_all_of_the_vocabulary_and_nothing_pass(self):
+        make().check_ids(torch.arange(50)[None])
+        make().check_ids(torch.zeros(0, 3, dtype=torch.long))
+
 
 class TestBlankPadding:
     def test_only_padding_is_blanked_and_in_copies(self):

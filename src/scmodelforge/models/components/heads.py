@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-__all__ = ["BinPredictionHead", "ExpressionPredictionHead", "MaskedGenePredictionHead"]
+__all__ = ["BinPredictionHead", "ClassificationHead", "ExpressionPredictionHead", "MaskedGenePredictionHead"]
 
 
-class _ClassificationHead(nn.Module):
+class ClassificationHead(nn.Module):
     """Linear, GELU, layer norm and a linear layer to the classes."""
 
     def __init__(self, hidden_dim: int, num_classes: int, layer_norm_eps: float) -> None:
@@ -31,10 +31,14 @@ class _ClassificationHead(nn.Module):
         -------
         Unnormalised logits; the last dimension is the number of classes.
         """
-        return self.decoder(self.layer_norm(self.activation(self.dense(hidden_states))))
+        return self.decoder(self.features(hidden_states))
+
+    def features(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Return what the last layer scores the classes from, of the shape of the hidden states."""
+        return self.layer_norm(self.activation(self.dense(hidden_states)))
 
 
-class MaskedGenePredictionHead(_ClassificationHead):
+class MaskedGenePredictionHead(ClassificationHead):
     """Scores of all genes at each position: linear, GELU, layer norm, linear to the vocabulary.
 
     Parameters
@@ -51,7 +55,7 @@ class MaskedGenePredictionHead(_ClassificationHead):
         super().__init__(hidden_dim, vocab_size, layer_norm_eps)
 
 
-class BinPredictionHead(_ClassificationHead):
+class BinPredictionHead(ClassificationHead):
     """Scores of all expression bins at each position: linear, GELU, layer norm, linear to the bins.
 
     Parameters
