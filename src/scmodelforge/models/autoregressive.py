@@ -32,7 +32,7 @@ from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, b
 from scmodelforge.models.components.heads import BinPredictionHead, MaskedGenePredictionHead
 from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
 from scmodelforge.models.components.pooling import get_pooling
-from scmodelforge.models.components.repeats import exclude_named, named_genes
+from scmodelforge.models.components.repeats import exclude_named_everywhere, restriction
 from scmodelforge.models.components.transformer import TransformerStack
 from scmodelforge.models.config import TransformerConfig
 from scmodelforge.models.generation import GeneratedCells, generate_cells
@@ -203,11 +203,14 @@ class AutoregressiveTransformer(nn.Module):
         hidden = self._hidden_states(input_ids, attention_mask, values, mask)  # (B, S, H)
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
         excludes = no_repeats is not None and bool(no_repeats)
-        logits = self._all_logits(hidden, input_ids, labels, excludes=excludes) if return_logits else None
+        logits = self.gene_head(hidden) if return_logits else None  # (B, S, V)
+        if logits is not None and excludes:
+            logits = exclude_named_everywhere(logits, input_ids, labels)
         if labels is None:
             return ModelOutput(logits=logits, embeddings=embeddings)
         if logits is None:
-            gene_loss = self._gathered_gene_loss(hidden, input_ids, labels, excludes=excludes)
+            restrict = restriction(input_ids, labels) if excludes else None
+            gene_loss = gathered_cross_entropy(hidden, labels, self.gene_head, restrict=restrict)
         else:
             gene_loss = masked_cross_entropy(logits, labels)
         terms = {"next_gene": self.gene_loss_weight * gene_loss}
@@ -320,32 +323,6 @@ class AutoregressiveTransformer(nn.Module):
     ) -> torch.Tensor:
         input_ids, values = blank_padding(input_ids, values, attention_mask)
         return self.encoder(self.embedding(input_ids, values), attention_mask, mask)
-
-    def _all_logits(
-        self, hidden: torch.Tensor, input_ids: torch.Tensor, labels: torch.Tensor | None, *, excludes: bool
-    ) -> torch.Tensor:
-        logits = self.gene_head(hidden)  # (B, S, V)
-        if not excludes:
-            return logits
-        batch, length, vocab_size = logits.shape
-        positions = torch.arange(length, device=logits.device).repeat(batch)
-        named = named_genes(input_ids.repeat_interleave(length, dim=0), positions)  # (B * S, S)
-        rows = exclude_named(logits.flatten(0, 1), named, None if labels is None else labels.flatten())
-        return rows.view(batch, length, vocab_size)
-
-    def _gathered_gene_loss(
-        self, hidden: torch.Tensor, input_ids: torch.Tensor, labels: torch.Tensor, *, excludes: bool
-    ) -> torch.Tensor:
-        if not excludes:
-            return gathered_cross_entropy(hidden, labels, self.gene_head)
-        cells, positions = torch.nonzero(labels != IGNORE_INDEX, as_tuple=True)
-        targets = labels[cells, positions]
-
-        def restrict(logits: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-            named = named_genes(input_ids[cells[numbers]], positions[numbers])
-            return exclude_named(logits, named, targets[numbers])
-
-        return gathered_cross_entropy(hidden, labels, self.gene_head, restrict=restrict)
 
     def _warn_of_blind_cls(self, prefix_len: torch.Tensor | None) -> None:
         if self.pooling != "cls" or self._has_warned:

@@ -13,7 +13,6 @@ Particular here:
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -22,11 +21,12 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig
-from scmodelforge.constants import IGNORE_INDEX, PAD_TOKEN, SPECIAL_TOKENS
+from scmodelforge.constants import PAD_TOKEN, SPECIAL_TOKENS
 from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import ExpressionPredictionHead
 from scmodelforge.models.components.losses import masked_squared_error
+from scmodelforge.models.components.masking import asked_genes, gather_visible, hidden_positions, place_codes
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.components.transformer import TransformerStack
 from scmodelforge.models.config import TransformerConfig
@@ -197,12 +197,12 @@ class MaskedAutoencoder(nn.Module):
             If the sequences are longer than ``max_seq_len``.
         """
         is_real = attention_mask != 0
-        is_masked = _masked(masked_positions, labels, is_real)
-        hidden, index, is_kept = self._encode_visible(input_ids, values, is_real & ~is_masked)  # (B, W, H)
+        is_hidden = hidden_positions(masked_positions, labels, is_real)
+        hidden, index, is_kept = self._encode_visible(input_ids, values, is_real & ~is_hidden)  # (B, W, H)
         embeddings = self._pool(hidden, is_kept)  # (B, H)
         if labels is None and not return_logits:
             return ModelOutput(embeddings=embeddings)
-        asked, is_known = _asked_genes(input_ids, gene_ids, labels, is_masked=is_masked)
+        asked, is_known = asked_genes(input_ids, gene_ids, labels, is_hidden=is_hidden)
         asked = asked.masked_fill(~is_real, _PAD_ID)
         self.embedding.check_ids(asked)
         decoded = self._decode(hidden, index, is_kept, asked=asked, is_known=is_known, is_real=is_real)
@@ -213,9 +213,9 @@ class MaskedAutoencoder(nn.Module):
         if truth is None:
             truth = torch.zeros(input_ids.shape, device=input_ids.device)
         if logits is not None:
-            loss = masked_squared_error(logits, truth, is_masked)
+            loss = masked_squared_error(logits, truth, is_hidden)
         else:
-            loss = masked_squared_error(self.head(decoded[is_masked]), truth[is_masked], is_masked[is_masked])
+            loss = masked_squared_error(self.head(decoded[is_hidden]), truth[is_hidden], is_hidden[is_hidden])
         return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_value": loss})
 
     def encode(
@@ -287,10 +287,7 @@ class MaskedAutoencoder(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return hidden states of visible tokens, (B, W, H), their places (B, W), and which of them are real."""
         self._check_length(input_ids.shape[1])
-        counts = is_visible.sum(dim=1)  # (B,)
-        width = max(1, int(counts.max())) if len(counts) else 1
-        index = (~is_visible).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # visible ones first, in order
-        is_kept = torch.arange(width, device=index.device) < counts[:, None]
+        index, is_kept = gather_visible(is_visible)
         ids = input_ids.gather(1, index)
         shown = None if values is None else values.gather(1, index)
         ids, shown = blank_padding(ids, shown, is_kept)
@@ -313,7 +310,7 @@ class MaskedAutoencoder(nn.Module):
         tokens = mask_token.expand(*asked.shape, -1).scatter(1, index[..., None].expand_as(seen), seen)  # (B, S, D)
         gene = self.decoder_gene(self.decoder_gene_norm(self.embedding.gene_embedding(asked))).to(seen.dtype)
         if is_known is not None:
-            place = _place_codes(asked.shape[1], self.decoder_dim, asked.device).to(seen.dtype)
+            place = place_codes(asked.shape[1], self.decoder_dim, asked.device).to(seen.dtype)
             gene = torch.where(is_known[..., None], gene, place)
         return self.decoder(tokens + gene, is_real)
 
@@ -324,37 +321,3 @@ class MaskedAutoencoder(nn.Module):
                 "raise it or lower tokenizer.max_genes."
             )
             raise ConfigError(msg)
-
-
-def _masked(masked_positions: torch.Tensor | None, labels: torch.Tensor | None, is_real: torch.Tensor) -> torch.Tensor:
-    if masked_positions is not None:
-        return (masked_positions != 0) & is_real
-    if labels is not None:
-        return (labels != IGNORE_INDEX) & is_real
-    return torch.zeros_like(is_real)
-
-
-def _asked_genes(
-    input_ids: torch.Tensor, gene_ids: torch.Tensor | None, labels: torch.Tensor | None, *, is_masked: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the gene of every position and where it is known (``None``: everywhere).
-
-    Hidden ids are never read from ``input_ids``.
-    """
-    if gene_ids is not None:
-        return torch.where(is_masked, gene_ids, input_ids), None
-    visible = input_ids.masked_fill(is_masked, _PAD_ID)
-    if labels is None:
-        return visible, ~is_masked
-    is_named = is_masked & (labels != IGNORE_INDEX)
-    return torch.where(is_named, labels, visible), ~is_masked | is_named
-
-
-def _place_codes(length: int, width: int, device: torch.device) -> torch.Tensor:
-    """Return sinusoidal codes of places, shape (length, width): Vaswani et al. 2017, arXiv:1706.03762."""
-    place = torch.arange(length, device=device, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000.0) / width))
-    codes = torch.zeros(length, width, device=device)
-    codes[:, 0::2] = torch.sin(place * rate)
-    codes[:, 1::2] = torch.cos(place * rate)[:, : width // 2]
-    return codes

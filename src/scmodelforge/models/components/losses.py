@@ -13,11 +13,12 @@ from torch.utils.checkpoint import checkpoint
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models.components.heads import ClassificationHead
 
-__all__ = ["gathered_cross_entropy", "masked_cross_entropy", "masked_squared_error"]
+__all__ = ["Restriction", "gathered_cross_entropy", "masked_cross_entropy", "masked_squared_error"]
 
 #: Logits that exist at once, 64 MiB in single precision; more rows than that are scored part by part.
 _LOGITS_AT_ONCE = 2**24
 
+#: Changes logits, shape (M, V), of the labelled positions with the given numbers among them, shape (M,).
 Restriction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
