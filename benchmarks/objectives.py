@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--genes", type=int, default=1000, help="genes, those most cells express")
     parser.add_argument("--length", type=int, default=128, help="most tokens of a cell")
-    parser.add_argument("--steps", type=int, default=480)
+    parser.add_argument("--steps", type=int, default=320)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at once, one thread each")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
