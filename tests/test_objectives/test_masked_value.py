@@ -84,6 +84,23 @@ class TestNothingLeaks:
         assert batch["values"][visible].gt(0).all()
         assert batch["bin_ids"][visible].gt(0).all()
 
+    def test_the_place_of_a_hidden_gene_tells_nothing_of_its_value(self):
+        tokens = with_measured(make_tokens([60] * 60))
+        order = np.lexsort((-tokens.values, tokens.ids >= 4, np.repeat(np.arange(60), tokens.lengths)))
+        ranked = replace(tokens, ids=tokens.ids[order], values=tokens.values[order], bin_ids=tokens.bin_ids[order])
+        batch = masked_value(mask_ratio=0.5)(ranked)
+        places, targets = [], []
+        for row in range(60):
+            hidden = batch["masked_positions"][row].nonzero()[:, 0].numpy()
+            last = int(batch["lengths"][row])
+            np.testing.assert_array_equal(hidden, np.arange(last - len(hidden), last))  # after all that is visible
+            places.append(np.linspace(0, 1, len(hidden)))
+            targets.append(batch["targets"][row, hidden].numpy())
+        place, target = np.concatenate(places), np.concatenate(targets)
+        assert len(place) > 3000
+        assert abs(np.corrcoef(place, target)[0, 1]) < 4 / np.sqrt(len(place))
+        assert abs(np.corrcoef(place, target > 0)[0, 1]) < 4 / np.sqrt(len(place))
+
     def test_the_tokens_given_stay_whole(self):
         tokens = with_measured(make_tokens([30]))
         before = tokens.select(np.array([0]))
@@ -104,9 +121,10 @@ class TestWhatIsAsked:
         for cell, row in enumerate(rows(batch)):
             own = slice(tokens.offsets[cell], tokens.offsets[cell + 1])
             truth = dict(zip(tokens.ids[own].tolist(), tokens.values[own].tolist(), strict=True))
-            shown = [gene for gene in row if gene in truth]
-            assert shown == list(truth)  # in the order given, before those without expression
-            assert list(row)[: len(shown)] == shown
+            assert truth.keys() <= row.keys()
+            visible = [gene for gene, (*_, is_masked) in row.items() if not is_masked]
+            assert visible == [gene for gene in truth if gene in visible]  # in the order given
+            assert list(row)[: len(visible)] == visible  # before those asked for
             for gene, (token, value, _, label, target, is_masked) in row.items():
                 assert (value, target) == ((0.0, truth.get(gene, 0.0)) if is_masked else (truth[gene], 0.0))
                 assert (token, label) == ((VOCAB.mask_id, gene) if is_masked else (gene, IGNORE_INDEX))
@@ -153,8 +171,8 @@ class TestWhatIsAsked:
         tokens = make_tokens([20, 0, 7])
         batch = masked_value(zero_target_ratio=0.0)(tokens)  # and nobody needs to know what was measured
         np.testing.assert_array_equal(batch["lengths"], tokens.lengths)
-        packed = batch["gene_ids"].flatten()[torch.from_numpy(batch["pack_index"])]
-        assert packed.tolist() == tokens.ids.tolist()
+        for cell, row in enumerate(rows(batch)):
+            assert sorted(row) == sorted(tokens.ids[tokens.offsets[cell] : tokens.offsets[cell + 1]].tolist())
 
     def test_unexpressed_genes_need_to_be_known_as_measured(self):
         with pytest.raises(ConfigError, match=r"zero genes are asked for, .*; set model\.zero_target_ratio to 0"):

@@ -18,7 +18,7 @@ from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.models.autoregressive import AutoregressiveConfig
 from scmodelforge.objectives import get_objective
 
-from .tokens import VOCAB, genes_of, make_tokens
+from .tokens import VOCAB, genes_of, make_tokens, with_measured
 
 ORDERS = ("random", "given")
 
@@ -266,6 +266,12 @@ class TestFloors:
         # Four genes in any order, all known: the first costs log 4, the next log 3, log 2 and 0.
         tokens = with_prefix(5, 1)
         assert next_gene()(tokens)["floors"]["next_gene"] == pytest.approx(math.log(24) / 4)
+
+    def test_genes_without_room_could_have_come_too(self):
+        # Of six genes in any order four have a place: the first costs log 6, then log 5, log 4 and log 3.
+        tokens = with_measured(with_prefix(5, 1), cut=[[190, 191]])
+        assert set(genes_of(tokens, 0)).isdisjoint({190, 191})
+        assert next_gene()(tokens)["floors"]["next_gene"] == pytest.approx(math.log(6 * 5 * 4 * 3) / 4)
 
     def test_a_given_order_has_none(self):
         assert "floors" not in next_gene(gene_order="given")(make_tokens([30, 8]))

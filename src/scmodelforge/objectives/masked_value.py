@@ -16,7 +16,7 @@ import torch
 
 from scmodelforge.config.schema import ModelConfig, TokenizerConfig
 from scmodelforge.constants import IGNORE_INDEX
-from scmodelforge.data.draws import uniforms
+from scmodelforge.data.draws import mix, uniforms
 from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
@@ -59,9 +59,9 @@ class MaskedValuePrediction:
 
         Returns
         -------
-        What :func:`~scmodelforge.objectives.collate.pad` gives, with targets hidden in ``input_ids``, ``values`` and
-        ``bin_ids`` and genes without expression at the end, and ``labels``, ``targets``, ``masked_positions``,
-        ``target_index`` and ``num_targets``. ``gene_ids`` keeps the genes that are asked for.
+        What :func:`~scmodelforge.objectives.collate.pad` gives, with all targets, expressed or not, after the visible
+        tokens in random order and hidden in ``input_ids``, ``values`` and ``bin_ids``, and ``labels``, ``targets``,
+        ``masked_positions``, ``target_index`` and ``num_targets``. ``gene_ids`` keeps the genes that are asked for.
         """
         tokens, is_target = self._with_targets(tokens)
         hidden = replace(
@@ -89,16 +89,19 @@ class MaskedValuePrediction:
         is_target = (draws < self._mask_ratio) & ~np.isin(tokens.ids, self._special_ids)
         numbers = np.bincount(cells[is_target], minlength=len(tokens))
         zeros = np.rint(numbers * self._zero_ratio).astype(np.int64)
-        if not zeros.any():
-            return tokens, is_target
         both = np.maximum(1, numbers + zeros)
         room = np.clip(self._max_len - (tokens.lengths - numbers), 0, both)
         asked, zeros = numbers * room // both, zeros * room // both
         is_dropped = is_target & (_rank_within(cells, np.where(is_target, draws, np.inf)) >= asked[cells])
-        zero_cells, zero_ids = draw_zero_genes(tokens, zeros, vocab_size=self._vocab_size)
+        zero_cells, zero_ids = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+        if zeros.any():
+            zero_cells, zero_ids = draw_zero_genes(tokens, zeros, vocab_size=self._vocab_size)
         kept = np.flatnonzero(~is_dropped)
-        merged = np.concatenate([cells[kept], zero_cells])
-        order = np.argsort(merged, kind="stable")  # genes without expression come last in each cell
+        merged, ids = np.concatenate([cells[kept], zero_cells]), np.concatenate([tokens.ids[kept], zero_ids])
+        # The place of a hidden gene would tell its rank, or that it is not expressed: they come last in random order.
+        is_hidden = np.concatenate([is_target[kept], np.ones(len(zero_ids), dtype=bool)])
+        places = mix("hidden place", tokens.keys[merged], ids) >> np.uint64(1)
+        order = np.lexsort((np.where(is_hidden, places, 0), is_hidden, merged))
 
         def joined(own: np.ndarray, fill: np.ndarray) -> np.ndarray:
             return np.concatenate([own[kept], fill])[order]

@@ -6,8 +6,9 @@ the cells begin with a prefix whose tokens see each other fully and are not aske
 quarters of the tokens, as scGPT shares cells out (Cui et al. 2024, doi:10.1038/s41592-024-02201-0), or the first
 token alone. ``labels`` and ``bin_ids`` at t describe the gene at t + 1.
 
-Whoever knew all genes of a cell could only guess which of those left comes next in a random order. The mean logarithm
-of their number is the floor of the loss of genes, and goes with every batch.
+Whoever knew all genes of a cell could only guess which of those left comes next in a random order, genes that had no
+room in the sequence among them, since which these are is random too. The mean logarithm of their number is the floor of
+the loss of genes, and goes with every batch.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class NextGenePrediction:
         shape = (len(tokens), batch["input_ids"].shape[1])
         column = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], lengths)
         prefix = self._prefix_lengths(tokens)
-        left = np.repeat(lengths, lengths) - column  # this token and those after it
+        left = np.repeat(lengths + _num_cut(tokens), lengths) - column  # this gene and all that may come instead
         is_asked = (column >= np.repeat(prefix, lengths)) & ~self._is_special(tokens.ids)  # a prefix is 1 at least
         asked = np.flatnonzero(is_asked)
         target_index = places[asked] - 1
@@ -110,3 +111,10 @@ class NextGenePrediction:
         """Return how many tokens of each cell are given, shape (n,), int64, at least 1."""
         quarters = _PREFIX_QUARTERS[integers(tokens.keys, "prefix", 0, len(_PREFIX_QUARTERS))]
         return np.maximum(1, quarters * tokens.lengths // 4).astype(np.int64)
+
+
+def _num_cut(tokens: TokenBlock) -> np.ndarray:
+    """Return how many expressed genes of each cell had no room, shape (n,), int64; 0 where it is not known."""
+    if tokens.measured is None:
+        return np.zeros(len(tokens), dtype=np.int64)
+    return np.diff(tokens.measured.cut_offsets)
