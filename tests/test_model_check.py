@@ -451,6 +451,52 @@ class ReadsHeadWeight(Encoder):
         return dataclasses.replace(out, loss=loss, logits=None, loss_terms={"masked_gene": loss})
 
 
+@broken("the loss is that of the logits", "differs by .* from that of the logits at the labelled positions")
+class SecondPassLoss(Encoder):
+    """The loss of another pass, which sees the hidden genes."""
+
+    def forward(self, input_ids, attention_mask, values=None, labels=None, **batch):
+        out = super().forward(input_ids, attention_mask, values, labels)
+        if labels is None:
+            return out
+        seen = torch.where(labels == -100, input_ids, labels)
+        loss = super().forward(seen, attention_mask, values, labels).loss
+        return ModelOutput(loss=loss, logits=out.logits, embeddings=out.embeddings)
+
+
+@broken("embeddings can be trained", "embeddings without a graph")
+class FrozenEncode(Encoder):
+    @torch.no_grad()
+    def encode(self, *args, **batch):
+        return super().encode(*args, **batch)
+
+
+@broken("cells do not see each other", "in training neither.*batch norm")
+class CoupledInTraining(Encoder):
+    def _hidden_states(self, input_ids, attention_mask, values):
+        hidden = super()._hidden_states(input_ids, attention_mask, values)
+        if not self.training or not len(hidden):
+            return hidden
+        return hidden + mean_pool(hidden, attention_mask).mean(dim=0)
+
+
+@broken("later tokens are not seen", r"logits before position 14 change")
+class WindowCausal(AutoregressiveTransformer):
+    def _hidden_states(self, input_ids, attention_mask, values, mask):
+        if mask is not None and mask.shape[-1] > 14:
+            mask = mask.clone()
+            mask[..., 13, 14] = True
+        return super()._hidden_states(input_ids, attention_mask, values, mask)
+
+
+@broken("later tokens are not seen", "when the cells end there .* must not know how many tokens come after it")
+class KnowsLength(AutoregressiveTransformer):
+    def _hidden_states(self, input_ids, attention_mask, values, mask):
+        hidden = super()._hidden_states(input_ids, attention_mask, values, mask)
+        number = (attention_mask != 0).sum(dim=1)[:, None, None]
+        return hidden * torch.where(number > 0, 1 + 0.05 * number, 1.0)
+
+
 @pytest.mark.parametrize(("model", "check", "words"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
 def test_a_broken_model_is_found_and_told(model, check, words):
     results = run_checks([each for each in CHECKS if each.name == check], model)

@@ -23,6 +23,40 @@ class TestLengths:
         load_config(write(MINIMAL + "tokenizer: {max_genes: 64}\nmodel: {max_seq_len: 64}"))
 
 
+class TestFirstToken:
+    TOKENS = MINIMAL + "tokenizer: {add_cls: false}\n"
+
+    @pytest.mark.parametrize(
+        "model", ["", "model: {pooling: cls}", "model: {architecture: masked_autoencoder, pooling: cls}"]
+    )
+    def test_cannot_stand_for_the_cell_if_it_is_a_gene(self, mistakes, model):
+        (line,) = mistakes(self.TOKENS + model)
+        assert "model.pooling is 'cls', but tokenizer.add_cls is false" in line
+
+    @pytest.mark.parametrize(
+        "model", ["pooling: mean", "architecture: masked_autoencoder", "architecture: gene_pooling"]
+    )
+    def test_need_not_be_special_where_all_are_averaged(self, write, model):
+        load_config(write(f"{self.TOKENS}model: {{{model}}}"))
+
+
+class TestMasking:
+    @pytest.mark.parametrize(
+        ("model", "unused"),
+        [
+            ("autoregressive_transformer", ["mask_ratio", "mask_token_prob"]),
+            ("masked_autoencoder", ["mask_token_prob"]),
+            ("transformer_encoder", []),
+        ],
+    )
+    def test_settings_that_an_objective_does_not_read_are_named(self, write, caplog, model, unused):
+        strategy = "tokenizer: {strategy: binned_expression, masking: {mask_ratio: 0.4, mask_token_prob: 0.7}}\n"
+        with caplog.at_level(logging.WARNING):
+            load_config(write(f"{MINIMAL}{strategy}model: {{architecture: {model}}}"))
+        found = [record.getMessage() for record in caplog.records if "tokenizer.masking" in record.getMessage()]
+        assert [line.split("tokenizer.masking.")[1].split()[0] for line in found] == unused
+
+
 class TestHeads:
     def test_must_divide_the_width(self, mistakes):
         assert mistakes(MINIMAL + "model: {hidden_dim: 100}") == [

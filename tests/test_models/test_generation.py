@@ -235,7 +235,7 @@ class TestTeacherForcing:
                 gene = cells.input_ids[cell, place]
                 assert gene == genes[cell, place - 1].argmax()
                 bins = model.score_bins(hidden[cell, place - 1][None], gene[None])[0]
-                assert cells.bin_ids[cell, place] == bins.argmax()
+                assert cells.bin_ids[cell, place] == 1 + bins[1:].argmax()  # never that of no expression
 
     def test_the_loss_of_training_is_the_mean_of_them(self, model):
         """Cells from <cls>, given back as the objective would: the loss is minus the mean log-probability."""
@@ -339,17 +339,17 @@ class TestBins:
     @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
     def test_they_are_drawn_at_the_temperature(self, temperature):
         drawn, scores = self.of(make(), "sample", temperature)
-        expected = (scores / temperature).softmax(0)
+        expected = torch.cat([torch.zeros(1), (scores[1:] / temperature).softmax(0)])  # never no expression
         assert (drawn.bincount(minlength=5) / 6000 - expected).abs().max() < 4 * math.sqrt(0.25 / 6000)
 
     @pytest.mark.parametrize("temperature", [1.0, 5.0])
     def test_argmax_takes_the_most_probable(self, temperature):
         drawn, scores = self.of(make(), "argmax", temperature)
-        assert (drawn == scores.argmax()).all()
+        assert (drawn == 1 + scores[1:].argmax()).all()
 
     @pytest.mark.parametrize(
         ("probabilities", "mean"),
-        [([0.5, 0.0, 0.0, 0.0, 0.5], 2), ([0.4, 0.0, 0.0, 0.6, 0.0], 2), ([0.7, 0.3, 0.0, 0.0, 0.0], 0)],
+        [([0.0, 0.5, 0.0, 0.5, 0.0], 2), ([0.4, 0.3, 0.0, 0.0, 0.3], 2), ([0.7, 0.2, 0.1, 0.0, 0.0], 1)],
     )
     def test_mean_rounds_the_expected_bin(self, probabilities, mean):
         model = make()
@@ -375,9 +375,17 @@ class TestBins:
         assert torch.equal(cells.values[drawn].double(), table[cells.bin_ids[drawn]])
         assert cells.bin_ids[drawn].unique().numel() > 1
 
-    def test_values_are_the_numbers_of_the_bins_by_default(self, model, prompt):
+    def test_values_are_those_of_the_default_tokenizer_by_default(self, model, prompt):
         cells = generate_cells(model, **prompt, max_new_genes=8, generator=seed())
-        assert torch.equal(cells.values[cells.is_generated], cells.bin_ids[cells.is_generated].float())
+        assert torch.equal(cells.values[cells.is_generated], cells.bin_ids[cells.is_generated].float() / 4)
+
+    def test_values_of_a_prompt_follow_from_its_bins(self, model):
+        table = torch.tensor([0.0, 1.5, 3.0, 7.0, 9.5])
+        ids, bins = torch.tensor([[3, 7, 9]]), torch.tensor([[0, 4, 2]])
+        told = generate_cells(model, ids, bin_ids=bins, bin_values=table, max_new_genes=4, temperature=0)
+        same = generate_cells(model, ids, values=table[bins], bin_values=table, max_new_genes=4, temperature=0)
+        assert told.values[0, :3].tolist() == [0.0, 9.5, 3.0]
+        assert torch.equal(told.log_probs, same.log_probs)
 
     def test_the_model_is_shown_them(self, model):
         first, second = (
@@ -425,7 +433,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"temperature": -0.1}, r"temperature is -0.1; it must be 0 or more"),
+            ({"temperature": -0.1}, r"temperature is -0.1; it must be a finite number"),
             ({"top_k": 0}, r"top_k is 0; it must be at least 1, or None for all genes"),
             ({"bins": "median"}, r"bins is 'median'; choose one of sample, argmax, mean"),
             ({"num_cells": 2}, r"num_cells is 2, but there are 3 prompts; give one of the two"),

@@ -15,6 +15,11 @@ __all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 
 _log = logging.getLogger(__name__)
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"
+#: Settings of masking that objectives which hide otherwise, or nothing, do not read.
+_UNUSED_MASKING = {
+    "next_gene_prediction": frozenset({"mask_ratio", "mask_token_prob", "random_token_prob"}),
+    "masked_value_prediction": frozenset({"mask_token_prob", "random_token_prob"}),
+}
 
 
 def agree_on_bins(sections: Mapping[str, Section], faults: Faults) -> None:
@@ -64,6 +69,7 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
         _check_objective(model, tokenizer, faults)
     if tokenizer is not None and model is not None:
         _check_lengths(tokenizer, model, faults)
+        _check_cls(tokenizer, model, faults)
     if data is not None and tokenizer is not None:
         _check_counts(data, tokenizer, faults)
     if data is not None:
@@ -81,6 +87,10 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
         _log.warning(f"{origin}: data.preprocessing.target_sum has no effect without data.preprocessing.normalize.")
     if scheduler.min_lr_ratio != type(scheduler)().min_lr_ratio and scheduler.name == "constant":
         _log.warning(f"{origin}: training.scheduler.min_lr_ratio has no effect on scheduler 'constant'.")
+    own = getattr(MODELS.get(architecture), "default_objective", _DEFAULT_OBJECTIVE)
+    ignored = _UNUSED_MASKING.get(config.model.pretraining_task or own, frozenset())
+    for name in sorted(config.tokenizer.masking.model_fields_set & ignored):
+        _log.warning(f"{origin}: tokenizer.masking.{name} has no effect on what '{architecture}' is trained on.")
     if preprocessing.normalize and getattr(TOKENIZERS.get(config.tokenizer.strategy), "normalizes", False):
         _log.info(
             f"{origin}: data.preprocessing.normalize changes nothing for tokenizer '{config.tokenizer.strategy}', "
@@ -94,6 +104,16 @@ def _check_lengths(tokenizer: TokenizerConfig, model: ModelConfig, faults: Fault
             "tokenizer.max_genes",
             f"{faults.spelling('tokenizer.max_genes')} ({tokenizer.max_genes}) exceeds model.max_seq_len "
             f"({model.max_seq_len}); raise the latter or lower the former.",
+        )
+
+
+def _check_cls(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
+    pooling = model.pooling or getattr(MODELS.get(model.architecture), "default_pooling", "mean")
+    if pooling == "cls" and getattr(tokenizer, "add_cls", True) is False:
+        faults.add(
+            "model.pooling",
+            "model.pooling is 'cls', but tokenizer.add_cls is false, so the first token of a cell is some gene; "
+            "set model.pooling to 'mean' or tokenizer.add_cls to true.",
         )
 
 

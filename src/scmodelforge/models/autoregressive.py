@@ -93,6 +93,7 @@ class AutoregressiveTransformer(nn.Module):
 
     config_class: ClassVar[type[AutoregressiveConfig]] = AutoregressiveConfig
     default_objective: ClassVar[str] = "next_gene_prediction"
+    default_pooling: ClassVar[str] = "cls"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("next_gene_prediction",)
     unused_settings: ClassVar[frozenset[str]] = frozenset({"decoder_dim", "decoder_layers", "decoder_heads"})
     is_causal: ClassVar[bool] = True
@@ -300,7 +301,7 @@ class AutoregressiveTransformer(nn.Module):
             ffn_dim=config.ffn_dim,
             dropout=config.dropout,
             max_seq_len=config.max_seq_len,
-            pooling=config.pooling or "cls",
+            pooling=config.pooling or cls.default_pooling,
             activation=config.activation,
             use_expression_values=config.use_expression_values,
             layer_norm_eps=config.layer_norm_eps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -81,7 +82,8 @@ def generate_cells(
     attention_mask
         1 for tokens of the prompt and 0 for padding, shape (B, P); ``None`` takes all as tokens.
     values, bin_ids
-        Expression values and bins of the prompt, shape (B, P). ``None`` stands for zeros.
+        Expression values and bins of the prompt, shape (B, P). Values follow from bins if only these are given;
+        without both they are zeros.
     max_new_genes
         Genes to draw: one number, or one for each cell, shape (B,). A cell ends before if no gene is left.
     num_cells
@@ -91,9 +93,10 @@ def generate_cells(
     top_k
         Draw among so many most probable genes only.
     bins
-        Draw the bin, take the most probable, or the rounded mean.
+        Draw the bin, take the most probable, or the rounded mean; never bin 0, which is no expression.
     bin_values
-        Value the model is shown for each bin, shape (K,), as its tokenizer has it; by default the bin's number.
+        Value the model is shown for each bin, shape (K,), as its tokenizer has it; by default the bin's number over
+        K - 1.
     generator
         Source of randomness; by default torch's own.
     use_cache
@@ -112,17 +115,19 @@ def generate_cells(
     """
     _check_options(temperature, top_k, bins)
     device = next(model.parameters()).device
+    if bin_values is None:
+        bin_values = torch.arange(model.n_bins) / (model.n_bins - 1)
+    elif len(bin_values) != model.n_bins:
+        msg = f"bin_values has {len(bin_values)} values, but the model has {model.n_bins} bins (model.n_bins)."
+        raise ConfigError(msg)
+    table = bin_values.to(device=device, dtype=torch.float32)
+    if values is None and bin_ids is not None:
+        values = table[bin_ids.to(device)]
     cells = _start(input_ids, attention_mask, values, bin_ids, num_cells=num_cells, device=device)
     model.embedding.check_ids(cells.input_ids)
     wanted = torch.as_tensor(max_new_genes, device=device).expand(len(cells.input_ids))
     steps = int(wanted.max()) if len(wanted) else 0
     _check_lengths(cells, wanted, model.max_seq_len)
-    if bin_values is None:
-        bin_values = torch.arange(model.n_bins)
-    elif len(bin_values) != model.n_bins:
-        msg = f"bin_values has {len(bin_values)} values, but the model has {model.n_bins} bins (model.n_bins)."
-        raise ConfigError(msg)
-    table = bin_values.to(device=device, dtype=torch.float32)
     writer = _Writer(model, cells, steps, use_cache=use_cache)
     with _evaluation(model), torch.no_grad():
         for step in range(steps):
@@ -198,8 +203,8 @@ class _Writer:
 
 
 def _check_options(temperature: float, top_k: int | None, bins: str) -> None:
-    if temperature < 0:
-        msg = f"temperature is {temperature}; it must be 0 or more."
+    if not 0 <= temperature < math.inf:
+        msg = f"temperature is {temperature}; it must be a finite number, 0 or more."
         raise ConfigError(msg)
     if top_k is not None and top_k < 1:
         msg = f"top_k is {top_k}; it must be at least 1, or None for all genes."
@@ -262,12 +267,14 @@ def _draw(
     if top_k is not None and top_k < scores.shape[1]:
         lowest = scores.topk(top_k, dim=1).values[:, -1:]
         scores = scores.masked_fill(scores < lowest, float("-inf"))
-    return torch.multinomial((scores / temperature).softmax(dim=1), 1, generator=generator)[:, 0]
+    below = (scores - scores.amax(dim=1, keepdim=True)) / temperature  # at most 0: no temperature is too low
+    return torch.multinomial(below.softmax(dim=1), 1, generator=generator)[:, 0]
 
 
 def _draw_bins(
     scores: torch.Tensor, bins: BinChoice, temperature: float, generator: torch.Generator | None
 ) -> torch.Tensor:
+    scores = torch.cat([torch.full_like(scores[:, :1], float("-inf")), scores[:, 1:]], dim=1)  # no expression
     if bins == "sample":
         return _draw(scores, temperature, None, generator)
     if bins == "argmax":

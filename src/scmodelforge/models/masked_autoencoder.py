@@ -86,6 +86,7 @@ class MaskedAutoencoder(nn.Module):
 
     config_class: ClassVar[type[MaskedAutoencoderConfig]] = MaskedAutoencoderConfig
     default_objective: ClassVar[str] = "masked_value_prediction"
+    default_pooling: ClassVar[str] = "mean"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction",)
     unused_settings: ClassVar[frozenset[str]] = frozenset({"n_bins", "gene_loss_weight", "expression_loss_weight"})
 
@@ -270,7 +271,7 @@ class MaskedAutoencoder(nn.Module):
             ffn_dim=config.ffn_dim,
             dropout=config.dropout,
             max_seq_len=config.max_seq_len,
-            pooling=config.pooling or "mean",
+            pooling=config.pooling or cls.default_pooling,
             activation=config.activation,
             use_expression_values=config.use_expression_values,
             layer_norm_eps=config.layer_norm_eps,

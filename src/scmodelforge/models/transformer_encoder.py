@@ -69,6 +69,7 @@ class TransformerEncoder(nn.Module):
 
     config_class: ClassVar[type[TransformerConfig]] = TransformerConfig
     default_objective: ClassVar[str] = "masked_gene_prediction"
+    default_pooling: ClassVar[str] = "cls"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_gene_prediction",)
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"n_bins", "gene_loss_weight", "expression_loss_weight", "decoder_dim", "decoder_layers", "decoder_heads"}
@@ -207,7 +208,7 @@ class TransformerEncoder(nn.Module):
             ffn_dim=config.ffn_dim,
             dropout=config.dropout,
             max_seq_len=config.max_seq_len,
-            pooling=config.pooling or "cls",
+            pooling=config.pooling or cls.default_pooling,
             activation=config.activation,
             use_expression_values=config.use_expression_values,
             layer_norm_eps=config.layer_norm_eps,

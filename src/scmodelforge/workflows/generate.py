@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from scmodelforge.workflows.embed import check_output, find_model_folder
 from scmodelforge.workflows.progress import Countdown
 
 __all__ = ["GenerateOptions", "generate_file", "parse_prompt"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,10 @@ def generate_file(
     """
     check_output(out, force=force)
     bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins)
-    _require_generative(bundle)
+    _require_generative(bundle, options)
     prompt = _prompt_tokens(bundle, options.prompt or {})
     numbers = _genes_to_draw(bundle, options, prompt_len=len(prompt))
+    _warn_beyond_training(bundle, numbers, prompt_len=len(prompt))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bundle.model.to(device)
     countdown = Countdown("generate", total=options.num_cells)
@@ -121,7 +125,7 @@ def generate_file(
     ]
 
 
-def _require_generative(bundle: Bundle) -> None:
+def _require_generative(bundle: Bundle, options: GenerateOptions) -> None:
     if not hasattr(bundle.model, "generate"):
         able = [name for name in MODELS.names() if hasattr(MODELS.get(name), "generate")]
         msg = (
@@ -138,6 +142,9 @@ def _require_generative(bundle: Bundle) -> None:
     if bundle.tokenizer.centres is None:
         msg = "the model's tokenizer was not fitted to training cells, so its bins mean no expression; train it again."
         raise DataError(msg)
+    if not bundle.tokenizer.config.add_cls and not options.prompt:
+        msg = "the model was trained without <cls>, so it cannot begin with nothing; give it a gene with --prompt."
+        raise ConfigError(msg)
 
 
 def _prompt_tokens(bundle: Bundle, prompt: Mapping[str, int]) -> list[tuple[int, int]]:
@@ -165,9 +172,24 @@ def _genes_to_draw(bundle: Bundle, options: GenerateOptions, *, prompt_len: int)
         return np.full(options.num_cells, options.num_genes, dtype=np.int64)
     levels = uniforms(mix(options.seed, "generated cell", np.arange(options.num_cells)), "number of genes")
     quantiles = bundle.tokenizer.centres.num_genes
-    numbers = np.interp(levels, np.linspace(0, 1, len(quantiles)), quantiles)
+    numbers = np.rint(np.interp(levels, np.linspace(0, 1, len(quantiles)), quantiles)) - prompt_len
     room = bundle.model_config.max_seq_len - 1 - prompt_len
-    return np.clip(np.rint(numbers) - prompt_len, 0, room).astype(np.int64)
+    crowded = np.count_nonzero(numbers > room)
+    if crowded:
+        _log.warning(
+            f"{crowded:,} of {options.num_cells:,} cells get fewer genes than training cells have: "
+            f"{room + prompt_len:,}, all that model.max_seq_len ({bundle.model_config.max_seq_len:,}) has room for."
+        )
+    return np.clip(numbers, 0, room).astype(np.int64)
+
+
+def _warn_beyond_training(bundle: Bundle, numbers: np.ndarray, *, prompt_len: int) -> None:
+    longest, trained = int(numbers.max(initial=0)) + prompt_len, bundle.tokenizer.config.max_genes - 1
+    if longest > trained:
+        _log.warning(
+            f"cells of up to {longest:,} genes are drawn, but the model was trained on at most {trained:,} of a cell "
+            "(tokenizer.max_genes); what it draws beyond is extrapolated."
+        )
 
 
 def _draw(

@@ -48,9 +48,21 @@ class TestMeanPool:
 
 
 class TestGetPooling:
-    def test_names(self):
-        assert get_pooling("cls") is cls_pool
-        assert get_pooling("mean") is mean_pool
+    @pytest.mark.parametrize(("name", "pool"), [("cls", cls_pool), ("mean", mean_pool)])
+    def test_names(self, name, pool):
+        states = torch.randn(3, 5, 8)
+        mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+        assert torch.equal(get_pooling(name)(states, mask), pool(states, mask))
+        assert torch.equal(get_pooling(name)(states), pool(states))
+
+    @pytest.mark.parametrize("name", ["cls", "mean"])
+    def test_a_cell_without_tokens_gets_zeros_and_passes_nothing_back(self, name):
+        states = torch.randn(2, 5, 8, requires_grad=True)
+        pooled = get_pooling(name)(states, torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]))
+        assert (pooled[1] == 0).all()
+        pooled.sum().backward()
+        assert (states.grad[1] == 0).all()
+        assert states.grad[0].abs().sum() > 0
 
     def test_an_unknown_name_lists_those_there_are(self):
         with pytest.raises(ValueError, match=r"unknown model.pooling 'max'; choose one of cls, mean"):

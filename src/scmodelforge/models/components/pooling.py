@@ -62,6 +62,8 @@ def mean_pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None =
 def get_pooling(name: str) -> Pooling:
     """Return the pooling of a name.
 
+    A cell without real tokens gets zeros and passes no gradient back: the layer norms of nothing would make it huge.
+
     Parameters
     ----------
     name
@@ -76,4 +78,12 @@ def get_pooling(name: str) -> Pooling:
     if name not in poolings:
         msg = f"unknown model.pooling {name!r}; choose one of {', '.join(poolings)}."
         raise ConfigError(msg)
-    return poolings[name]
+    pool = poolings[name]
+
+    def pool_real(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        pooled = pool(hidden_states, attention_mask)
+        if attention_mask is None:
+            return pooled
+        return pooled.masked_fill(~(attention_mask != 0).any(dim=1, keepdim=True), 0.0)
+
+    return pool_real

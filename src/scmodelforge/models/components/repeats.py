@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from scmodelforge.constants import IGNORE_INDEX, PAD_TOKEN, SPECIAL_TOKENS
@@ -47,14 +49,31 @@ def exclude_named(logits: torch.Tensor, named: torch.Tensor, labels: torch.Tenso
     -------
     Shape (M, V).
     """
-    excluded = logits.scatter(1, named, float("-inf"))
-    excluded[:, : len(SPECIAL_TOKENS)] = float("-inf")
-    if labels is None:
+    special = torch.arange(len(SPECIAL_TOKENS), device=logits.device).expand(len(logits), -1)
+    if labels is not None:
+        named = named.masked_fill(named == labels[:, None], _PAD_ID)
+        special = special.masked_fill(special == labels[:, None], len(SPECIAL_TOKENS))
+    return _Exclude.apply(logits, named, special)
+
+
+class _Exclude(torch.autograd.Function):
+    """Scores with ``-inf`` at some columns, in one copy.
+
+    The way back hands on the gradient as it is: where a score is ``-inf``, that of a softmax is 0 already.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, named: torch.Tensor, special: torch.Tensor) -> torch.Tensor:
+        first = len(SPECIAL_TOKENS)
+        head = logits[:, :first].clone()
+        excluded = logits.scatter(1, named, float("-inf"))
+        numbers = torch.arange(first, device=logits.device)
+        excluded[:, :first] = head.masked_fill(special == numbers, float("-inf"))
         return excluded
-    column = labels.clamp(min=0)[:, None]
-    is_label = (labels != IGNORE_INDEX)[:, None]
-    kept = torch.where(is_label, logits.gather(1, column), excluded.gather(1, column))
-    return excluded.scatter(1, column, kept)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return gradients[0], None, None
 
 
 def exclude_named_everywhere(

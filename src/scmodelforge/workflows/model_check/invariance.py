@@ -24,7 +24,11 @@ _ODD: dict[str, float] = {
 
 
 def _padding_content(subject: Subject) -> None:
-    model = subject.model()
+    for is_training in (False, True):
+        _check_padding_content(subject, subject.model().train(is_training))
+
+
+def _check_padding_content(subject: Subject, model: nn.Module) -> None:
     for what, batch in (("a batch with labels", subject.batch()), ("a batch for embedding", subject.clean())):
         is_padding = batch["attention_mask"] == 0
         for name in sorted(set(_ODD) & set(batch)):
@@ -39,7 +43,11 @@ def _padding_content(subject: Subject) -> None:
 
 
 def _padding_amount(subject: Subject) -> None:
-    model = subject.model()
+    for is_training in (False, True):
+        _check_padding_amount(subject, subject.model().train(is_training))
+
+
+def _check_padding_amount(subject: Subject, model: nn.Module) -> None:
     for what, batch in (("a batch with labels", subject.batch()), ("a batch for embedding", subject.clean())):
         _check_same(
             _seen(subject, model, batch),
@@ -70,7 +78,11 @@ def _check_same(before: dict[str, Any], after: dict[str, Any], what: str, needed
 
 
 def _cells_apart(subject: Subject) -> None:
-    model = subject.model()
+    for is_training in (False, True):
+        _check_apart(subject, subject.model().train(is_training))
+
+
+def _check_apart(subject: Subject, model: nn.Module) -> None:
     for batch in (subject.batch(), subject.clean()):
         changed = dict(batch)
         genes = torch.arange(batch["input_ids"].shape[1]) % (VOCAB_SIZE - 4) + 4
@@ -85,7 +97,8 @@ def _cells_apart(subject: Subject) -> None:
             if gap > _CLOSE:
                 fail(
                     f"{part} of other cells change by {gap:.2g} when the first cell of a batch changes; cells must "
-                    "not see each other; look for operations over the batch dimension"
+                    "not see each other, in training neither; look for operations over the batch dimension, "
+                    "such as batch norm"
                 )
         for part, value in _by_cell(subject, model, turned).items():
             gap = difference(seen[part], value.flip(0))
@@ -127,7 +140,9 @@ def _check_causal(subject: Subject, model: nn.Module, batch: dict[str, torch.Ten
     before = _logits(subject, model, batch)
     is_real = batch["attention_mask"] != 0
     first = 0 if prefix is None else prefix - 1
-    for place in (max(first + 1, 2), 7, 12):
+    mode = "training" if model.training else "evaluation"
+    behind = f"without a prefix, in {mode}" if prefix is None else f"with prefix_len {prefix}, in {mode}"
+    for place in range(first + 1, batch["input_ids"].shape[1]):
         changed = dict(batch)
         is_gene = batch["input_ids"][:, place:] >= 4
         others = (batch["input_ids"][:, place:] - 4 + 17) % (VOCAB_SIZE - 4) + 4
@@ -139,13 +154,27 @@ def _check_causal(subject: Subject, model: nn.Module, batch: dict[str, torch.Ten
         kept = is_real[:, first:place]
         gap = difference(before[:, first:place][kept], after[:, first:place][kept])
         if gap > _CLOSE:
-            behind = "without a prefix" if prefix is None else f"with prefix_len {prefix}"
-            mode = "training" if model.training else "evaluation"
             fail(
                 f"logits before position {place} change by {gap:.2g} when tokens and values from there on change "
-                f"({behind}, in {mode}); a position must see only what comes before it and the prefix; "
+                f"({behind}); a position must see only what comes before it and the prefix; "
                 "give attention the mask of prefix_mask(S, prefix_len)"
             )
+        gap = _gap_to_cut(subject, model, batch, before, first=first, place=place)
+        if gap > _CLOSE:
+            fail(
+                f"logits before position {place} change by {gap:.2g} when the cells end there ({behind}); a position "
+                "must not know how many tokens come after it; take no mean and no length over the whole cell"
+            )
+
+
+def _gap_to_cut(
+    subject: Subject, model: nn.Module, batch: dict[str, torch.Tensor], before: torch.Tensor, *, first: int, place: int
+) -> float:
+    """Return by how much logits change when nothing comes from a position on."""
+    shape = batch["input_ids"].shape
+    cut = {name: value[:, :place] if value.shape[:2] == shape else value for name, value in batch.items()}
+    kept = cut["attention_mask"][:, first:] != 0
+    return difference(before[:, first:place][kept], _logits(subject, model, cut)[:, first:][kept])
 
 
 def _logits(subject: Subject, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -163,7 +163,48 @@ def _bf16(subject: Subject) -> None:
         require_finite_gradients(model, "a pass under bf16 autocast")
 
 
+def _loss_is_that_of_logits(subject: Subject) -> None:
+    model, batch = subject.model(), subject.batch()
+    output = subject.forward(model, batch)
+    logits, is_target = output.logits, subject.targets(batch)
+    assert logits is not None
+    name = {
+        "masked_gene_prediction": "masked_gene",
+        "next_gene_prediction": "next_gene",
+        "masked_value_prediction": "masked_value",
+    }.get(subject.objective_name)
+    loss = (output.loss_terms or {}).get(name or "", None if name == "next_gene" else output.loss)
+    if name is None or loss is None:
+        skip("the objective is another's, or the loss has no term of its own for what the logits predict")
+    if name == "masked_value":
+        expected = (logits[is_target].float() - batch["targets"][is_target]).square().mean()
+    else:
+        expected = nn.functional.cross_entropy(logits[is_target].float(), batch["labels"][is_target])
+    if name == "next_gene":
+        expected = expected * subject.settings().gene_loss_weight
+    gap = difference(expected, loss)
+    if gap > _CLOSE:
+        fail(
+            f"the loss differs by {gap:.2g} from that of the logits at the labelled positions ({expected.item():.4g}); "
+            "it must be the loss of these very predictions; compute it from the logits that forward returns"
+        )
+
+
+def _encode_learns(subject: Subject) -> None:
+    model = subject.model().train()
+    embeddings = subject.encode(model, subject.clean())
+    how = "an embedding is what fine-tuning trains; do not detach it and use no torch.no_grad() in encode"
+    if not embeddings.requires_grad:
+        fail(f"encode gives embeddings without a graph; {how}")
+    embeddings.square().sum().backward()
+    require_finite_gradients(model, "a pass back through encode")
+    if not any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters()):
+        fail(f"no weight gets a gradient through encode; {how}")
+
+
 CHECKS = (
+    Check("the loss is that of the logits", _loss_is_that_of_logits),
+    Check("embeddings can be trained", _encode_learns),
     Check("labelled rows only give the same loss", _labelled_rows),
     Check("the loss falls in training", _loss_falls),
     Check("every weight gets a gradient", _all_weights_learn),

@@ -80,9 +80,11 @@ def _no_tokens(subject: Subject) -> None:
                     f"{part} are not finite when one cell of the batch has no real token; they must be; pool with "
                     "mean_pool, and let attention of such a cell see its padding"
                 )
-        if output.loss is not None and output.loss.requires_grad:
-            output.loss.backward()
-            require_finite_gradients(model, "a batch in which one cell has no real token")
+        for value in (output.loss, found["embeddings of encode"]):
+            if value is not None and value.requires_grad:
+                model.zero_grad()
+                value.square().sum().backward()
+                require_finite_gradients(model, "a batch in which one cell has no real token")
 
 
 def _options(subject: Subject) -> list[dict[str, bool]]:
