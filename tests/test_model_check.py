@@ -512,6 +512,7 @@ def test_every_check_has_a_broken_model():
 
 # Faults that more than one check sees.
 SEVERAL = {
+    *("ForgetsTargets", "HiddenAsLogits", "ReadsTargets"),
     *("AlwaysDropout", "CausalEncode", "CoarseLoss", "Detached", "EncodesTokens", "LongPrefix", "MixesCells"),
     *("NoKwargs", "NoLoss", "NotPooled", "OneForAll", "OtherNames", "Penalty", "ReadsGenes", "SeesHidden", "Stuck"),
     "Tuple",

@@ -89,7 +89,8 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
         _log.warning(f"{origin}: training.scheduler.min_lr_ratio has no effect on scheduler 'constant'.")
     own = getattr(MODELS.get(architecture), "default_objective", _DEFAULT_OBJECTIVE)
     ignored = _UNUSED_MASKING.get(config.model.pretraining_task or own, frozenset())
-    for name in sorted(config.tokenizer.masking.model_fields_set & ignored):
+    masking = config.tokenizer.masking
+    for name in sorted(name for name in ignored if getattr(masking, name) != getattr(type(masking)(), name)):
         _log.warning(f"{origin}: tokenizer.masking.{name} has no effect on what '{architecture}' is trained on.")
     if preprocessing.normalize and getattr(TOKENIZERS.get(config.tokenizer.strategy), "normalizes", False):
         _log.info(
