@@ -97,8 +97,23 @@ class TestCells:
         np.testing.assert_array_equal(first, same)
         assert not np.array_equal(first, other)
 
+    def test_their_bins_are_not_taken_for_counts(self, model, data, tmp_path):
+        generate(tmp_path / "cells.h5ad", "--model", model, "-n", 5)
+        ranks = train(tmp_path, data, "transformer_encoder", "rank_value")
+        words = ["embed", str(tmp_path / "cells.h5ad"), str(tmp_path / "out.h5ad"), "--model", str(ranks)]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2, result.output
+        assert "layer 'bin'" not in result.output
+
+    def test_say_when_more_genes_are_drawn_than_the_model_was_trained_on(self, model, tmp_path):
+        output = invoke("generate", tmp_path / "cells.h5ad", "--model", model, "-n", 3, "--num-genes", 28)
+        assert "the model was trained on at most 23 of a cell" in " ".join(output.split())
+
 
 class TestRefusals:
+    def test_a_file_of_another_kind(self, model, tmp_path):
+        assert "does not end in .h5ad" in refusal(tmp_path / "out.csv", "--model", model)
+
     def test_an_existing_file_is_kept(self, model, tmp_path):
         out = tmp_path / "out.h5ad"
         out.write_text("precious")

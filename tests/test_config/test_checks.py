@@ -40,6 +40,14 @@ class TestFirstToken:
         load_config(write(f"{self.TOKENS}model: {{{model}}}"))
 
 
+class TestLossWeights:
+    def test_cannot_both_be_nothing(self, mistakes, write):
+        tokens = MINIMAL + "tokenizer: {strategy: binned_expression}\nmodel: {architecture: autoregressive_transformer"
+        (line,) = mistakes(tokens + ", gene_loss_weight: 0, expression_loss_weight: 0}")
+        assert "are both 0, so nothing is learned" in line
+        load_config(write(tokens + ", gene_loss_weight: 0}"))
+
+
 class TestMasking:
     @pytest.mark.parametrize(
         ("model", "unused"),

@@ -15,7 +15,8 @@ def generate(
     model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, or run folder (its exported model).")],
     num_cells: Annotated[int, typer.Option("--num-cells", "-n", min=1, help="Cells to draw.")] = 100,
     num_genes: Annotated[
-        int | None, typer.Option(min=1, help="Genes to draw for each cell; default: as many as training cells have.")
+        int | None,
+        typer.Option(min=1, help="Genes to draw a cell, beside its prompt; default: as training cells have."),
     ] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(metavar="GENE=BIN", help="A gene every cell expresses, and its bin. Repeatable.")
@@ -25,8 +26,8 @@ def generate(
     bins: Annotated[
         Literal["sample", "argmax", "mean"], typer.Option(help="Draw bins, or take the most probable or the mean.")
     ] = "sample",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all draws.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Cells drawn together.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all draws.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Cells drawn together; another number gives others.")] = 64,
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:

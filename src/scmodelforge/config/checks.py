@@ -67,6 +67,7 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
     if model is not None:
         _check_heads(model, faults)
         _check_objective(model, tokenizer, faults)
+        _check_weights(model, faults)
     if tokenizer is not None and model is not None:
         _check_lengths(tokenizer, model, faults)
         _check_cls(tokenizer, model, faults)
@@ -136,6 +137,16 @@ def _check_heads(model: ModelConfig, faults: Faults) -> None:
         faults.add(
             "model.decoder_dim",
             f"model.decoder_dim ({width}) is not a multiple of model.decoder_heads ({heads}); change one of them.",
+        )
+
+
+def _check_weights(model: ModelConfig, faults: Faults) -> None:
+    unused = getattr(MODELS.get(model.architecture), "unused_settings", None)
+    is_read = unused is not None and "gene_loss_weight" not in unused
+    if is_read and not model.gene_loss_weight and not model.expression_loss_weight:
+        faults.add(
+            "model.gene_loss_weight",
+            "model.gene_loss_weight and model.expression_loss_weight are both 0, so nothing is learned; raise one.",
         )
 
 

@@ -96,6 +96,9 @@ def generate_file(
     DataError
         If a gene of the prompt is unknown, the model folder is not one or the file cannot be written.
     """
+    if out.suffix != ".h5ad":
+        msg = f"{out} does not end in .h5ad, which is what is written; name it so."
+        raise ConfigError(msg)
     check_output(out, force=force)
     bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins)
     _require_generative(bundle, options)

@@ -98,7 +98,9 @@ def _places(file: OpenFile, name: str) -> dict[str, str]:
         places["X"] = "X"
     if "raw/X" in file.h5:
         places["raw"] = "raw/X"
-    for layer in file.h5.get("layers", ()):
+    # Cells that `scmodelforge generate` made have bins in a layer: whole numbers that are no counts.
+    is_synthetic = "uns/scmodelforge/synthetic" in file.h5
+    for layer in () if is_synthetic else file.h5.get("layers", ()):
         places.setdefault(layer, f"layers/{layer}")
     if not places:
         msg = f"{name} has no expression matrix: neither X nor raw nor a layer."
