@@ -37,7 +37,8 @@ OBJECTIVES = {
     },
     "next_gene_prediction": {
         "tokenizer": {"strategy": "binned_expression"},
-        "model": {"architecture": "autoregressive_transformer"},
+        "model": {"architecture": "autoregressive_transformer", "expression_loss_weight": 0.3},
+        "optimizer": {"lr": 5e-3},
     },
     "masked_value_prediction": {
         "tokenizer": {"strategy": "rank_value", "masking": {"mask_ratio": 0.5}},
@@ -71,7 +72,7 @@ def settings(data: Path, objective: str, seed: int, run: Path, options: argparse
             "batch_size": 32,
             "max_epochs": 4,
             "steps_per_epoch": options.steps // 4,
-            "optimizer": {"lr": options.lr},
+            "optimizer": {"lr": options.lr, **own.get("optimizer", {})},
             "scheduler": {"warmup_steps": 30},
             "seed": seed,
             "accelerator": "cpu",
@@ -191,8 +192,10 @@ def next_genes(model, train, held_out, vocab_size) -> dict[str, list[float]]:
     mean_bin = (histogram * np.arange(model.n_bins)).sum(1)
     sums, floor = np.zeros(8), 0.0
     for batch in held_out:
-        inputs = tensors(batch)
+        inputs, read = tensors(batch), []
+        hook = model.gene_head.register_forward_pre_hook(lambda module, inputs, read=read: read.append(inputs[0]))
         output = model(**inputs)
+        hook.remove()
         cells, places = torch.nonzero(batch["labels"] != -100, as_tuple=True)
         labels, bins = batch["labels"][cells, places], batch["bin_ids"][cells, places]
         own = torch.nn.functional.cross_entropy(output.logits[cells, places], labels, reduction="sum")
@@ -202,7 +205,7 @@ def next_genes(model, train, held_out, vocab_size) -> dict[str, list[float]]:
         left = frequency.repeat(len(labels), 1).scatter(1, named, 0.0)
         base = -(left.gather(1, labels[:, None])[:, 0] / left.sum(1)).log().sum()
         sums[:3] += [float(own), float(base), len(labels)]
-        probabilities = bin_probabilities(model, inputs, cells, places, labels)
+        probabilities = model.score_bins(read[0][cells, places], labels).double().softmax(1).numpy()
         sums[3] -= np.log(probabilities[np.arange(len(bins)), bins]).sum()
         sums[4] -= np.log(histogram[labels, bins]).sum()
         product = histogram[labels] * (bins_shown(batch, model.n_bins)[cells, places] + 0.1)
@@ -218,15 +221,6 @@ def next_genes(model, train, held_out, vocab_size) -> dict[str, list[float]]:
         "bin, nats": [sums[3] / count, sums[4] / count],
         "  strict ": [sums[3] / count, sums[7] / count],
     }
-
-
-def bin_probabilities(model, inputs, cells, places, labels) -> np.ndarray:
-    """Return the model's distribution over bins at each target, shape (M, K)."""
-    from scmodelforge.models.components.attention import prefix_mask
-
-    mask = prefix_mask(inputs["input_ids"].shape[1], inputs["prefix_len"])
-    hidden = model._hidden_states(inputs["input_ids"], inputs["attention_mask"], inputs["values"], mask)
-    return model.score_bins(hidden[cells, places], labels).double().softmax(1).numpy()
 
 
 def bins_shown(batch, n_bins) -> np.ndarray:

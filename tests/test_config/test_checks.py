@@ -40,6 +40,22 @@ class TestFirstToken:
         load_config(write(f"{self.TOKENS}model: {{{model}}}"))
 
 
+class TestValuesOfBins:
+    AUTOREGRESSIVE = MINIMAL + "tokenizer: {strategy: binned_expression, value_scale: index}\nmodel: {architecture: "
+    AUTOREGRESSIVE += "autoregressive_transformer"
+
+    def test_numbers_of_bins_are_not_read_as_values_of_0_to_1(self, mistakes):
+        (line,) = mistakes(self.AUTOREGRESSIVE + "}")
+        assert "set tokenizer.value_scale to 'unit' or model.value_embedding to 'linear'" in line
+
+    @pytest.mark.parametrize("model", ["value_embedding: linear", "use_expression_values: false"])
+    def test_a_projection_takes_any(self, write, model):
+        load_config(write(f"{self.AUTOREGRESSIVE}, {model}}}"))
+
+    def test_other_models_project(self, write):
+        load_config(write(MINIMAL + "tokenizer: {strategy: binned_expression, value_scale: index}"))
+
+
 class TestLossWeights:
     def test_cannot_both_be_nothing(self, mistakes, write):
         tokens = MINIMAL + "tokenizer: {strategy: binned_expression}\nmodel: {architecture: autoregressive_transformer"

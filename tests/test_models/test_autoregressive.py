@@ -51,10 +51,10 @@ def cells(dummy_batch):
     return {"input_ids": ids, "attention_mask": torch.ones(3, 12), "values": values}
 
 
-def hidden_states(model, **batch) -> torch.Tensor:
-    """Return what the blocks of the model give in forward."""
+def read_states(model, **batch) -> torch.Tensor:
+    """Return what the heads read in forward, shape (B, S, H)."""
     states = []
-    hook = model.encoder.register_forward_hook(lambda module, inputs, output: states.append(output))
+    hook = model.gene_head.register_forward_pre_hook(lambda module, inputs: states.append(inputs[0]))
     model(**batch)
     hook.remove()
     return states[0]
@@ -82,6 +82,7 @@ class TestSignature:
         assert [(name, p.default) for name, p in parameters.items()][:14] == list(documented.items())
         assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in list(parameters.values())[14:])
         assert (parameters["attention_dropout"].default, parameters["use_positions"].default) == (0.0, False)
+        assert (parameters["readout"].default, parameters["value_embedding"].default) == ("mean", "bins")
 
     def test_forward_and_encode_take_the_documented_arguments_by_position(self):
         forward = inspect.signature(AutoregressiveTransformer.forward).parameters
@@ -94,14 +95,16 @@ class TestSignature:
         assert [(name, p.default) for name, p in count.items()][1:] == [("trainable_only", True)]
 
     def test_the_number_of_parameters_is_that_of_the_layers(self):
-        """Counted by hand: genes, values and norm; blocks; final norm; gene head; bin norm, input and head."""
+        """Counted by hand: genes, bins and norm; blocks; final and readout norm; gene head; bin norm, input, head."""
         V, K, H, L, F = 50, 51, 16, 2, 64
         norm = 2 * H
         block = 4 * (H * H + H) + (H * F + F) + (F * H + H) + 2 * norm
         head = H * H + H + norm
-        expected = V * H + 2 * H + norm + L * block + norm
+        expected = V * H + K * H + norm + L * block + 2 * norm
         expected += head + H * V + V + norm + (2 * H * H + H) + head + H * K + K
         assert make().num_parameters() == expected
+        linear = make(readout="last", value_embedding="linear").num_parameters()
+        assert linear == expected - K * H + 2 * H - norm
 
     def test_it_declares_that_it_is_causal(self):
         assert AutoregressiveTransformer.is_causal is True
@@ -137,7 +140,7 @@ class TestSettings:
         assert isinstance(block.ffn.activation, torch.nn.ReLU)
         assert block.ffn.up.out_features == 20
         assert model.embedding.position_embedding.num_embeddings == model.max_seq_len == 12
-        assert model.embedding.value_projection is None
+        assert model.embedding.value_projection is model.embedding.bin_embedding is None
         assert model.pooling == "mean"
         assert model.n_bins == model.bin_head.decoder.out_features == 7
         assert model.gene_head.decoder.out_features == 50
@@ -173,6 +176,27 @@ class TestSettings:
         model = get_model("autoregressive_transformer", config)
         assert (model.embedding.position_embedding is not None) == has_positions
 
+    @pytest.mark.parametrize(
+        ("gene_order", "readout", "is_mean"),
+        [("random", None, True), ("given", None, False), ("random", "last", False), ("given", "mean", True)],
+    )
+    def test_the_readout_follows_the_order_unless_set(self, tiny_config, gene_order, readout, is_mean):
+        config = AutoregressiveConfig(**tiny_config.model_dump(), gene_order=gene_order, readout=readout)
+        assert (get_model("autoregressive_transformer", config).readout_norm is not None) == is_mean
+
+    @pytest.mark.parametrize("value_embedding", ["bins", "linear"])
+    def test_values_are_bins_or_numbers(self, tiny_config, value_embedding):
+        config = AutoregressiveConfig(**tiny_config.model_dump(), value_embedding=value_embedding)
+        embedding = get_model("autoregressive_transformer", config).embedding
+        assert (embedding.bin_embedding is None) == (value_embedding == "linear")
+        assert (embedding.value_projection is None) == (value_embedding == "bins")
+        assert value_embedding == "linear" or embedding.bin_embedding.num_embeddings == config.n_bins
+
+    @pytest.mark.parametrize("name", ["readout", "value_embedding"])
+    def test_other_choices_are_refused(self, name):
+        with pytest.raises(ValueError, match=rf"model.{name} is 'median'; choose one of "):
+            make(**{name: "median"})
+
     def test_orders_are_given_or_random(self):
         assert (AutoregressiveConfig().gene_order, AutoregressiveConfig().use_positions) == ("random", None)
         with pytest.raises(ValueError, match="gene_order"):
@@ -182,7 +206,7 @@ class TestSettings:
 class TestLoss:
     def by_hand(self, model, batch) -> tuple[float, float]:
         """Return both cross-entropies, position by position, without shift."""
-        logits, hidden = model(**batch).logits, hidden_states(model, **batch)
+        logits, hidden = model(**batch).logits, read_states(model, **batch)
         genes, bins = [], []
         for cell, place in torch.nonzero(batch["labels"] != -100).tolist():
             label = batch["labels"][cell, place]
@@ -295,14 +319,58 @@ def changed_places(model, cells, place: int, key: str, **batch) -> torch.Tensor:
     return (before != after).any(dim=2)
 
 
+class TestReadout:
+    """The mean of what a position sees is a property of the set: its last member counts as much as the others."""
+
+    def by_hand(self, model, cells, prefix_len) -> torch.Tensor:
+        hidden = []
+        hook = model.encoder.register_forward_hook(lambda module, inputs, output: hidden.append(output))
+        model(**cells, prefix_len=prefix_len)
+        hook.remove()
+        rows = []
+        for cell in range(3):
+            prefix = 0 if prefix_len is None else int(prefix_len[cell])
+            rows.append([hidden[0][cell, : max(place + 1, prefix)].mean(0) for place in range(12)])
+        return torch.stack([torch.stack(row) for row in rows])
+
+    @pytest.mark.parametrize("prefix_len", [None, torch.tensor([1, 5, 12])])
+    def test_it_is_the_normalised_mean_of_what_is_seen(self, model, cells, prefix_len):
+        mean = self.by_hand(model, cells, prefix_len)
+        expected = torch.nn.functional.layer_norm(mean, (16,), eps=1e-12)
+        assert torch.allclose(read_states(model, **cells, prefix_len=prefix_len), expected, atol=1e-5)
+
+    def test_at_the_end_of_a_prefix_it_does_not_depend_on_the_order(self, model, cells):
+        order = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(7), torch.arange(8, 12)])
+        turned = {key: tensor[:, order] for key, tensor in cells.items()}
+        prefix_len = torch.tensor([8, 8, 8])
+        first, second = model(**cells, prefix_len=prefix_len), model(**turned, prefix_len=prefix_len)
+        assert torch.allclose(first.logits[:, 7:], second.logits[:, 7:], atol=1e-4)
+
+    def test_of_a_whole_cell_it_is_its_embedding(self, model, cells):
+        embedded = torch.nn.functional.layer_norm(model.encode(**cells), (16,), eps=1e-12)
+        read = read_states(model, **cells, prefix_len=torch.tensor([12, 12, 12]))
+        assert torch.allclose(read[:, -1], embedded, atol=1e-5)
+
+    def test_padding_is_no_part_of_it(self, model, cells):
+        longer = {key: torch.nn.functional.pad(tensor, (0, 4), value=7) for key, tensor in cells.items()}
+        longer["attention_mask"][:, 12:] = 0
+        assert torch.allclose(model(**longer).logits[:, :12], model(**cells).logits, atol=1e-5)
+
+    def test_without_it_the_last_state_is_read(self, cells):
+        model, hidden = make(readout="last").eval(), []
+        model.encoder.register_forward_hook(lambda module, inputs, output: hidden.append(output))
+        assert torch.equal(read_states(model, **cells), hidden[0])
+
+
 class TestFuture:
     """Bit for bit, not nearly: what is to be predicted must not be input in any digit."""
 
     @pytest.mark.parametrize("training", [True, False])
     @pytest.mark.parametrize("key", ["input_ids", "values"])
     @pytest.mark.parametrize("prefix", [None, [1, 1, 1], [0, 0, 0]])
-    def test_a_token_reaches_no_earlier_position(self, cells, key, training, prefix):
-        model = make(dropout=0.1).train(training)
+    @pytest.mark.parametrize("readout", ["mean", "last"])
+    def test_a_token_reaches_no_earlier_position(self, cells, key, training, prefix, readout):
+        model = make(dropout=0.1, readout=readout).train(training)
         prefix_len = None if prefix is None else torch.tensor(prefix)
         for place in (1, 6, 11):
             changed = changed_places(model, cells, place, key, prefix_len=prefix_len)
@@ -382,7 +450,7 @@ class TestEmbeddings:
         model(**cells, prefix_len=torch.tensor([2, 3, 12]))
         model(**batch)  # training: embeddings are not asked for
         make(pooling="mean").eval()(**cells)
-        assert not caplog.records
+        assert not [record for record in caplog.records if record.name == LOGGER]
 
     @pytest.mark.parametrize("use_positions", [True, False])
     @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -475,7 +543,7 @@ GENES, NUM_BINS = 6, 6
 
 
 def random_tokens(step: int, num_cells: int = 48) -> TokenBlock:
-    """Return cells of six of twelve genes, drawn evenly, with bins drawn evenly that are also their values."""
+    """Return cells of six of twelve genes, drawn evenly, with bins drawn evenly that their values tell."""
     rng = np.random.default_rng(step)
     ids = np.argsort(rng.random((num_cells, 12)), axis=1)[:, :GENES] + 4
     bins = rng.integers(0, NUM_BINS, ids.shape)
@@ -485,17 +553,17 @@ def random_tokens(step: int, num_cells: int = 48) -> TokenBlock:
     return TokenBlock(
         offsets=np.arange(0, (num_cells + 1) * (GENES + 1), GENES + 1),
         ids=np.hstack([first, ids]).astype(np.int32).ravel(),
-        values=np.hstack([nothing, bins]).astype(np.float32).ravel(),
+        values=(np.hstack([nothing, bins]) / (NUM_BINS - 1)).astype(np.float32).ravel(),
         cell_index=positions,
         keys=cell_keys(step, positions, data_pass=step),
         bin_ids=np.hstack([nothing, bins]).astype(np.int32).ravel(),
     )
 
 
-def trained(batches, steps: int) -> dict[str, float]:
+def trained(batches, steps: int, readout: str) -> dict[str, float]:
     """Train a small model on fresh batches and return the mean of each term over the last 20."""
     torch.manual_seed(0)
-    model = AutoregressiveTransformer(16, NUM_BINS, 32, 1, 2, dropout=0.0, max_seq_len=8, pooling="mean")
+    model = AutoregressiveTransformer(16, NUM_BINS, 32, 1, 2, dropout=0.0, max_seq_len=8, readout=readout)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     history = []
     for step in range(steps):
@@ -510,7 +578,8 @@ def trained(batches, steps: int) -> dict[str, float]:
 class TestCopying:
     """Genes and bins of these cells are drawn at random: whoever predicts them has read them off the input."""
 
-    def test_through_the_objective_nothing_can_be_copied(self):
+    @pytest.mark.parametrize("readout", ["mean", "last"])
+    def test_through_the_objective_nothing_can_be_copied(self, readout):
         objective = get_objective(
             "next_gene_prediction", vocab=VOCAB, tokenizer_config=TokenizerConfig(), model_config=ModelConfig()
         )
@@ -522,7 +591,7 @@ class TestCopying:
             floors.append(np.log(12 - named.numpy()).mean())  # all genes not yet named are equally likely
             return batch
 
-        found = trained(batch_of, 150)
+        found = trained(batch_of, 150, readout)
         assert found["next_gene"] == pytest.approx(np.mean(floors[-20:]), abs=0.08)
         assert found["expression_bin"] == pytest.approx(math.log(NUM_BINS), abs=0.08)
 
@@ -541,7 +610,7 @@ class TestCopying:
                 "bin_ids": torch.from_numpy(tokens.bin_ids.astype(np.int64)).view(shape),
             }
 
-        found = trained(batch_of, 150)
+        found = trained(batch_of, 150, "last")
         assert found["next_gene"] < 0.05
         assert found["expression_bin"] < 0.4
 

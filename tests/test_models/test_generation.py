@@ -24,9 +24,11 @@ def make(**settings) -> AutoregressiveTransformer:
     return model
 
 
-@pytest.fixture(params=[False, True], ids=["set", "positions"])
+@pytest.fixture(
+    params=[{}, {"use_positions": True, "readout": "last", "value_embedding": "linear"}], ids=["set", "sequence"]
+)
 def model(request):
-    return make(use_positions=request.param)
+    return make(**request.param)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def prompt():
     return {
         "input_ids": ids,
         "attention_mask": (ids != 0).long(),
-        "values": torch.tensor([[0, 0, 0, 0, 0], [0, 2.5, 1.0, 0, 0], [0, 4.0, 0.5, 1.5, 3.0]]),
+        "values": torch.tensor([[0, 0, 0, 0, 0], [0, 0.5, 0.25, 0, 0], [0, 1.0, 0.25, 0.5, 0.75]]),
         "bin_ids": torch.tensor([[0, 0, 0, 0, 0], [0, 2, 1, 0, 0], [0, 4, 1, 2, 3]]),
     }
 
@@ -50,9 +52,9 @@ def tokens_of(cells: GeneratedCells, cell: int) -> list[int]:
 
 
 def scored(model, cells: GeneratedCells, prompt_lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return log-probabilities of next genes (B, S, V), and hidden states, as training has them."""
+    """Return log-probabilities of next genes (B, S, V), and what the heads read, as training has them."""
     states = []
-    hook = model.encoder.register_forward_hook(lambda module, inputs, output: states.append(output))
+    hook = model.gene_head.register_forward_pre_hook(lambda module, inputs: states.append(inputs[0]))
     out = model(
         cells.input_ids,
         cells.attention_mask,
@@ -216,7 +218,7 @@ class TestTeacherForcing:
     @pytest.mark.parametrize("options", [{}, {"temperature": 0.3, "top_k": 3}, {"bins": "mean"}, {"use_cache": False}])
     def test_log_probabilities_are_those_the_model_is_trained_on(self, model, prompt, options):
         """One forward pass over the finished cells, with the prompt as prefix, gives the same numbers."""
-        lengths, table = [1, 3, 5], torch.tensor([0.0, 0.7, 1.1, 2.9, 8.0])
+        lengths, table = [1, 3, 5], torch.tensor([0.0, 0.3, 0.45, 0.7, 1.0])
         cells = generate_cells(model, **prompt, max_new_genes=10, bin_values=table, generator=seed(), **options)
         genes, hidden = scored(model, cells, lengths)
         for cell, length in enumerate(lengths):
@@ -255,6 +257,49 @@ class TestTeacherForcing:
             return_logits=False,
         ).loss
         assert loss.item() == pytest.approx(-cells.log_probs[:, 1:].mean().item(), abs=1e-5)
+
+
+class TestKeys:
+    """A cell with a key of its own is the same whatever is drawn beside it."""
+
+    KEYS = torch.tensor([11, -4, 2**62])
+
+    @pytest.mark.parametrize("options", [{}, {"temperature": 0.4, "top_k": 6}, {"use_cache": False}])
+    def test_a_cell_does_not_depend_on_the_others(self, model, options):
+        together = generate_cells(model, max_new_genes=9, num_cells=3, keys=self.KEYS, **options)
+        for cell in range(3):
+            alone = generate_cells(model, max_new_genes=9, num_cells=1, keys=self.KEYS[[cell]], **options)
+            assert torch.equal(alone.input_ids[0], together.input_ids[cell])
+            assert torch.equal(alone.bin_ids[0], together.bin_ids[cell])
+        turned = generate_cells(model, max_new_genes=9, num_cells=3, keys=self.KEYS.flip(0), **options)
+        assert torch.equal(turned.input_ids, together.input_ids.flip(0))
+        assert len(together.input_ids.unique(dim=0)) == 3
+
+    def test_a_cell_that_gets_more_genes_begins_alike(self, model):
+        short, long = (generate_cells(model, max_new_genes=n, num_cells=3, keys=self.KEYS) for n in (4, 9))
+        assert torch.equal(short.input_ids, long.input_ids[:, :5])
+
+    def test_torchs_generator_is_left_alone(self, model):
+        torch.manual_seed(3)
+        expected = torch.rand(1)
+        torch.manual_seed(3)
+        generate_cells(model, max_new_genes=8, num_cells=3, keys=self.KEYS)
+        assert torch.equal(torch.rand(1), expected)
+
+    def test_draws_of_genes_and_bins_follow_the_probabilities(self, model):
+        keys = torch.arange(8000)
+        cells = generate_cells(model, max_new_genes=1, num_cells=8000, keys=keys)
+        genes, read = scored(model, cells, [1] * 8000)
+        drawn = cells.input_ids[:, 1].bincount(minlength=20) / 8000
+        assert (drawn - genes[0, 0].exp()).abs().max() < 4 * math.sqrt(0.25 / 8000)
+        bins = model.score_bins(read[:, 0], cells.input_ids[:, 1]).softmax(1)
+        expected = (bins / (1 - bins[:, :1]))[:, 1:].mean(0)
+        found = cells.bin_ids[:, 1].bincount(minlength=5)[1:] / 8000
+        assert (found - expected).abs().max() < 4 * math.sqrt(0.25 / 8000)
+
+    def test_one_key_for_each_cell_is_needed(self, model):
+        with pytest.raises(ValueError, match="there are 3 keys, but 2 cells; give one for each"):
+            generate_cells(model, max_new_genes=2, num_cells=2, keys=self.KEYS)
 
 
 class TestDrawing:
@@ -433,6 +478,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
+            ({"temperature": math.inf}, r"temperature is inf; it must be a finite number"),
             ({"temperature": -0.1}, r"temperature is -0.1; it must be a finite number"),
             ({"top_k": 0}, r"top_k is 0; it must be at least 1, or None for all genes"),
             ({"bins": "median"}, r"bins is 'median'; choose one of sample, argmax, mean"),

@@ -27,7 +27,7 @@ def generate(
         Literal["sample", "argmax", "mean"], typer.Option(help="Draw bins, or take the most probable or the mean.")
     ] = "sample",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all draws.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Cells drawn together; another number gives others.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Cells drawn together.")] = 64,
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:

@@ -71,6 +71,7 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
     if tokenizer is not None and model is not None:
         _check_lengths(tokenizer, model, faults)
         _check_cls(tokenizer, model, faults)
+        _check_values(tokenizer, model, faults)
     if data is not None and tokenizer is not None:
         _check_counts(data, tokenizer, faults)
     if data is not None:
@@ -116,6 +117,16 @@ def _check_cls(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -
             "model.pooling",
             "model.pooling is 'cls', but tokenizer.add_cls is false, so the first token of a cell is some gene; "
             "set model.pooling to 'mean' or tokenizer.add_cls to true.",
+        )
+
+
+def _check_values(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
+    is_scaled = getattr(tokenizer, "value_scale", "unit") == "unit"
+    if getattr(model, "value_embedding", None) == "bins" and model.use_expression_values and not is_scaled:
+        faults.add(
+            "tokenizer.value_scale",
+            "tokenizer.value_scale is 'index', but model.value_embedding 'bins' reads values of 0 to 1; "
+            "set tokenizer.value_scale to 'unit' or model.value_embedding to 'linear'.",
         )
 
 

@@ -12,6 +12,9 @@ What is particular here:
 - Attention is causal after a prefix whose tokens see each other fully (Raffel et al. 2020, jmlr.org/papers/v21/20-074).
   The prefix comes with the batch. So one set of weights continues cells from left to right and embeds whole cells:
   :meth:`AutoregressiveTransformer.encode` is the case in which the prefix is the cell.
+- What is named next from a set depends on the set and not on its last member. So where the order is random the heads
+  read the mean of the hidden states each position sees, which of a whole cell is its embedding under pooling ``mean``.
+- The expression shown is a bin, and has a vector of its own (``value_embedding``).
 - The shift by one is the objective's: ``labels[t]`` and ``bin_ids[t]`` describe the gene at t + 1.
 - With ``no_repeats`` in the batch, genes already named and special tokens have no probability.
 """
@@ -24,14 +27,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import IGNORE_INDEX
-from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
+from scmodelforge.models._utils import init_weights, required_vocab_size
+from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.attention import prefix_mask
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import BinPredictionHead, MaskedGenePredictionHead
 from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
-from scmodelforge.models.components.pooling import get_pooling
+from scmodelforge.models.components.pooling import get_pooling, mean_seen
 from scmodelforge.models.components.repeats import exclude_named_everywhere, restriction
 from scmodelforge.models.components.transformer import TransformerStack
 from scmodelforge.models.config import TransformerConfig
@@ -51,10 +56,15 @@ class AutoregressiveConfig(TransformerConfig):
     """Order in which genes are named: drawn for each cell and pass, or as the tokenizer gives them."""
     use_positions: bool | None = None
     """Embed the position of each token; ``None`` does so when ``gene_order`` is ``given``."""
+    readout: Literal["mean", "last"] | None = None
+    """What the heads read: the mean of the hidden states a position sees, or the last of them. ``None`` is ``mean`` for
+    ``gene_order: random`` and ``last`` for ``given``."""
+    value_embedding: Literal["bins", "linear"] = "bins"
+    """A vector for each bin, which needs values of 0 to 1, or a projection of the value."""
 
 
 @register_model("autoregressive_transformer")
-class AutoregressiveTransformer(nn.Module):
+class AutoregressiveTransformer(CellModel):
     """Causal transformer that predicts the next gene and its expression bin.
 
     Parameters
@@ -80,7 +90,7 @@ class AutoregressiveTransformer(nn.Module):
     activation
         Activation of the feed-forward layers: ``gelu``, ``relu`` or ``silu``.
     use_expression_values
-        Add a projection of each token's expression value to its embedding.
+        Add an embedding of each token's expression value to its embedding.
     layer_norm_eps
         Epsilon of the layer norms.
     gene_loss_weight, expression_loss_weight
@@ -89,6 +99,10 @@ class AutoregressiveTransformer(nn.Module):
         Dropout on the attention weights.
     use_positions
         Add an embedding of each token's position, for genes in an order that means something.
+    readout
+        What the heads read at a position: the ``mean`` of the hidden states it sees, or the ``last`` of them, its own.
+    value_embedding
+        ``bins`` gives each bin of the values, which lie between 0 and 1, a vector; ``linear`` projects them.
     """
 
     config_class: ClassVar[type[AutoregressiveConfig]] = AutoregressiveConfig
@@ -117,8 +131,12 @@ class AutoregressiveTransformer(nn.Module):
         *,
         attention_dropout: float = 0.0,
         use_positions: bool = False,
+        readout: str = "mean",
+        value_embedding: str = "bins",
     ) -> None:
         super().__init__()
+        _check_choice("readout", readout, ("mean", "last"))
+        _check_choice("value_embedding", value_embedding, ("bins", "linear"))
         self.vocab_size = vocab_size
         self.n_bins = n_bins
         self.hidden_dim = hidden_dim
@@ -136,6 +154,7 @@ class AutoregressiveTransformer(nn.Module):
             use_expression_values=use_expression_values,
             layer_norm_eps=layer_norm_eps,
             use_positions=use_positions,
+            value_bins=n_bins if value_embedding == "bins" else None,
         )
         self.encoder = TransformerStack(
             hidden_dim,
@@ -147,6 +166,7 @@ class AutoregressiveTransformer(nn.Module):
             activation=activation,
             layer_norm_eps=layer_norm_eps,
         )
+        self.readout_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps) if readout == "mean" else None
         self.gene_head = MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
         self.bin_gene_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)  # vectors start much smaller than states
         self.bin_input = nn.Linear(2 * hidden_dim, hidden_dim)
@@ -203,51 +223,26 @@ class AutoregressiveTransformer(nn.Module):
         mask = prefix_mask(input_ids.shape[1], prefix_len, input_ids.device)
         hidden = self._hidden_states(input_ids, attention_mask, values, mask)  # (B, S, H)
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
+        states = self._read_out(hidden, attention_mask, mask)  # (B, S, H)
         excludes = no_repeats is not None and bool(no_repeats)
-        logits = self.gene_head(hidden) if return_logits else None  # (B, S, V)
+        logits = self.gene_head(states) if return_logits else None  # (B, S, V)
         if logits is not None and excludes:
             logits = exclude_named_everywhere(logits, input_ids, labels)
         if labels is None:
             return ModelOutput(logits=logits, embeddings=embeddings)
         if logits is None:
             restrict = restriction(input_ids, labels) if excludes else None
-            gene_loss = gathered_cross_entropy(hidden, labels, self.gene_head, restrict=restrict)
+            gene_loss = gathered_cross_entropy(states, labels, self.gene_head, restrict=restrict)
         else:
             gene_loss = masked_cross_entropy(logits, labels)
         terms = {"next_gene": self.gene_loss_weight * gene_loss}
         if bin_ids is not None:
             is_target = labels != IGNORE_INDEX
-            bin_logits = self.score_bins(hidden[is_target], labels[is_target])  # (M, K)
+            bin_logits = self.score_bins(states[is_target], labels[is_target])  # (M, K)
             bin_loss = masked_cross_entropy(bin_logits, bin_ids[is_target])
             terms["expression_bin"] = self.expression_loss_weight * bin_loss
         loss = torch.stack(list(terms.values())).sum()
         return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms)
-
-    def encode(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        values: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """Embed cells with full attention: the embeddings of ``forward`` when the prefix is the whole cell.
-
-        Parameters
-        ----------
-        input_ids
-            Token ids, shape (B, S).
-        attention_mask
-            1 for real tokens and 0 for padding, shape (B, S), of any type.
-        values
-            Expression values, shape (B, S). ``None`` stands for zeros.
-        **kwargs
-            Other keys of the batch, not used.
-
-        Returns
-        -------
-        Cell embeddings, shape (B, H).
-        """
-        return self._pool(self._hidden_states(input_ids, attention_mask, values, None), attention_mask)
 
     def generate(
         self,
@@ -265,7 +260,7 @@ class AutoregressiveTransformer(nn.Module):
         Parameters
         ----------
         hidden_states
-            Hidden states at which the genes are to be named, shape (M, H).
+            What the heads read where the genes are to be named, shape (M, H).
         genes
             Token ids of the genes, shape (M,).
 
@@ -290,40 +285,37 @@ class AutoregressiveTransformer(nn.Module):
         ValueError
             If ``vocab_size`` is not set.
         """
-        own = config if isinstance(config, AutoregressiveConfig) else None
-        attention_dropout = config.attention_dropout if isinstance(config, TransformerConfig) else 0.0
+        own = config if isinstance(config, AutoregressiveConfig) else AutoregressiveConfig()
+        is_ordered = own.gene_order == "given"
         return cls(
             vocab_size=required_vocab_size(config),
             n_bins=config.n_bins,
             hidden_dim=config.hidden_dim,
             num_layers=config.num_layers,
             num_heads=config.num_heads,
-            ffn_dim=config.ffn_dim,
-            dropout=config.dropout,
-            max_seq_len=config.max_seq_len,
-            pooling=config.pooling or cls.default_pooling,
-            activation=config.activation,
-            use_expression_values=config.use_expression_values,
-            layer_norm_eps=config.layer_norm_eps,
             gene_loss_weight=config.gene_loss_weight,
             expression_loss_weight=config.expression_loss_weight,
-            attention_dropout=attention_dropout,
-            use_positions=_use_positions(own),
+            use_positions=is_ordered if own.use_positions is None else own.use_positions,
+            readout=own.readout or ("last" if is_ordered else "mean"),
+            value_embedding=own.value_embedding,
+            **transformer_arguments(config, default_pooling=cls.default_pooling),
         )
-
-    def num_parameters(self, trainable_only: bool = True) -> int:
-        """Count the parameters, all of them or those that are trained."""
-        return count_parameters(self, trainable_only=trainable_only)
 
     def _hidden_states(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         values: torch.Tensor | None,
-        mask: torch.Tensor | None,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         input_ids, values = blank_padding(input_ids, values, attention_mask)
         return self.encoder(self.embedding(input_ids, values), attention_mask, mask)
+
+    def _read_out(self, hidden: torch.Tensor, attention_mask: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return what the heads read at each position, shape (B, S, H)."""
+        if self.readout_norm is None:
+            return hidden
+        return self.readout_norm(mean_seen(hidden, attention_mask, mask))
 
     def _warn_of_blind_cls(self, prefix_len: torch.Tensor | None) -> None:
         if self.pooling != "cls" or self._has_warned:
@@ -336,7 +328,7 @@ class AutoregressiveTransformer(nn.Module):
             )
 
 
-def _use_positions(config: AutoregressiveConfig | None) -> bool:
-    if config is None or config.use_positions is None:
-        return config is not None and config.gene_order == "given"
-    return config.use_positions
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        msg = f"model.{name} is {value!r}; choose one of {', '.join(choices)}."
+        raise ConfigError(msg)

@@ -6,26 +6,25 @@ is the rank after rank tokenization), so the loss it can reach is what a model t
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig
-from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
+from scmodelforge.models._utils import init_weights, required_vocab_size
+from scmodelforge.models.base import MaskedGeneModel
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import MaskedGenePredictionHead
-from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
-from scmodelforge.models.components.pooling import mean_pool
-from scmodelforge.models.protocol import ModelOutput
+from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.registry import register_model
 
 __all__ = ["GenePoolingModel"]
 
 
 @register_model("gene_pooling")
-class GenePoolingModel(nn.Module):
+class GenePoolingModel(MaskedGeneModel):
     """Mean of gene embeddings behind feed-forward layers, without attention: a baseline.
 
     Parameters
@@ -80,6 +79,7 @@ class GenePoolingModel(nn.Module):
         super().__init__()
         self.vocab_size = vocab_size
         self.hidden_dim = hidden_dim
+        self._pool = get_pooling("mean")
         self.embedding = GeneExpressionEmbedding(
             vocab_size,
             hidden_dim,
@@ -101,75 +101,6 @@ class GenePoolingModel(nn.Module):
         )
         self.head = MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
         self.apply(init_weights)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        values: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        *,
-        return_logits: bool = True,
-        **kwargs: Any,
-    ) -> ModelOutput:
-        """Predict the gene of every position, with the loss when labels are given.
-
-        Parameters
-        ----------
-        input_ids
-            Token ids, shape (B, S).
-        attention_mask
-            1 for real tokens and 0 for padding, shape (B, S), of any type. What stands at padding has no effect.
-        values
-            Expression values, shape (B, S). ``None`` stands for zeros.
-        labels
-            True token ids, -100 where there is nothing to predict, shape (B, S).
-        return_logits
-            Without it only the labelled positions are predicted and ``logits`` is ``None``: the same loss for less.
-        **kwargs
-            Other keys of the batch, not used.
-
-        Returns
-        -------
-        ``logits``, shape (B, S, V), ``embeddings``, shape (B, H), and with labels ``loss``: the mean cross-entropy
-        over the labelled positions in nats, 0 if there are none.
-        """
-        hidden = self._hidden_states(input_ids, attention_mask, values)  # (B, S, H)
-        logits = self.head(hidden) if return_logits else None  # (B, S, V)
-        embeddings = mean_pool(hidden, attention_mask)  # (B, H)
-        if labels is None:
-            return ModelOutput(logits=logits, embeddings=embeddings)
-        if logits is None:
-            loss = gathered_cross_entropy(hidden, labels, self.head)
-        else:
-            loss = masked_cross_entropy(logits, labels)
-        return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_gene": loss})
-
-    def encode(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        values: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """Embed cells: the embeddings of ``forward``, without predictions.
-
-        Parameters
-        ----------
-        input_ids
-            Token ids, shape (B, S).
-        attention_mask
-            1 for real tokens and 0 for padding, shape (B, S), of any type.
-        values
-            Expression values, shape (B, S). ``None`` stands for zeros.
-        **kwargs
-            Other keys of the batch, not used.
-
-        Returns
-        -------
-        Cell embeddings, shape (B, H).
-        """
-        return mean_pool(self._hidden_states(input_ids, attention_mask, values), attention_mask)
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> GenePoolingModel:
@@ -200,10 +131,6 @@ class GenePoolingModel(nn.Module):
             use_expression_values=config.use_expression_values,
             layer_norm_eps=config.layer_norm_eps,
         )
-
-    def num_parameters(self, trainable_only: bool = True) -> int:
-        """Count the parameters, all of them or those that are trained."""
-        return count_parameters(self, trainable_only=trainable_only)
 
     def _hidden_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.constants import CLS_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
+from scmodelforge.data.draws import uniforms
 from scmodelforge.models.components.attention import KeyValueCache, prefix_mask
 from scmodelforge.models.components.embeddings import blank_padding
 
@@ -69,6 +71,7 @@ def generate_cells(
     bins: BinChoice = "sample",
     bin_values: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
+    keys: torch.Tensor | None = None,
     use_cache: bool = True,
 ) -> GeneratedCells:
     """Draw genes that a cell expresses, each with its bin, given those before it. No gene comes twice.
@@ -99,6 +102,9 @@ def generate_cells(
         K - 1.
     generator
         Source of randomness; by default torch's own.
+    keys
+        A number for each cell, shape (B,), int64, that its draws follow from, instead of ``generator``: a cell with the
+        same key is the same in every batch, up to what other batch sizes change in rounding.
     use_cache
         Keep keys and values of earlier tokens. Without it the same cells are made, slower.
 
@@ -115,12 +121,7 @@ def generate_cells(
     """
     _check_options(temperature, top_k, bins)
     device = next(model.parameters()).device
-    if bin_values is None:
-        bin_values = torch.arange(model.n_bins) / (model.n_bins - 1)
-    elif len(bin_values) != model.n_bins:
-        msg = f"bin_values has {len(bin_values)} values, but the model has {model.n_bins} bins (model.n_bins)."
-        raise ConfigError(msg)
-    table = bin_values.to(device=device, dtype=torch.float32)
+    table = _bin_values(bin_values, model.n_bins).to(device)
     if values is None and bin_ids is not None:
         values = table[bin_ids.to(device)]
     cells = _start(input_ids, attention_mask, values, bin_ids, num_cells=num_cells, device=device)
@@ -129,15 +130,16 @@ def generate_cells(
     steps = int(wanted.max()) if len(wanted) else 0
     _check_lengths(cells, wanted, model.max_seq_len)
     writer = _Writer(model, cells, steps, use_cache=use_cache)
+    levels = _levels(len(wanted), steps, generator, keys).to(device)
     with _evaluation(model), torch.no_grad():
         for step in range(steps):
-            hidden = writer.next_hidden()  # (B, H)
-            scores = model.gene_head(hidden).float().masked_fill(writer.is_excluded, float("-inf"))  # (B, V)
+            state = writer.next_state()  # (B, H)
+            scores = model.gene_head(state).float().masked_fill(writer.is_excluded, float("-inf"))  # (B, V)
             is_active = (wanted > step) & scores.isfinite().any(dim=1)
             scores = torch.where(is_active[:, None], scores, torch.zeros_like(scores))
-            genes = _draw(scores, temperature, top_k, generator)
-            bin_scores = model.score_bins(hidden, genes).float()  # (B, K)
-            chosen = _draw_bins(bin_scores, bins, temperature, generator)
+            genes = _draw(scores, levels[:, step, 0], temperature, top_k)
+            bin_scores = model.score_bins(state, genes).float()  # (B, K)
+            chosen = _draw_bins(bin_scores, levels[:, step, 1], bins, temperature)
             log_probs = _log_prob(scores, genes) + _log_prob(bin_scores, chosen)
             writer.append(genes, chosen, table[chosen], log_probs, is_active)
     return _compacted(writer.cells)
@@ -154,13 +156,14 @@ class _Writer:
         if use_cache:
             self._caches = [KeyValueCache(self._prompt_len + steps) for _ in model.encoder.layers]
         self._seen = 0  # tokens the caches hold
+        self._total: torch.Tensor | None = None  # of their hidden states, shape (B, H)
         shape = (len(prompt.input_ids), model.vocab_size)
         self.is_excluded = torch.zeros(shape, dtype=torch.bool, device=prompt.input_ids.device)
         self.is_excluded[:, : len(SPECIAL_TOKENS)] = True
         self.is_excluded.scatter_(1, prompt.input_ids, True)
 
-    def next_hidden(self) -> torch.Tensor:
-        """Return the hidden state at which the next gene of each cell is to be named, shape (B, H)."""
+    def next_state(self) -> torch.Tensor:
+        """Return what the heads read where the next gene of each cell is to be named, shape (B, H)."""
         is_token = self.cells.attention_mask.bool()
         positions = (is_token.cumsum(dim=1) - 1).clamp(min=0)
         length = is_token.shape[1]
@@ -174,6 +177,10 @@ class _Writer:
         )
         hidden = self._model.encoder(embedded, None, mask, caches=self._caches)
         self._seen = length
+        if self._model.readout_norm is not None:
+            added = hidden.masked_fill(~is_token[:, first:, None], 0.0).sum(dim=1)
+            self._total = added if self._caches is None or self._total is None else self._total + added
+            return self._model.readout_norm(self._total / is_token.sum(dim=1, keepdim=True))
         if length > self._prompt_len:
             return hidden[:, -1]
         return hidden[torch.arange(len(hidden), device=hidden.device), positions[:, -1]]
@@ -200,6 +207,27 @@ class _Writer:
         self.cells = GeneratedCells(
             **{name: torch.cat([getattr(self.cells, name), new[:, None]], dim=1) for name, new in added.items()}
         )
+
+
+def _bin_values(given: torch.Tensor | None, n_bins: int) -> torch.Tensor:
+    if given is None:
+        return torch.arange(n_bins) / (n_bins - 1)
+    if len(given) != n_bins:
+        msg = f"bin_values has {len(given)} values, but the model has {n_bins} bins (model.n_bins)."
+        raise ConfigError(msg)
+    return given.float()
+
+
+def _levels(num_cells: int, steps: int, generator: torch.Generator | None, keys: torch.Tensor | None) -> torch.Tensor:
+    """Return what decides each draw of a gene and of its bin, shape (B, steps, 2), float64, in [0, 1)."""
+    if keys is None:
+        device = None if generator is None else generator.device
+        return torch.rand(num_cells, steps, 2, generator=generator, device=device, dtype=torch.float64)
+    if len(keys) != num_cells:
+        msg = f"there are {len(keys)} keys, but {num_cells} cells; give one for each."
+        raise ConfigError(msg)
+    draws = np.arange(2 * steps).reshape(steps, 2)
+    return torch.from_numpy(uniforms(keys.cpu().numpy()[:, None, None], "generate", draws))
 
 
 def _check_options(temperature: float, top_k: int | None, bins: str) -> None:
@@ -258,25 +286,24 @@ def _start(
     return GeneratedCells(ids, bins, shown if blank is None else blank, mask, drawn, torch.zeros_like(shown))
 
 
-def _draw(
-    scores: torch.Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None
-) -> torch.Tensor:
-    """Draw a column of each row, shape (B,)."""
+def _draw(scores: torch.Tensor, levels: torch.Tensor, temperature: float, top_k: int | None) -> torch.Tensor:
+    """Draw a column of each row, shape (B,): the one where the sum of probabilities passes the level, shape (B,)."""
     if temperature == 0:
         return scores.argmax(dim=1)
     if top_k is not None and top_k < scores.shape[1]:
         lowest = scores.topk(top_k, dim=1).values[:, -1:]
         scores = scores.masked_fill(scores < lowest, float("-inf"))
-    below = (scores - scores.amax(dim=1, keepdim=True)) / temperature  # at most 0: no temperature is too low
-    return torch.multinomial(below.softmax(dim=1), 1, generator=generator)[:, 0]
+    below = (scores - scores.amax(dim=1, keepdim=True)).double() / temperature  # at most 0: none is too low
+    passed = below.exp().cumsum(dim=1)
+    # The level times the sum can be rounded up to the sum, which no column passes.
+    aims = torch.minimum(levels * passed[:, -1], passed[:, -1].nextafter(torch.zeros_like(levels)))
+    return torch.searchsorted(passed, aims[:, None], right=True)[:, 0]
 
 
-def _draw_bins(
-    scores: torch.Tensor, bins: BinChoice, temperature: float, generator: torch.Generator | None
-) -> torch.Tensor:
+def _draw_bins(scores: torch.Tensor, levels: torch.Tensor, bins: BinChoice, temperature: float) -> torch.Tensor:
     scores = torch.cat([torch.full_like(scores[:, :1], float("-inf")), scores[:, 1:]], dim=1)  # no expression
     if bins == "sample":
-        return _draw(scores, temperature, None, generator)
+        return _draw(scores, levels, temperature, None)
     if bins == "argmax":
         return scores.argmax(dim=1)
     number = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)

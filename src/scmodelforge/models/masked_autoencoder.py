@@ -22,7 +22,8 @@ from torch import nn
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import PAD_TOKEN, SPECIAL_TOKENS
-from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
+from scmodelforge.models._utils import init_weights, required_vocab_size
+from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import ExpressionPredictionHead
 from scmodelforge.models.components.losses import masked_squared_error
@@ -48,7 +49,7 @@ class MaskedAutoencoderConfig(TransformerConfig):
 
 
 @register_model("masked_autoencoder")
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(CellModel):
     """Asymmetric encoder and decoder that predict the expression of hidden genes.
 
     Parameters
@@ -226,22 +227,9 @@ class MaskedAutoencoder(nn.Module):
         values: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Embed cells with nothing hidden: the embeddings of ``forward`` without labels.
+        """Embed cells with nothing hidden: the embeddings of ``forward`` without labels, shape (B, H).
 
-        Parameters
-        ----------
-        input_ids
-            Token ids, shape (B, S).
-        attention_mask
-            1 for real tokens and 0 for padding, shape (B, S), of any type.
-        values
-            Expression values, shape (B, S). ``None`` stands for zeros.
-        **kwargs
-            Other keys of the batch, not used.
-
-        Returns
-        -------
-        Cell embeddings, shape (B, H).
+        The parameters are those of :meth:`CellModel.encode`.
         """
         hidden, _, is_kept = self._encode_visible(input_ids, values, attention_mask != 0)
         return self._pool(hidden, is_kept)
@@ -268,20 +256,9 @@ class MaskedAutoencoder(nn.Module):
             decoder_layers=config.decoder_layers,
             encoder_heads=config.num_heads,
             decoder_heads=config.decoder_heads,
-            ffn_dim=config.ffn_dim,
-            dropout=config.dropout,
-            max_seq_len=config.max_seq_len,
-            pooling=config.pooling or cls.default_pooling,
-            activation=config.activation,
-            use_expression_values=config.use_expression_values,
-            layer_norm_eps=config.layer_norm_eps,
-            attention_dropout=config.attention_dropout if isinstance(config, TransformerConfig) else 0.0,
             use_positions=isinstance(config, MaskedAutoencoderConfig) and config.use_positions,
+            **transformer_arguments(config, default_pooling=cls.default_pooling),
         )
-
-    def num_parameters(self, trainable_only: bool = True) -> int:
-        """Count the parameters, all of them or those that are trained."""
-        return count_parameters(self, trainable_only=trainable_only)
 
     def _encode_visible(
         self, input_ids: torch.Tensor, values: torch.Tensor | None, is_visible: torch.Tensor

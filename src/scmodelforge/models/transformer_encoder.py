@@ -12,19 +12,17 @@ doi:10.1038/s42256-022-00534-z) and Geneformer (Theodoris et al. 2023, doi:10.10
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import nn
 
-from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
+from scmodelforge.models._utils import init_weights, required_vocab_size
+from scmodelforge.models.base import MaskedGeneModel, transformer_arguments
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import MaskedGenePredictionHead
-from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.components.transformer import TransformerStack
 from scmodelforge.models.config import TransformerConfig
-from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import register_model
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ __all__ = ["TransformerEncoder"]
 
 
 @register_model("transformer_encoder")
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(MaskedGeneModel):
     """Bidirectional transformer with masked gene prediction.
 
     Pre-norm blocks are followed by a final layer norm; prediction and pooling read its output.
@@ -117,75 +115,6 @@ class TransformerEncoder(nn.Module):
         self.head = MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
         self.apply(init_weights)
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        values: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        *,
-        return_logits: bool = True,
-        **kwargs: Any,
-    ) -> ModelOutput:
-        """Predict the gene of every position, with the loss when labels are given.
-
-        Parameters
-        ----------
-        input_ids
-            Token ids, shape (B, S).
-        attention_mask
-            1 for real tokens and 0 for padding, shape (B, S), of any type. What stands at padding has no effect.
-        values
-            Expression values, shape (B, S). ``None`` stands for zeros.
-        labels
-            True token ids, -100 where there is nothing to predict, shape (B, S).
-        return_logits
-            Without it only the labelled positions are predicted and ``logits`` is ``None``: the same loss for less.
-        **kwargs
-            Other keys of the batch, not used.
-
-        Returns
-        -------
-        ``logits``, shape (B, S, V), ``embeddings``, shape (B, H), and with labels ``loss``: the mean cross-entropy
-        over the labelled positions in nats, 0 if there are none.
-        """
-        hidden = self._hidden_states(input_ids, attention_mask, values)  # (B, S, H)
-        logits = self.head(hidden) if return_logits else None  # (B, S, V)
-        embeddings = self._pool(hidden, attention_mask)  # (B, H)
-        if labels is None:
-            return ModelOutput(logits=logits, embeddings=embeddings)
-        if logits is None:
-            loss = gathered_cross_entropy(hidden, labels, self.head)
-        else:
-            loss = masked_cross_entropy(logits, labels)
-        return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_gene": loss})
-
-    def encode(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        values: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """Embed cells: the embeddings of ``forward``, without predictions.
-
-        Parameters
-        ----------
-        input_ids
-            Token ids, shape (B, S).
-        attention_mask
-            1 for real tokens and 0 for padding, shape (B, S), of any type.
-        values
-            Expression values, shape (B, S). ``None`` stands for zeros.
-        **kwargs
-            Other keys of the batch, not used.
-
-        Returns
-        -------
-        Cell embeddings, shape (B, H).
-        """
-        return self._pool(self._hidden_states(input_ids, attention_mask, values), attention_mask)
-
     @classmethod
     def from_config(cls, config: ModelConfig) -> TransformerEncoder:
         """Make a model from settings.
@@ -205,19 +134,8 @@ class TransformerEncoder(nn.Module):
             hidden_dim=config.hidden_dim,
             num_layers=config.num_layers,
             num_heads=config.num_heads,
-            ffn_dim=config.ffn_dim,
-            dropout=config.dropout,
-            max_seq_len=config.max_seq_len,
-            pooling=config.pooling or cls.default_pooling,
-            activation=config.activation,
-            use_expression_values=config.use_expression_values,
-            layer_norm_eps=config.layer_norm_eps,
-            attention_dropout=config.attention_dropout if isinstance(config, TransformerConfig) else 0.0,
+            **transformer_arguments(config, default_pooling=cls.default_pooling),
         )
-
-    def num_parameters(self, trainable_only: bool = True) -> int:
-        """Count the parameters, all of them or those that are trained."""
-        return count_parameters(self, trainable_only=trainable_only)
 
     def _hidden_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None

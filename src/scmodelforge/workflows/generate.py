@@ -43,7 +43,7 @@ class GenerateOptions:
     seed
         Seed of all draws.
     batch_size
-        Cells drawn together; another number gives other cells.
+        Cells drawn together.
     """
 
     num_cells: int = 100
@@ -112,7 +112,8 @@ def generate_file(
     try:
         for start in range(0, options.num_cells, options.batch_size):
             wanted = numbers[start : start + options.batch_size]
-            parts.append(_draw(bundle, prompt, wanted, options, seed=int(mix(options.seed, "generate", start) >> 1)))
+            keys = mix(options.seed, "generate", np.arange(start, start + len(wanted)))
+            parts.append(_draw(bundle, prompt, wanted, options, keys=torch.from_numpy(keys.view(np.int64))))
             countdown.advance(len(wanted))
     except KeyboardInterrupt as stop:
         msg = f"stopped after {countdown.done:,} of {options.num_cells:,} cells; nothing was written."
@@ -196,15 +197,13 @@ def _warn_beyond_training(bundle: Bundle, numbers: np.ndarray, *, prompt_len: in
 
 
 def _draw(
-    bundle: Bundle, prompt: list[tuple[int, int]], wanted: np.ndarray, options: GenerateOptions, *, seed: int
+    bundle: Bundle, prompt: list[tuple[int, int]], wanted: np.ndarray, options: GenerateOptions, *, keys: torch.Tensor
 ) -> GeneratedCells:
     model: Any = bundle.model
-    device = next(model.parameters()).device
     values = torch.from_numpy(bundle.tokenizer.bin_values())
     first = [(bundle.vocab.cls_id, 0)] if bundle.tokenizer.config.add_cls or not prompt else []
     start = torch.tensor([*first, *prompt]).expand(len(wanted), -1, 2)
     ids, bins = start[..., 0].contiguous(), start[..., 1].contiguous()
-    generator = torch.Generator(device=device).manual_seed(seed)
     cells: GeneratedCells = model.generate(
         ids,
         values=values[bins],
@@ -214,7 +213,7 @@ def _draw(
         top_k=options.top_k,
         bins=options.bins,
         bin_values=values,
-        generator=generator,
+        keys=keys,
     )
     return cells
 

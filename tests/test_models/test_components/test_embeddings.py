@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ class TestGeneExpressionEmbedding:
             ("use_expression_values", True),
             ("layer_norm_eps", 1e-12),
             ("use_positions", True),
+            ("value_bins", None),
         ]
         assert parameters["use_positions"].kind is inspect.Parameter.KEYWORD_ONLY
 
@@ -57,6 +59,31 @@ class TestGeneExpressionEmbedding:
         second = gene[9] + position[1] + 2.0 * slope + offset
         expected = (second - second.mean()) / second.std(unbiased=False)
         assert torch.allclose(embedding(ids, values)[0, 1], expected, atol=1e-5)
+
+    def test_values_may_be_bins_with_a_vector_each(self):
+        embedding = make(value_bins=5, use_positions=False)
+        ids, values = torch.tensor([[7, 7, 7, 7, 7, 9]]), torch.tensor([[0.0, 0.24, 0.26, 0.5, 1.0, 0.75]])
+        out = embedding(ids, values)
+        summed = embedding.gene_embedding.weight[9] + embedding.bin_embedding.weight[3]
+        assert torch.allclose(out[0, 5], (summed - summed.mean()) / summed.std(unbiased=False), atol=1e-4)
+        assert torch.equal(out[0, 1], out[0, 2])  # both are nearest to 0.25
+        assert len(out[0].detach().unique(dim=0)) == 5
+        assert torch.equal(embedding(ids), embedding(ids, torch.zeros(1, 6)))
+        assert embedding.value_projection is None
+
+    def test_bins_beyond_the_scale_are_the_outermost_and_that_is_said_once(self, caplog):
+        embedding, ids = make(value_bins=5), torch.tensor([[7, 7]])
+        beyond = embedding(ids, torch.tensor([[-3.0, 30.0]]))
+        assert torch.equal(beyond, embedding(ids, torch.tensor([[0.0, 1.0]])))
+        embedding(ids, torch.tensor([[-3.0, 30.0]]))
+        assert [record.getMessage() for record in caplog.records] == [
+            "values from -3 to 30 are read as bins, whose values lie between 0 and 1: those below count as bin 0, "
+            "those above as bin 4. Divide bin numbers by 4."
+        ]
+
+    def test_a_value_that_is_not_a_number_is_no_bin(self):
+        with pytest.raises(ValueError, match="a value that is to be read as a bin is NaN; give a number between"):
+            make(value_bins=5)(torch.tensor([[7, 7]]), torch.tensor([[0.5, math.nan]]))
 
     def test_dropout_acts_in_training_only(self):
         embedding, ids = make(dropout=0.5), torch.randint(0, 50, (3, 5))

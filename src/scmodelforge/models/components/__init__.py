@@ -14,7 +14,7 @@ from scmodelforge.models.components.losses import (
     masked_cross_entropy,
     masked_squared_error,
 )
-from scmodelforge.models.components.pooling import cls_pool, get_pooling, mean_pool
+from scmodelforge.models.components.pooling import cls_pool, get_pooling, mean_pool, mean_seen
 from scmodelforge.models.components.transformer import TransformerBlock, TransformerStack, get_activation
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "masked_cross_entropy",
     "masked_squared_error",
     "mean_pool",
+    "mean_seen",
 ]

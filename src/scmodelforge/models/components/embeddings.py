@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import nn
 
@@ -13,6 +15,7 @@ from scmodelforge.models._utils import init_weights
 __all__ = ["GeneExpressionEmbedding", "GivenGeneEmbedding", "apply_embedding_spec", "blank_padding"]
 
 _PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
+_log = logging.getLogger(__name__)
 
 
 class GeneExpressionEmbedding(nn.Module):
@@ -36,6 +39,10 @@ class GeneExpressionEmbedding(nn.Module):
         Epsilon of the layer norm.
     use_positions
         Add an embedding of each token's position. Without it the tokens of a cell are a set.
+    value_bins
+        Embed each value as one of so many bins K, the nearest of 0, 1 / (K - 1), ..., 1, instead of projecting it. A
+        projection is a line, so a mean over tokens tells no more of their values than the mean; with a vector for each
+        bin it can tell which bins there are.
     """
 
     def __init__(
@@ -48,15 +55,19 @@ class GeneExpressionEmbedding(nn.Module):
         layer_norm_eps: float = 1e-12,
         *,
         use_positions: bool = True,
+        value_bins: int | None = None,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.hidden_dim = hidden_dim
         self.max_seq_len = max_seq_len
         self.use_expression_values = use_expression_values
+        self.value_bins = value_bins
+        self._has_warned = False
         self.gene_embedding: nn.Module = nn.Embedding(vocab_size, hidden_dim, padding_idx=_PAD_ID)
         self.position_embedding = nn.Embedding(max_seq_len, hidden_dim) if use_positions else None
-        self.value_projection = nn.Linear(1, hidden_dim) if use_expression_values else None
+        self.value_projection = nn.Linear(1, hidden_dim) if use_expression_values and value_bins is None else None
+        self.bin_embedding = nn.Embedding(value_bins, hidden_dim) if use_expression_values and value_bins else None
         self.layer_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
 
@@ -83,7 +94,8 @@ class GeneExpressionEmbedding(nn.Module):
         ConfigError
             If the sequences are longer than ``max_seq_len``.
         DataError
-            If a token id is not in the vocabulary. Checked where it costs nothing, i.e. for ids on the CPU.
+            If a token id is not in the vocabulary, or a value that is to be a bin is not a number. Checked where it
+            costs nothing, i.e. on the CPU.
         """
         if input_ids.shape[1] > self.max_seq_len:
             msg = (
@@ -100,7 +112,25 @@ class GeneExpressionEmbedding(nn.Module):
         if self.value_projection is not None:
             scalars = torch.zeros_like(input_ids) if values is None else values
             summed = summed + self.value_projection(scalars.to(self.value_projection.weight.dtype).unsqueeze(-1))
+        if self.bin_embedding is not None:
+            scalars = torch.zeros_like(input_ids) if values is None else values
+            summed = summed + self.bin_embedding(self._nearest_bins(scalars, self.bin_embedding.num_embeddings - 1))
         return self.dropout(self.layer_norm(summed))
+
+    def _nearest_bins(self, values: torch.Tensor, last: int) -> torch.Tensor:
+        """Return which of the bins 0 to ``last`` is nearest to each value, shape (B, S), int64."""
+        if values.device.type == "cpu" and values.numel() and not torch.compiler.is_compiling():
+            low, high = (float(bound) for bound in values.aminmax())
+            if low != low:
+                msg = "a value that is to be read as a bin is NaN; give a number between 0 and 1."
+                raise DataError(msg)
+            if (low < 0 or high > 1) and not self._has_warned:
+                self._has_warned = True
+                _log.warning(
+                    f"values from {low:.3g} to {high:.3g} are read as bins, whose values lie between 0 and 1: those "
+                    f"below count as bin 0, those above as bin {last}. Divide bin numbers by {last}."
+                )
+        return (values.float() * last).round().clamp(0, last).long()
 
     def check_ids(self, input_ids: torch.Tensor) -> None:
         """Refuse token ids that are not in the vocabulary, where looking costs nothing: on the CPU.

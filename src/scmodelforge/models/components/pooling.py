@@ -8,7 +8,7 @@ import torch
 
 from scmodelforge._errors import ConfigError
 
-__all__ = ["Pooling", "cls_pool", "get_pooling", "mean_pool"]
+__all__ = ["Pooling", "cls_pool", "get_pooling", "mean_pool", "mean_seen"]
 
 
 class Pooling(Protocol):
@@ -57,6 +57,28 @@ def mean_pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None =
     dtype = torch.promote_types(hidden_states.dtype, torch.float32)
     total = hidden_states.masked_fill(~is_real, 0.0).sum(dim=1, dtype=dtype)  # (B, H)
     return (total / is_real.sum(dim=1).clamp(min=1)).to(hidden_states.dtype)
+
+
+def mean_seen(hidden_states: torch.Tensor, attention_mask: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average at each position over the real tokens that the position sees.
+
+    Parameters
+    ----------
+    hidden_states
+        Hidden states, shape (B, S, H).
+    attention_mask
+        1 for real tokens and 0 for padding, shape (B, S), of any type.
+    mask
+        Which position sees which token, bool, shape (1, 1, S, S) or (B, 1, S, S).
+
+    Returns
+    -------
+    Shape (B, S, H); zeros where a position sees no real token. Where it sees the whole cell it is :func:`mean_pool`.
+    """
+    is_real = attention_mask != 0  # (B, S)
+    seen = (mask[:, 0] & is_real[:, None, :]).to(hidden_states.dtype)  # (B, S, S)
+    total = seen @ hidden_states.masked_fill(~is_real.unsqueeze(-1), 0.0)  # unlike cumsum the same on every run
+    return total / seen.sum(dim=-1, keepdim=True, dtype=torch.float32).clamp(min=1).to(total.dtype)
 
 
 def get_pooling(name: str) -> Pooling:

@@ -1,0 +1,137 @@
+"""What the built-in models share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from scmodelforge.config.schema import ModelConfig
+from scmodelforge.models._utils import count_parameters
+from scmodelforge.models.components.heads import MaskedGenePredictionHead
+from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
+from scmodelforge.models.components.pooling import Pooling
+from scmodelforge.models.config import TransformerConfig
+from scmodelforge.models.protocol import ModelOutput
+
+__all__ = ["CellModel", "MaskedGeneModel", "transformer_arguments"]
+
+
+class CellModel(nn.Module):
+    """A model whose cell embedding is a pooling of the hidden states of tokens that all see each other.
+
+    A subclass sets ``_pool`` and gives ``_hidden_states``.
+    """
+
+    _pool: Pooling
+
+    def encode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Embed cells with nothing hidden, each token seeing the whole cell.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids, shape (B, S).
+        attention_mask
+            1 for real tokens and 0 for padding, shape (B, S), of any type. What stands at padding has no effect.
+        values
+            Expression values, shape (B, S). ``None`` stands for zeros.
+        **kwargs
+            Other keys of the batch, not used.
+
+        Returns
+        -------
+        Cell embeddings, shape (B, H).
+        """
+        return self._pool(self._hidden_states(input_ids, attention_mask, values), attention_mask)
+
+    def num_parameters(self, trainable_only: bool = True) -> int:
+        """Count the parameters, all of them or those that are trained."""
+        return count_parameters(self, trainable_only=trainable_only)
+
+    def _hidden_states(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the hidden state of every token, shape (B, S, H), without effect of what stands at padding."""
+        raise NotImplementedError
+
+
+class MaskedGeneModel(CellModel):
+    """A model that predicts hidden genes, each from the hidden state at its position.
+
+    A subclass gives ``head`` beside what :class:`CellModel` needs.
+    """
+
+    head: MaskedGenePredictionHead
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        *,
+        return_logits: bool = True,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Predict the gene of every position, with the loss when labels are given.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids, shape (B, S).
+        attention_mask
+            1 for real tokens and 0 for padding, shape (B, S), of any type. What stands at padding has no effect.
+        values
+            Expression values, shape (B, S). ``None`` stands for zeros.
+        labels
+            True token ids, -100 where there is nothing to predict, shape (B, S).
+        return_logits
+            Without it only the labelled positions are predicted and ``logits`` is ``None``: the same loss for less.
+        **kwargs
+            Other keys of the batch, not used.
+
+        Returns
+        -------
+        ``logits``, shape (B, S, V), ``embeddings``, shape (B, H), and with labels ``loss``: the mean cross-entropy
+        over the labelled positions in nats, 0 if there are none.
+        """
+        hidden = self._hidden_states(input_ids, attention_mask, values)  # (B, S, H)
+        logits = self.head(hidden) if return_logits else None  # (B, S, V)
+        embeddings = self._pool(hidden, attention_mask)  # (B, H)
+        if labels is None:
+            return ModelOutput(logits=logits, embeddings=embeddings)
+        if logits is None:
+            loss = gathered_cross_entropy(hidden, labels, self.head)
+        else:
+            loss = masked_cross_entropy(logits, labels)
+        return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_gene": loss})
+
+
+def transformer_arguments(config: ModelConfig, *, default_pooling: str) -> dict[str, Any]:
+    """Return the arguments of a transformer that settings of all of them are named after.
+
+    Parameters
+    ----------
+    config
+        The settings; plain ones have no ``attention_dropout``, which is 0 then.
+    default_pooling
+        The pooling where ``config.pooling`` is not set.
+    """
+    return {
+        "ffn_dim": config.ffn_dim,
+        "dropout": config.dropout,
+        "max_seq_len": config.max_seq_len,
+        "pooling": config.pooling or default_pooling,
+        "activation": config.activation,
+        "use_expression_values": config.use_expression_values,
+        "layer_norm_eps": config.layer_norm_eps,
+        "attention_dropout": config.attention_dropout if isinstance(config, TransformerConfig) else 0.0,
+    }
