@@ -38,7 +38,6 @@ OBJECTIVES = {
     "next_gene_prediction": {
         "tokenizer": {"strategy": "binned_expression"},
         "model": {"architecture": "autoregressive_transformer", "expression_loss_weight": 0.3},
-        "optimizer": {"lr": 5e-3},
     },
     "masked_value_prediction": {
         "tokenizer": {"strategy": "rank_value", "masking": {"mask_ratio": 0.5}},
@@ -72,7 +71,7 @@ def settings(data: Path, objective: str, seed: int, run: Path, options: argparse
             "batch_size": 32,
             "max_epochs": 4,
             "steps_per_epoch": options.steps // 4,
-            "optimizer": {"lr": options.lr, **own.get("optimizer", {})},
+            "optimizer": {"lr": options.lr},
             "scheduler": {"warmup_steps": 30},
             "seed": seed,
             "accelerator": "cpu",
@@ -268,8 +267,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--genes", type=int, default=1000, help="genes, those most cells express")
     parser.add_argument("--length", type=int, default=128, help="most tokens of a cell")
-    parser.add_argument("--steps", type=int, default=320)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--steps", type=int, default=272)
+    parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at once, one thread each")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -97,6 +97,17 @@ class TestCells:
         np.testing.assert_array_equal(first, same)
         assert not np.array_equal(first, other)
 
+    def test_do_not_depend_on_how_many_are_drawn_together(self, model, tmp_path):
+        words = ["--model", model, "--num-genes", 12]
+        together = generate(tmp_path / "together.h5ad", *words, "-n", 12)
+        for name, more in (("few", ["-n", 12, "--batch-size", 5]), ("part", ["-n", 7])):
+            cells = generate(tmp_path / f"{name}.h5ad", *words, *more)
+            np.testing.assert_array_equal(cells.layers["bin"].toarray(), together.layers["bin"].toarray()[: len(cells)])
+
+    def test_say_which_genes_they_are_of(self, model, tmp_path):
+        cells = generate(tmp_path / "cells.h5ad", "--model", model, "-n", 3)
+        assert cells.var.loc["ENSG00000000005", "symbol"] == "TNMD"
+
     def test_their_bins_are_not_taken_for_counts(self, model, data, tmp_path):
         generate(tmp_path / "cells.h5ad", "--model", model, "-n", 5)
         ranks = train(tmp_path, data, "transformer_encoder", "rank_value")
@@ -141,7 +152,7 @@ class TestRefusals:
 
     def test_more_genes_than_the_model_takes(self, model, tmp_path):
         found = refusal(tmp_path / "out.h5ad", "--model", model, "--num-genes", 400)
-        assert "exceed model.max_seq_len (40)" in found
+        assert "--num-genes 400 and 0 genes of the prompt exceed model.max_seq_len (40); ask for 39 genes" in found
         assert not list(tmp_path.iterdir())
 
     def test_a_folder_that_is_no_model(self, tmp_path):

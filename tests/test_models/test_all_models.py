@@ -439,6 +439,14 @@ class TestRefusals:
     def test_the_longest_sequence_is_taken(self, model):
         assert model.encode(torch.full((1, 32), 5), torch.ones(1, 32)).shape == (1, 16)
 
+    @pytest.mark.parametrize("return_logits", [True, False])
+    def test_a_label_outside_the_vocabulary(self, model, batch, return_logits):
+        batch["labels"][1, 4] = 50
+        for key in ("masked_positions", "gene_ids"):  # without them the autoencoder takes genes from labels too
+            batch.pop(key, None)
+        with pytest.raises(ValueError, match="token id 50 is not in the vocabulary of 50 tokens"):
+            model(**batch, return_logits=return_logits)
+
     @pytest.mark.parametrize("token_id", [50, 1000, -1])
     def test_a_token_outside_the_vocabulary(self, model, batch, token_id):
         batch["input_ids"][1, 4] = token_id

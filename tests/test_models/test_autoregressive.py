@@ -272,6 +272,18 @@ class TestLoss:
         assert {name for name, _ in model.get_submodule(head).named_parameters(prefix=head)} <= trained
         assert not any(name.startswith(other) for name in trained)
 
+    @pytest.mark.parametrize("wrong", [51, -1])
+    def test_a_bin_the_model_does_not_have(self, model, batch, wrong):
+        batch["bin_ids"][batch["labels"] != -100] = wrong
+        with pytest.raises(ValueError, match=rf"bin {wrong} is none of 0 to 50, the bins of the model"):
+            model(**batch)
+
+    @pytest.mark.parametrize("return_logits", [True, False])
+    def test_a_label_the_model_does_not_have(self, model, batch, return_logits):
+        batch["labels"][1, 5] = 50
+        with pytest.raises(ValueError, match="token id 50 is not in the vocabulary of 50 tokens"):
+            model(**batch, return_logits=return_logits)
+
     def test_bins_without_labels_ask_for_nothing(self, model, batch):
         del batch["labels"]
         assert model(**batch).loss is None

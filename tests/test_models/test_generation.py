@@ -487,6 +487,7 @@ class TestRefusals:
                 {"max_new_genes": 20},
                 r"a prompt of 5 tokens and max_new_genes \(20\) exceed model.max_seq_len \(24\) together; ask for",
             ),
+            ({"max_new_genes": 2.7}, r"max_new_genes is no whole number"),
             ({"max_new_genes": -1}, r"max_new_genes is -1; it must be 0 or more"),
             ({"max_new_genes": torch.tensor([2, -3, 1])}, r"max_new_genes is -3; it must be 0 or more"),
             ({"bin_values": torch.zeros(4)}, r"bin_values has 4 values, but the model has 5 bins \(model.n_bins\)"),

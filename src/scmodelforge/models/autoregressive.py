@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import init_weights, required_vocab_size
@@ -217,6 +217,13 @@ class AutoregressiveTransformer(CellModel):
         of the mean cross-entropies of genes and bins in nats, each 0 without targets. Under causal attention the
         first token sees nothing but itself, so ``embeddings`` of pooling ``cls`` are the same for all cells; use
         :meth:`encode`.
+
+        Raises
+        ------
+        ConfigError
+            If the sequences are longer than ``max_seq_len``.
+        DataError
+            If a token, a label or its bin is not one of the model's; checked on the CPU only.
         """
         if return_logits and labels is None:
             self._warn_of_blind_cls(prefix_len)
@@ -230,6 +237,7 @@ class AutoregressiveTransformer(CellModel):
             logits = exclude_named_everywhere(logits, input_ids, labels)
         if labels is None:
             return ModelOutput(logits=logits, embeddings=embeddings)
+        self.embedding.check_ids(labels.masked_fill(labels == IGNORE_INDEX, 0))
         if logits is None:
             restrict = restriction(input_ids, labels) if excludes else None
             gene_loss = gathered_cross_entropy(states, labels, self.gene_head, restrict=restrict)
@@ -238,6 +246,7 @@ class AutoregressiveTransformer(CellModel):
         terms = {"next_gene": self.gene_loss_weight * gene_loss}
         if bin_ids is not None:
             is_target = labels != IGNORE_INDEX
+            self._check_bins(bin_ids[is_target])
             bin_logits = self.score_bins(states[is_target], labels[is_target])  # (M, K)
             bin_loss = masked_cross_entropy(bin_logits, bin_ids[is_target])
             terms["expression_bin"] = self.expression_loss_weight * bin_loss
@@ -316,6 +325,18 @@ class AutoregressiveTransformer(CellModel):
         if self.readout_norm is None:
             return hidden
         return self.readout_norm(mean_seen(hidden, attention_mask, mask))
+
+    def _check_bins(self, bins: torch.Tensor) -> None:
+        """Refuse bins there are not, where looking costs nothing: on the CPU."""
+        if bins.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        is_wrong = ((bins < 0) & (bins != IGNORE_INDEX)) | (bins >= self.n_bins)
+        if is_wrong.any():
+            msg = (
+                f"bin {int(bins[is_wrong][0])} is none of 0 to {self.n_bins - 1}, the bins of the model "
+                "(model.n_bins); use the number of bins of the tokenizer."
+            )
+            raise DataError(msg)
 
     def _warn_of_blind_cls(self, prefix_len: torch.Tensor | None) -> None:
         if self.pooling != "cls" or self._has_warned:

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from scmodelforge.config.schema import ModelConfig
+from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import count_parameters
+from scmodelforge.models.components.embeddings import GeneExpressionEmbedding
 from scmodelforge.models.components.heads import MaskedGenePredictionHead
 from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
 from scmodelforge.models.components.pooling import Pooling
@@ -66,9 +68,10 @@ class CellModel(nn.Module):
 class MaskedGeneModel(CellModel):
     """A model that predicts hidden genes, each from the hidden state at its position.
 
-    A subclass gives ``head`` beside what :class:`CellModel` needs.
+    A subclass gives ``embedding`` and ``head`` beside what :class:`CellModel` needs.
     """
 
+    embedding: GeneExpressionEmbedding
     head: MaskedGenePredictionHead
 
     def forward(
@@ -102,12 +105,20 @@ class MaskedGeneModel(CellModel):
         -------
         ``logits``, shape (B, S, V), ``embeddings``, shape (B, H), and with labels ``loss``: the mean cross-entropy
         over the labelled positions in nats, 0 if there are none.
+
+        Raises
+        ------
+        ConfigError
+            If the sequences are longer than ``max_seq_len``.
+        DataError
+            If a token or a label is not in the vocabulary; checked on the CPU only.
         """
         hidden = self._hidden_states(input_ids, attention_mask, values)  # (B, S, H)
         logits = self.head(hidden) if return_logits else None  # (B, S, V)
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
         if labels is None:
             return ModelOutput(logits=logits, embeddings=embeddings)
+        self.embedding.check_ids(labels.masked_fill(labels == IGNORE_INDEX, 0))
         if logits is None:
             loss = gathered_cross_entropy(hidden, labels, self.head)
         else:

@@ -127,8 +127,8 @@ def generate_cells(
     cells = _start(input_ids, attention_mask, values, bin_ids, num_cells=num_cells, device=device)
     model.embedding.check_ids(cells.input_ids)
     wanted = torch.as_tensor(max_new_genes, device=device).expand(len(cells.input_ids))
-    steps = int(wanted.max()) if len(wanted) else 0
     _check_lengths(cells, wanted, model.max_seq_len)
+    steps = int(wanted.max()) if len(wanted) else 0
     writer = _Writer(model, cells, steps, use_cache=use_cache)
     levels = _levels(len(wanted), steps, generator, keys).to(device)
     with _evaluation(model), torch.no_grad():
@@ -243,6 +243,9 @@ def _check_options(temperature: float, top_k: int | None, bins: str) -> None:
 
 
 def _check_lengths(cells: GeneratedCells, wanted: torch.Tensor, max_seq_len: int) -> None:
+    if wanted.is_floating_point():
+        msg = "max_new_genes is no whole number; give one, or whole numbers for the cells."
+        raise ConfigError(msg)
     if not len(wanted):
         return
     if int(wanted.min()) < 0:

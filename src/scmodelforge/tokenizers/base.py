@@ -131,8 +131,8 @@ class BaseTokenizer(ABC):
         return f"{self.strategy}, at most {self.config.max_genes:,} tokens"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return settings and fitted state as plain values."""
-        return {"config": self.config.model_dump(mode="json")}
+        """Return settings, the digest of the vocabulary and fitted state as plain values."""
+        return {"config": self.config.model_dump(mode="json"), "vocab_digest": self.vocab.digest()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], vocab: GeneVocab) -> Self:
@@ -141,9 +141,11 @@ class BaseTokenizer(ABC):
         Raises
         ------
         DataError
-            If the values are not settings of this tokenizer.
+            If the values are not settings of this tokenizer, or of another vocabulary.
         """
-        return cls(cls._config_from(data), vocab)
+        config = cls._config_from(data)
+        cls._check_vocab(data, vocab)
+        return cls(config, vocab)
 
     def expressed(self, expression: Any, gene_ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return what the vocabulary knows of one cell.
@@ -172,6 +174,15 @@ class BaseTokenizer(ABC):
             last = (ids.copy(), self.vocab.map(ids))
             self._looked_up = last
         return last[1]
+
+    @classmethod
+    def _check_vocab(cls, data: Mapping[str, Any], vocab: GeneVocab) -> None:
+        if data.get("vocab_digest") != vocab.digest():
+            msg = (
+                f"tokenizer.json was fitted with other genes than gene_vocab '{vocab.name}' has; "
+                "take tokenizer.json and vocab.json from the same folder."
+            )
+            raise DataError(msg)
 
     @classmethod
     def _config_from(cls, data: Mapping[str, Any]) -> Any:

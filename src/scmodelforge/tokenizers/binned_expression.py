@@ -23,7 +23,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from scmodelforge._errors import DataError
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.draws import cell_keys, mix, uniforms
 from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, TokenBlock
@@ -135,9 +134,9 @@ class BinnedExpressionTokenizer(BaseTokenizer):
         return f"{super().describe()}; {self.config.n_bins} quantile bins a cell, ties: {self.config.ties}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return settings, centres and the digest of the vocabulary."""
+        """Return settings, the digest of the vocabulary, and centres."""
         centres = None if self.centres is None else self.centres.to_dict()
-        return {**super().to_dict(), "centres": centres, "vocab_digest": self.vocab.digest()}
+        return {**super().to_dict(), "centres": centres}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], vocab: GeneVocab) -> Self:
@@ -149,12 +148,7 @@ class BinnedExpressionTokenizer(BaseTokenizer):
             If the state is damaged, or of another vocabulary.
         """
         config = cls._config_from(data)
-        if data.get("vocab_digest") != vocab.digest():
-            msg = (
-                f"tokenizer.json was fitted with other genes than gene_vocab '{vocab.name}' has; "
-                "take tokenizer.json and vocab.json from the same folder."
-            )
-            raise DataError(msg)
+        cls._check_vocab(data, vocab)
         state = data.get("centres")
         return cls(config, vocab, centres=None if state is None else BinCentres.from_dict(state, config.n_bins))
 

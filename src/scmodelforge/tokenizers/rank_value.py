@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
@@ -142,7 +142,7 @@ class RankValueTokenizer(BaseTokenizer):
         ConfigError
             If the medians are not fitted.
         """
-        return {**super().to_dict(), "medians": self._fitted().to_dict(), "vocab_digest": self.vocab.digest()}
+        return {**super().to_dict(), "medians": self._fitted().to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], vocab: GeneVocab) -> Self:
@@ -155,12 +155,7 @@ class RankValueTokenizer(BaseTokenizer):
         """
         config = cls._config_from(data)
         medians = GeneMedians.from_dict(data.get("medians"), vocab)
-        if data.get("vocab_digest") != vocab.digest():
-            msg = (
-                f"tokenizer.json was fitted with other genes than gene_vocab '{vocab.name}' has; "
-                "take tokenizer.json and vocab.json from the same folder."
-            )
-            raise DataError(msg)
+        cls._check_vocab(data, vocab)
         return cls(config, vocab, medians=medians)
 
     def _encoder(self, tokens_of_columns: np.ndarray) -> _RankEncoder:

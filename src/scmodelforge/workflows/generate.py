@@ -172,12 +172,18 @@ def _prompt_tokens(bundle: Bundle, prompt: Mapping[str, int]) -> list[tuple[int,
 
 def _genes_to_draw(bundle: Bundle, options: GenerateOptions, *, prompt_len: int) -> np.ndarray:
     """Return how many genes are drawn for each cell beside its prompt, shape (n,), int64."""
+    room = bundle.model_config.max_seq_len - 1 - prompt_len
     if options.num_genes is not None:
+        if options.num_genes > room:
+            msg = (
+                f"--num-genes {options.num_genes:,} and {prompt_len} genes of the prompt exceed model.max_seq_len "
+                f"({bundle.model_config.max_seq_len:,}); ask for {max(0, room):,} genes at most."
+            )
+            raise ConfigError(msg)
         return np.full(options.num_cells, options.num_genes, dtype=np.int64)
     levels = uniforms(mix(options.seed, "generated cell", np.arange(options.num_cells)), "number of genes")
     quantiles = bundle.tokenizer.centres.num_genes
     numbers = np.rint(np.interp(levels, np.linspace(0, 1, len(quantiles)), quantiles)) - prompt_len
-    room = bundle.model_config.max_seq_len - 1 - prompt_len
     crowded = np.count_nonzero(numbers > room)
     if crowded:
         _log.warning(
@@ -248,7 +254,9 @@ def _write(out: Path, parts: list[GeneratedCells], bundle: Bundle, options: Gene
         },
         index=[f"generated_{number}" for number in range(options.num_cells)],
     )
-    adata = ad.AnnData(X=expression, obs=obs, var=pd.DataFrame(index=list(bundle.vocab.genes)))
+    symbols = [symbol or "" for symbol in bundle.vocab.symbols]
+    var = pd.DataFrame({"symbol": symbols}, index=list(bundle.vocab.genes))
+    adata = ad.AnnData(X=expression, obs=obs, var=var)
     adata.layers["bin"] = sp.csr_matrix((numbers.astype(np.int32), where), shape=shape)
     adata.uns["scmodelforge"] = {
         "scmodelforge_version": __version__,

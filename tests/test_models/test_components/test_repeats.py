@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scmodelforge.models.components.repeats import exclude_named, named_genes
+from scmodelforge.models.components.repeats import exclude_named, exclude_named_everywhere, named_genes
 
 INF = float("inf")
 
@@ -69,3 +69,15 @@ class TestExcludeNamed:
         before = logits.clone()
         exclude_named(logits, ids, torch.tensor([5, -100]))
         assert torch.equal(logits, before)
+
+
+class TestEverywhere:
+    @pytest.mark.parametrize("labels", [None, torch.tensor([[8, -100, 9, 3], [7, 7, -100, 0]])])
+    def test_it_is_the_same_at_each_position_alone(self, ids, labels):
+        logits = torch.randn(2, 4, 12)
+        found = exclude_named_everywhere(logits, ids, labels)
+        for cell in range(2):
+            for place in range(4):
+                named = named_genes(ids[[cell]], torch.tensor([place]))
+                label = None if labels is None else labels[cell, [place]]
+                assert torch.equal(found[cell, place], exclude_named(logits[cell, [place]], named, label)[0])

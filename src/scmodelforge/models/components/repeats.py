@@ -92,11 +92,17 @@ def exclude_named_everywhere(
     -------
     Shape (B, S, V).
     """
-    batch, length, _ = logits.shape
-    positions = torch.arange(length, device=logits.device).repeat(batch)
-    named = named_genes(input_ids.repeat_interleave(length, dim=0), positions)  # (B * S, S)
-    rows = exclude_named(logits.flatten(0, 1), named, None if labels is None else labels.flatten())
-    return rows.view_as(logits)
+    batch, length, size = logits.shape
+    positions = torch.arange(length, device=logits.device)
+    first = input_ids.new_full((batch, size), length)  # where each token stands for the first time
+    first.scatter_reduce_(1, input_ids, positions.expand_as(input_ids), "amin")
+    first[:, : len(SPECIAL_TOKENS)] = -1
+    is_out = first[:, None, :] <= positions[:, None]  # (B, S, V)
+    if labels is not None:
+        is_label = labels != IGNORE_INDEX
+        cells, places = torch.nonzero(is_label, as_tuple=True)
+        is_out[cells, places, labels[is_label]] = False
+    return logits.masked_fill(is_out, float("-inf"))
 
 
 def restriction(input_ids: torch.Tensor, labels: torch.Tensor) -> Restriction:
