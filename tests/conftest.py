@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scmodelforge import _registry
+
 
 @pytest.fixture
 def tiny_config():
@@ -81,3 +83,15 @@ def tiny_h5ad(tmp_path: Path, tiny_adata) -> Path:
     path = tmp_path / "tiny.h5ad"
     tiny_adata.write_h5ad(path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _forget_foreign_parts():
+    """Take out what a test registered, so that no test meets the parts of another one."""
+    registries = (_registry.MODELS, _registry.TOKENIZERS, _registry.SOURCES, _registry.OBJECTIVES, _registry.BENCHMARKS)
+    before = [set(registry._parts) for registry in registries]
+    yield
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry._parts) - names:
+            if not registry._parts[name].__module__.startswith("scmodelforge."):
+                del registry._parts[name]

@@ -34,11 +34,12 @@ def source_positions(order: GlobalOrder, data_pass: int = 0) -> np.ndarray:
 
 
 def delivered(order: GlobalOrder, sizes, window: Window) -> np.ndarray:
-    """Source positions that a window's reads deliver, put in window order by its slots."""
+    """Source positions of what a window reads of each file, put in window order by its slots."""
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    cells = np.concatenate([starts[read.rows.file] + read.rows.start + read.keep for read in window.reads])
     placed = np.full(len(window), -1)
-    placed[window.slots] = cells
+    for part in window.parts:
+        assert (placed[part.slots] == -1).all()
+        placed[part.slots] = starts[part.file] + part.rows
     return placed
 
 
@@ -70,13 +71,15 @@ class TestAPassHoldsEveryCellOnce:
 
     @settings(max_examples=40, deadline=None)
     @given(selections(), st.integers(1, 12), st.integers(1, 70), st.integers(1, 300), st.booleans())
-    def test_the_reads_of_a_window_deliver_its_cells(self, selection, streams, block, buffer, shuffle):
+    def test_the_parts_of_a_window_are_its_cells(self, selection, streams, block, buffer, shuffle):
         sizes, positions = selection
         order = make_order(sizes, positions, num_streams=streams, block_size=block, buffer_size=buffer, shuffle=shuffle)
         for window in windows_of(order):
             assert np.array_equal(delivered(order, sizes, window), window.positions)
-            for read in window.reads:
-                assert 0 <= read.rows.start < read.rows.stop <= sizes[read.rows.file]
+            assert len({part.file for part in window.parts}) == len(window.parts)
+            for part in window.parts:
+                assert 0 <= part.rows.min() <= part.rows.max() < sizes[part.file]
+                assert (np.diff(part.slots) > 0).all()
 
     def test_streams_differ_by_one_cell_at_most_and_may_be_empty(self):
         order = make_order([5], num_streams=8)
@@ -156,27 +159,7 @@ class TestUnshuffled:
         assert make_order([9000], buffer_size=8000, num_streams=1, shuffle=False).window_size == 1024
 
 
-class TestReads:
-    def test_rows_in_sequence_are_one_read(self):
-        order = make_order([100], num_streams=1, shuffle=False, block_size=4)
-        (read,) = order.window(0, 0, 0).reads
-        assert (read.rows.start, read.rows.stop, len(read.keep)) == (0, 64, 64)
-
-    def test_small_gaps_are_read_over_and_left_out(self):
-        order = make_order([100], np.array([3, 5, 20]), num_streams=1, shuffle=False)
-        (read,) = order.window(0, 0, 0).reads
-        assert (read.rows.start, read.rows.stop) == (3, 21)
-        assert read.keep.tolist() == [0, 2, 17]
-
-    def test_far_rows_are_separate_reads(self):
-        order = make_order([900], np.array([3, 400, 401]), num_streams=1, shuffle=False)
-        assert [(r.rows.start, r.rows.stop) for r in order.window(0, 0, 0).reads] == [(3, 4), (400, 402)]
-
-    def test_files_are_never_read_together(self):
-        order = make_order([3, 0, 4], num_streams=1, shuffle=False)
-        reads = order.window(0, 0, 0).reads
-        assert [(r.rows.file, r.rows.start, r.rows.stop) for r in reads] == [(0, 0, 3), (2, 0, 4)]
-
+class TestBlocks:
     def test_blocks_begin_where_file_or_block_number_changes(self):
         sizes = np.array([70_000, 0, 30, 70_001])
         positions = np.flatnonzero(np.random.default_rng(0).random(sizes.sum()) < 0.9)
@@ -186,16 +169,11 @@ class TestReads:
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         assert np.array_equal(_block_bounds(positions, starts, 16), [*first, len(positions)])
 
-    def test_a_read_is_never_long(self):
-        order = make_order([5000], np.arange(0, 5000, 20), num_streams=1, buffer_size=250, shuffle=False)
-        reads = order.window(0, 0, 0).reads
-        assert max(r.rows.stop - r.rows.start for r in reads) <= 1024
-        assert len(reads) == 5
-
-    def test_blocks_keep_reads_few_in_shuffled_windows(self):
+    def test_blocks_keep_ranges_few_in_shuffled_windows(self):
         order = make_order([40_000], block_size=64, buffer_size=8 * 512)
         assert order.block_size == 64
-        assert len(order.window(0, 0, 1).reads) <= 512 // 64 + 2
+        (part,) = order.window(0, 0, 1).parts
+        assert np.count_nonzero(np.diff(np.sort(part.rows)) > 1) <= 512 // 64 + 1
 
 
 class TestMixing:

@@ -21,8 +21,9 @@ import numpy as np
 from scmodelforge._errors import ConfigError
 from scmodelforge.data._prefetch import Prefetch
 from scmodelforge.data.draws import cell_keys
+from scmodelforge.data.gather import read_rows
 from scmodelforge.data.sampling import GlobalOrder, Window
-from scmodelforge.data.types import BlockEncoder, BoundEncoder, CellBlock, CellSource, RowRange, TokenBlock
+from scmodelforge.data.types import BlockEncoder, BoundEncoder, CellBlock, CellSource, TokenBlock
 
 __all__ = ["CellLoader"]
 
@@ -241,18 +242,16 @@ class CellLoader:
             keys = cell_keys(self._seed, window.global_positions, data_pass=data_pass)
         else:
             keys = cell_keys(self._seed, window.positions)
-        blocks, done = [], 0
-        for read in window.reads:
+        blocks, slots = [], []
+        for part in window.parts:
             if stopped.is_set():
                 raise CancelledError
-            cells = self._source.read(read.rows)
-            if len(read.keep) < len(cells):
-                cells = cells.select(read.keep)
-            cells = self._preprocess(cells)
-            slots = window.slots[done : done + len(cells)]
-            blocks.append(self._encoder_of(read.rows.file, cells).encode(cells, keys[slots]))
-            done += len(cells)
-        return TokenBlock.concatenate(blocks).select(np.argsort(window.slots))
+            cells = self._preprocess(read_rows(self._source, part.file, part.rows))
+            blocks.append(self._encoder_of(part.file, cells).encode(cells, keys[part.slots]))
+            slots.append(part.slots)
+        return (
+            blocks[0] if len(blocks) == 1 else TokenBlock.concatenate(blocks).select(np.argsort(np.concatenate(slots)))
+        )
 
     def _encoder_of(self, file: int, cells: CellBlock) -> BoundEncoder:
         with self._bind_lock:
@@ -263,8 +262,7 @@ class CellLoader:
     def _no_tokens(self) -> TokenBlock:
         """Return a block of no cells in the encoder's form: one cell is encoded and not kept."""
         stream = next(s for s in range(self.order.num_streams) if self.order.stream_size(s))
-        read = self.order.window(0, stream, 0).reads[0]
-        rows = RowRange(read.rows.file, read.rows.start, read.rows.start + 1)
-        cells = self._preprocess(self._source.read(rows))
-        tokens = self._encoder_of(rows.file, cells).encode(cells, np.zeros(1, dtype=np.uint64))
+        part = self.order.window(0, stream, 0).parts[0]
+        cells = self._preprocess(read_rows(self._source, part.file, part.rows[:1]))
+        tokens = self._encoder_of(part.file, cells).encode(cells, np.zeros(1, dtype=np.uint64))
         return tokens.select(np.zeros(0, dtype=np.int64))

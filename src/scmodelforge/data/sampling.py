@@ -21,31 +21,31 @@ import numpy as np
 
 from scmodelforge._errors import DataError
 from scmodelforge.data.draws import generator
-from scmodelforge.data.types import RowRange
 
-__all__ = ["GlobalOrder", "Read", "Window", "effective_block_size"]
+__all__ = ["FilePart", "GlobalOrder", "Window", "effective_block_size"]
 
 _BLOCKS_PER_STREAM = 64  # fewer blocks than this mix badly
 _UNSHUFFLED_WINDOW = 1024  # cells; without a shuffle a larger window only costs memory
-_BRIDGED_ROWS = 32  # a new read costs about as much as reading this many rows: a chunk of a file holds 13 to 30 cells
-_ROWS_PER_READ = 1024  # bounds the raw rows in memory
 _CELLS_PER_STEP = 1 << 16  # bounds the temporary arrays while the block table is made
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """Rows of a file to read at once.
+class FilePart:
+    """The cells of a window that are in one file.
 
     Attributes
     ----------
+    file
+        Number of the file.
     rows
-        The rows.
-    keep
-        Which of them are wanted, as indices into the range, ascending.
+        Row of each cell in the file, shape (n,), int64, in window order.
+    slots
+        Place of each cell in the window, shape (n,), ascending.
     """
 
-    rows: RowRange
-    keep: np.ndarray
+    file: int
+    rows: np.ndarray
+    slots: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +54,15 @@ class Window:
 
     Attributes
     ----------
-    reads
-        What to read, in order of file and row; every wanted cell occurs once.
-    slots
-        Place in the window of each cell as the reads deliver them, shape (n,).
+    parts
+        What to read of each file; every cell occurs once.
     positions
         Position in the source of each cell, in window order, shape (n,), int64.
     global_positions
         Position in the global order of each cell, in window order, shape (n,), int64.
     """
 
-    reads: list[Read]
-    slots: np.ndarray
+    parts: list[FilePart]
     positions: np.ndarray
     global_positions: np.ndarray
 
@@ -165,9 +162,8 @@ class GlobalOrder:
         cells = self._sequence(data_pass, offset + start, offset + stop)
         if self.shuffle:
             cells = generator(self.seed, "window", data_pass, stream, index).permutation(cells)
-        slots = np.argsort(cells)
         global_positions = np.arange(start, stop, dtype=np.int64) * self.num_streams + stream
-        return Window(self._reads(cells[slots]), slots, cells, global_positions)
+        return Window(self._parts(cells), cells, global_positions)
 
     def _check(self) -> None:
         if self.num_cells == 0:
@@ -200,19 +196,14 @@ class GlobalOrder:
         skipped = start - int(ends[first - 1]) if first else start
         return cells[skipped : skipped + stop - start]
 
-    def _reads(self, cells: np.ndarray) -> list[Read]:
-        """Return the reads that deliver ascending source positions; near neighbours share a read."""
+    def _parts(self, cells: np.ndarray) -> list[FilePart]:
+        """Return the cells of each file among source positions in window order."""
         files = np.searchsorted(self._file_starts, cells, side="right") - 1
-        apart = (np.diff(cells) > _BRIDGED_ROWS + 1) | (np.diff(files) != 0)
-        starts = np.concatenate([[0], np.flatnonzero(apart) + 1])
-        runs = np.cumsum(np.concatenate([[0], apart]))
-        pieces = (cells - cells[starts][runs]) // _ROWS_PER_READ
-        cuts = np.flatnonzero(apart | (np.diff(pieces) != 0)) + 1
-        reads = []
-        for part, file in zip(np.split(cells, cuts), files[np.concatenate([[0], cuts])], strict=True):
-            rows = part - self._file_starts[file]
-            reads.append(Read(RowRange(int(file), int(rows[0]), int(rows[-1]) + 1), rows - rows[0]))
-        return reads
+        parts = []
+        for file in np.unique(files).tolist():
+            slots = np.flatnonzero(files == file)
+            parts.append(FilePart(file, cells[slots] - self._file_starts[file], slots))
+        return parts
 
 
 def effective_block_size(num_cells: int, num_streams: int, block_size: int) -> int:

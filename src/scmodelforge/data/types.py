@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
+from scmodelforge.data._kernels import take_rows
+
 if TYPE_CHECKING:
     import torch
 
@@ -97,9 +99,22 @@ class CellBlock:
 
     def select(self, rows: np.ndarray) -> CellBlock:
         """Return the given rows (indices into this block) in the given order, as a new block."""
-        indptr, take = _ragged_rows(self.indptr, rows)
+        indptr = _offsets(np.diff(self.indptr)[rows])
+        data, indices = (take_rows(values, self.indptr, rows, indptr) for values in (self.data, self.indices))
         obs = {name: codes[rows] for name, codes in self.obs.items()}
-        return CellBlock(self.data[take], self.indices[take], indptr, self.panel, self.positions[rows], obs)
+        return CellBlock(data, indices, indptr, self.panel, self.positions[rows], obs)
+
+    @staticmethod
+    def concatenate(blocks: Sequence[CellBlock]) -> CellBlock:
+        """Return the cells of some blocks of one panel in one block, in order. The list may not be empty."""
+        return CellBlock(
+            data=np.concatenate([block.data for block in blocks]),
+            indices=np.concatenate([block.indices for block in blocks]),
+            indptr=_offsets(np.concatenate([np.diff(block.indptr) for block in blocks])),
+            panel=blocks[0].panel,
+            positions=np.concatenate([block.positions for block in blocks]),
+            obs={name: np.concatenate([block.obs[name] for block in blocks]) for name in blocks[0].obs},
+        )
 
 
 @dataclass(slots=True)
@@ -124,8 +139,9 @@ class Measured:
 
     def select(self, rows: np.ndarray) -> Measured:
         """Return what is known of the given cells, in the given order."""
-        offsets, take = _ragged_rows(self.cut_offsets, rows)
-        return Measured(self.panels, self.panel_index[rows], offsets, self.cut_ids[take])
+        offsets = _offsets(np.diff(self.cut_offsets)[rows])
+        cut_ids = take_rows(self.cut_ids, self.cut_offsets, rows, offsets)
+        return Measured(self.panels, self.panel_index[rows], offsets, cut_ids)
 
     def part(self, start: int, stop: int) -> Measured:
         """Return what is known of a range of cells, sharing memory."""
@@ -187,11 +203,11 @@ class TokenBlock:
 
     def select(self, rows: np.ndarray) -> TokenBlock:
         """Return the given cells (indices into this block) in the given order, as a new block."""
-        offsets, take = _ragged_rows(self.offsets, rows)
-        bins = None if self.bin_ids is None else self.bin_ids[take]
+        offsets = _offsets(np.diff(self.offsets)[rows])
+        ids, values = (take_rows(array, self.offsets, rows, offsets) for array in (self.ids, self.values))
+        bins = None if self.bin_ids is None else take_rows(self.bin_ids, self.offsets, rows, offsets)
         measured = None if self.measured is None else self.measured.select(rows)
-        cells, keys = self.cell_index[rows], self.keys[rows]
-        return TokenBlock(offsets, self.ids[take], self.values[take], cells, keys, bins, measured)
+        return TokenBlock(offsets, ids, values, self.cell_index[rows], self.keys[rows], bins, measured)
 
     def part(self, start: int, stop: int) -> TokenBlock:
         """Return a range of cells that shares memory with the block."""
@@ -346,11 +362,3 @@ class Batch(TypedDict, total=False):
 def _offsets(lengths: np.ndarray) -> np.ndarray:
     """Return where each of some rows begins and the last ends, shape (n + 1,), int64."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _ragged_rows(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the offsets of the given rows, one after another, and the flat indices of what they hold."""
-    lengths = np.diff(offsets)[rows]
-    chosen = _offsets(lengths)
-    take = np.arange(int(chosen[-1]), dtype=np.int64) + np.repeat(offsets[rows] - chosen[:-1], lengths)
-    return chosen, take

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from scmodelforge.data._kernels import pad_rows
 from scmodelforge.data.types import Batch, TokenBlock
 
-__all__ = ["collate_for_encoding", "pad", "scatter"]
+__all__ = ["collate_for_encoding", "pad", "put", "scatter"]
 
 
 def pad(tokens: TokenBlock, *, pad_id: int) -> Batch:
@@ -28,20 +29,24 @@ def pad(tokens: TokenBlock, *, pad_id: int) -> Batch:
     """
     lengths = tokens.lengths.astype(np.int64)
     shape = (len(tokens), max(int(lengths.max(initial=0)), 1))
-    row_starts = np.arange(len(tokens), dtype=np.int64) * shape[1]
-    pack_index = np.arange(len(tokens.ids), dtype=np.int64) + np.repeat(row_starts - tokens.offsets[:-1], lengths)
+    is_token = np.arange(shape[1]) < lengths[:, None]
+
+    def padded(values: np.ndarray, fill: int, dtype: type) -> torch.Tensor:
+        return torch.from_numpy(pad_rows(values, tokens.offsets, shape[1], fill=fill, dtype=dtype))
+
+    ids = padded(tokens.ids, pad_id, np.int64)
     batch: Batch = {
-        "input_ids": scatter(tokens.ids, pack_index, shape, fill=pad_id, dtype=torch.int64),
-        "attention_mask": scatter(np.ones(len(pack_index)), pack_index, shape, fill=0, dtype=torch.int64),
-        "values": scatter(tokens.values, pack_index, shape, fill=0, dtype=torch.float32),
-        "gene_ids": scatter(tokens.ids, pack_index, shape, fill=pad_id, dtype=torch.int64),
+        "input_ids": ids,
+        "attention_mask": torch.from_numpy(is_token.astype(np.int64)),
+        "values": padded(tokens.values, 0, np.float32),
+        "gene_ids": ids.clone(),
         "cell_index": tokens.cell_index,
         "lengths": lengths,
         "cu_seqlens": tokens.offsets.astype(np.int32),
-        "pack_index": pack_index,
+        "pack_index": np.flatnonzero(is_token),
     }
     if tokens.bin_ids is not None:
-        batch["bin_ids"] = scatter(tokens.bin_ids, pack_index, shape, fill=0, dtype=torch.int64)
+        batch["bin_ids"] = padded(tokens.bin_ids, 0, np.int64)
     return batch
 
 
@@ -63,5 +68,10 @@ def scatter(
 ) -> torch.Tensor:
     """Return a tensor of ``fill`` with some values, shape (T,), at the flat places of ``index``, shape (T,)."""
     tensor = torch.full(shape, fill, dtype=dtype)
-    tensor.view(-1)[torch.from_numpy(index)] = torch.from_numpy(values).to(dtype)
+    put(tensor, index, values)
     return tensor
+
+
+def put(tensor: torch.Tensor, index: np.ndarray, values: np.ndarray) -> None:
+    """Write some values, shape (T,), to the flat places of ``index``, shape (T,), of a tensor."""
+    tensor.view(-1)[torch.from_numpy(index)] = torch.from_numpy(values).to(tensor.dtype)

@@ -20,7 +20,7 @@ from scmodelforge.data.draws import integers, uniforms
 from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
-from scmodelforge.objectives.collate import pad, scatter
+from scmodelforge.objectives.collate import pad, put, scatter
 
 __all__ = ["MaskedGenePrediction"]
 
@@ -73,8 +73,8 @@ class MaskedGenePrediction:
         batch = pad(hidden, pad_id=self._pad_id)
 
         place, shape = batch["pack_index"], (len(tokens), batch["input_ids"].shape[1])
-        batch["gene_ids"] = scatter(tokens.ids, place, shape, fill=self._pad_id, dtype=torch.int64)
         target_index = place[where]
+        put(batch["gene_ids"], target_index, tokens.ids[where])
         batch["labels"] = scatter(tokens.ids[where], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
         batch["targets"] = scatter(tokens.values[where], target_index, shape, fill=0, dtype=torch.float32)
         batch["masked_positions"] = scatter(is_target[where], target_index, shape, fill=0, dtype=torch.bool)

@@ -20,7 +20,7 @@ from scmodelforge.data.draws import mix, uniforms
 from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
-from scmodelforge.objectives.collate import pad, scatter
+from scmodelforge.objectives.collate import pad, put, scatter
 from scmodelforge.objectives.zeros import draw_zero_genes
 
 __all__ = ["MaskedValuePrediction"]
@@ -74,7 +74,7 @@ class MaskedValuePrediction:
         place, shape = batch["pack_index"], (len(tokens), batch["input_ids"].shape[1])
         where = np.flatnonzero(is_target)
         target_index = place[where]
-        batch["gene_ids"] = scatter(tokens.ids, place, shape, fill=self._pad_id, dtype=torch.int64)
+        put(batch["gene_ids"], target_index, tokens.ids[where])
         batch["labels"] = scatter(tokens.ids[where], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
         batch["targets"] = scatter(tokens.values[where], target_index, shape, fill=0, dtype=torch.float32)
         batch["masked_positions"] = scatter(is_target[where], target_index, shape, fill=0, dtype=torch.bool)

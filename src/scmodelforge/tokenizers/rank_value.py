@@ -23,8 +23,9 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import TokenizerConfig
-from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, TokenBlock
+from scmodelforge.data.types import BoundEncoder, CellBlock, Measured, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.tokenizers._rank_kernel import Ranked, rank_cells
 from scmodelforge.tokenizers.base import BaseTokenizer, FittingVisitor
 from scmodelforge.tokenizers.entries import (
     Entries,
@@ -204,10 +205,22 @@ class _RankEncoder:
     first: list[int]
 
     def encode(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
+        found = None if self.repeats else self._compiled(block)
+        if found is None:
+            return self._in_numpy(block, keys)
+        panel_index = np.zeros(len(block), dtype=np.int64)
+        rest = Measured((self.panel,), panel_index, found.cut_offsets, found.cut_ids)
+        return TokenBlock(found.offsets, found.ids, found.values, block.positions, keys, measured=rest)
+
+    def _compiled(self, block: CellBlock) -> Ranked | None:
+        room = self.max_genes - len(self.first)
+        return rank_cells(block, self.tokens_of_columns, self.medians, room=room, first=self.first, scale=TARGET_SUM)
+
+    def _in_numpy(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
         if len(block) > _CELLS_AT_ONCE:
             starts = range(0, len(block), _CELLS_AT_ONCE)
             rows = [np.arange(start, min(start + _CELLS_AT_ONCE, len(block))) for start in starts]
-            return TokenBlock.concatenate([self.encode(block.select(part), keys[part]) for part in rows])
+            return TokenBlock.concatenate([self._in_numpy(block.select(part), keys[part]) for part in rows])
         entries = expressed_entries(block, self.tokens_of_columns, repeats=self.repeats)
         order, lengths = self._ranked(entries, len(block))
         room = self.max_genes - len(self.first)

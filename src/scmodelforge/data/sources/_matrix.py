@@ -11,11 +11,14 @@ import h5py
 import numpy as np
 
 from scmodelforge._errors import DataError
+from scmodelforge.data.sources._chunks import ChunkTable, chunk_table, copy_from_chunks
 
-__all__ = ["ColumnsError", "CsrMatrix", "DenseMatrix", "Rows", "open_matrix"]
+__all__ = ["ColumnsError", "CsrMatrix", "DenseMatrix", "Rows", "Tables", "open_matrix"]
 
 #: Data, column and start of each row, as in a CellBlock.
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+#: Where the values and the columns of a matrix lie in its file.
+Tables = tuple[ChunkTable, ChunkTable]
 
 #: Values of a dense matrix that are in memory at a time.
 _DENSE_AT_ONCE = 1 << 22
@@ -61,14 +64,46 @@ class CsrMatrix:
         if first == last:
             return np.zeros(0, np.float32), np.zeros(0, np.int32), indptr
         data = _as_float32(file[f"{self.where}/data"][first:last], self.label)
-        indices = file[f"{self.where}/indices"][first:last]
+        return data, self._columns(file[f"{self.where}/indices"][first:last], start, stop), indptr
+
+    def tables(self, file: Mapping[str, Any] | Any) -> Tables | None:
+        """Return where values and columns lie in the file, or ``None`` if only HDF5 should read them."""
+        data = chunk_table(file[f"{self.where}/data"], f"{self.label}/data")
+        indices = chunk_table(file[f"{self.where}/indices"], f"{self.label}/indices")
+        return None if data is None or indices is None else (data, indices)
+
+    def gather(self, descriptor: int, tables: Tables, rows: np.ndarray) -> Rows:
+        """Return some rows, each once, in any order; safe in any number of threads.
+
+        Parameters
+        ----------
+        descriptor
+            The file, open for reading.
+        tables
+            What :meth:`tables` gave.
+        rows
+            Row numbers, shape (n,), int64.
+        """
+        lengths = self.indptr[rows + 1] - self.indptr[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        order = np.argsort(rows)
+        runs = self.indptr[rows[order]], lengths[order], indptr[order]
+        found = [np.empty(indptr[-1], dtype=table.dtype) for table in tables]
+        for table, out in zip(tables, found, strict=True):
+            copy_from_chunks(descriptor, table, *runs, out)
+        if not len(found[0]):
+            return np.zeros(0, np.float32), np.zeros(0, np.int32), indptr
+        columns = self._columns(found[1], int(rows[order[0]]), int(rows[order[-1]]) + 1)
+        return _as_float32(found[0], self.label), columns, indptr
+
+    def _columns(self, indices: np.ndarray, start: int, stop: int) -> np.ndarray:
         if indices.min() < 0 or indices.max() >= self.shape[1]:
             msg = (
                 f"{self.label} has column numbers outside 0 to {self.shape[1] - 1:,} in rows {start:,} to {stop - 1:,};"
                 " the file is damaged, write it again."
             )
             raise DataError(msg)
-        return data, indices.astype(np.int32, copy=False), indptr
+        return indices.astype(np.int32, copy=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +83,26 @@ class FilePool:
                 )
                 raise DataError(msg) from error
 
+    @contextmanager
+    def descriptor(self, file: int) -> Iterator[int]:
+        """Give a file to any number of threads, open for reads by position.
+
+        Raises
+        ------
+        DataError
+            If it cannot be opened.
+        """
+        process = self._processes.setdefault(os.getpid(), _Process())
+        try:
+            taken = process.take_descriptor(file, self._paths[file])
+        except OSError as error:
+            msg = f"{self._names[file]} cannot be read: {error.strerror}. Check that {self._paths[file]} is there."
+            raise DataError(msg) from error
+        try:
+            yield taken
+        finally:
+            process.give_back_descriptor(file)
+
     def close(self) -> None:
         """Close the files that this process has open. They are opened again when needed."""
         process = self._processes.pop(os.getpid(), None)
@@ -97,6 +117,9 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._files: OrderedDict[int, OpenFile] = OrderedDict()
+        self._descriptors: OrderedDict[int, int] = OrderedDict()
+        self._users: Counter[int] = Counter()
+        self._descriptors_lock = threading.Lock()
 
     def get(self, file: int, path: Path, name: str) -> OpenFile:
         if file not in self._files:
@@ -106,10 +129,30 @@ class _Process:
         self._files.move_to_end(file)
         return self._files[file]
 
+    def take_descriptor(self, file: int, path: Path) -> int:
+        with self._descriptors_lock:
+            if file not in self._descriptors:
+                idle = [other for other in self._descriptors if not self._users[other]]
+                if len(self._descriptors) >= _MOST_OPEN and idle:
+                    os.close(self._descriptors.pop(idle[0]))
+                self._descriptors[file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptors.move_to_end(file)
+            self._users[file] += 1
+            return self._descriptors[file]
+
+    def give_back_descriptor(self, file: int) -> None:
+        with self._descriptors_lock:
+            self._users[file] -= 1
+
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
+        for opened in self._files.values():
+            opened.close()
         self._files.clear()
+        with self._descriptors_lock:
+            for file, descriptor in list(self._descriptors.items()):
+                if not self._users[file]:
+                    os.close(descriptor)
+                    del self._descriptors[file]
 
 
 def _open(path: Path, name: str) -> h5py.File:

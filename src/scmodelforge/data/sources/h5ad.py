@@ -12,9 +12,11 @@ from pydantic import Field
 from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES
 from scmodelforge.config.schema import DataConfig
+from scmodelforge.data.gather import gather_by_ranges
 from scmodelforge.data.inspect import ValueKind
 from scmodelforge.data.sources._examine import FileFacts, examine
 from scmodelforge.data.sources._frame import Frame, no_column
+from scmodelforge.data.sources._matrix import CsrMatrix, Tables
 from scmodelforge.data.sources._paths import content_digest, resolve_paths, short_names
 from scmodelforge.data.sources._pool import FilePool
 from scmodelforge.data.types import CellBlock, Panel, RowRange
@@ -60,6 +62,7 @@ class LocalSource:
         self._names = short_names(self._paths)
         self._pool = FilePool(self._paths, self._names)
         self._files: list[FileFacts] = []
+        self._tables: dict[int, Tables | None] = {}  # found when rows of a file are first asked for
         try:
             for number, name in enumerate(self._names):
                 with self._pool.use(number) as file:
@@ -142,6 +145,38 @@ class LocalSource:
         first = int(self._starts[rows.file])
         positions = np.arange(first + rows.start, first + rows.stop, dtype=np.int64)
         return CellBlock(data, indices, indptr, facts.panel, positions)
+
+    def read_rows(self, file: int, rows: np.ndarray) -> CellBlock:
+        """Return some cells of a file, each once, in any order, as raw values. Safe to call from several threads.
+
+        Of a file whose chunks are packed as usual, threads read and inflate beside each other; HDF5 reads the others.
+
+        Parameters
+        ----------
+        file
+            Number of the file.
+        rows
+            Row numbers, shape (n,), int64.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read there, or holds whole numbers that float32 does not.
+        """
+        facts = self._files[file]
+        tables = self._tables_of(file)
+        if tables is None or not isinstance(facts.matrix, CsrMatrix):
+            return gather_by_ranges(self, file, rows)
+        with self._pool.descriptor(file) as descriptor:
+            data, indices, indptr = facts.matrix.gather(descriptor, tables, rows)
+        return CellBlock(data, indices, indptr, facts.panel, int(self._starts[file]) + rows)
+
+    def _tables_of(self, file: int) -> Tables | None:
+        if file not in self._tables:
+            matrix = self._files[file].matrix
+            with self._pool.use(file) as opened:
+                self._tables[file] = matrix.tables(opened) if isinstance(matrix, CsrMatrix) else None
+        return self._tables[file]
 
     def fingerprint(self) -> list[dict[str, Any]]:
         """Return for each file its name, cells, genes, nnz (``None`` if dense), bytes and sha256.

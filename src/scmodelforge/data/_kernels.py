@@ -1,0 +1,152 @@
+"""Loops over numbers, compiled by numba where it is installed, in numpy otherwise; compiled ones free other threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+__all__ = ["compiled", "copy_runs", "pad_rows", "take_rows"]
+
+#: Numbers from which on a compiled loop is worth importing numba, and compiling the loop the first time.
+_WORTH_COMPILING = 1 << 17
+
+
+def compiled(function: Callable[..., Any]) -> Callable[[int], Callable[..., Any] | None]:
+    """Return what gives the function compiled for so many numbers, or ``None`` for few or without numba."""
+
+    @cache
+    def get() -> Callable[..., Any] | None:
+        try:
+            import numba
+        except ImportError:
+            return None
+        kernel: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
+        return kernel
+
+    return lambda size: get() if size >= _WORTH_COMPILING else None
+
+
+def copy_runs(
+    values: np.ndarray,
+    first: int,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    places: np.ndarray,
+    done: int,
+    out: np.ndarray,
+) -> int:
+    """Copy what some values hold of runs into an array.
+
+    Parameters
+    ----------
+    values
+        Values number ``first`` and on of an array that is not here whole.
+    first
+        Number of the first of them.
+    starts, lengths
+        The runs in the whole array, shape (n,), int64, none empty; ``starts`` ascending.
+    places
+        Where in ``out`` each run begins.
+    done
+        Number of the first run that may not be copied whole yet.
+    out
+        Gets the values.
+
+    Returns
+    -------
+    ``done`` after this.
+    """
+    kernel = _copy_runs(len(out))
+    if kernel is not None:
+        return int(kernel(values, first, starts, lengths, places, done, out))
+    stop = first + len(values)
+    while done < len(starts) and starts[done] < stop:
+        begin, end = max(int(starts[done]), first), min(int(starts[done] + lengths[done]), stop)
+        place = int(places[done] + begin - starts[done])
+        out[place : place + end - begin] = values[begin - first : end - first]
+        if starts[done] + lengths[done] > stop:
+            break
+        done += 1
+    return done
+
+
+@compiled
+def _copy_runs(values, first, starts, lengths, places, done, out):
+    stop = first + len(values)
+    while done < len(starts) and starts[done] < stop:
+        begin = max(starts[done], first)
+        end = min(starts[done] + lengths[done], stop)
+        place = places[done] + begin - starts[done]
+        for number in range(end - begin):
+            out[place + number] = values[begin - first + number]
+        if starts[done] + lengths[done] > stop:
+            break
+        done += 1
+    return done
+
+
+def take_rows(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return what some rows of a ragged array hold, one after another.
+
+    Parameters
+    ----------
+    values
+        Shape (T,).
+    offsets
+        Start of each row in ``values``, shape (n + 1,), int64.
+    rows
+        The rows, shape (m,), int64.
+    chosen
+        Start of each of them in the result, shape (m + 1,), int64.
+    """
+    kernel = _take_rows(int(chosen[-1]))
+    if kernel is not None:
+        out = np.empty(int(chosen[-1]), dtype=values.dtype)
+        kernel(values, offsets, np.asarray(rows, dtype=np.int64), chosen, out)
+        return out
+    take = np.arange(int(chosen[-1]), dtype=np.int64) + np.repeat(offsets[rows] - chosen[:-1], np.diff(chosen))
+    return values[take]
+
+
+@compiled
+def _take_rows(values, offsets, rows, chosen, out):
+    for number in range(len(rows)):
+        begin, place = offsets[rows[number]], chosen[number]
+        for step in range(chosen[number + 1] - place):
+            out[place + step] = values[begin + step]
+
+
+def pad_rows(values: np.ndarray, offsets: np.ndarray, width: int, *, fill: int, dtype: type) -> np.ndarray:
+    """Return the rows of a ragged array as those of a matrix, filled up on the right.
+
+    Parameters
+    ----------
+    values
+        Shape (T,).
+    offsets
+        Start of each row in ``values``, shape (n + 1,), int64, beginning with 0.
+    width
+        Columns of the matrix, at least the longest row.
+    fill
+        What rows are filled up with.
+    dtype
+        Type of the matrix.
+    """
+    out: np.ndarray = np.full((len(offsets) - 1, width), fill, dtype=dtype)
+    kernel = _pad_rows(out.size)
+    if kernel is not None:
+        kernel(values, offsets, out)
+    else:
+        out[np.arange(width) < np.diff(offsets)[:, None]] = values
+    return out
+
+
+@compiled
+def _pad_rows(values, offsets, out):
+    for row in range(len(out)):
+        begin = offsets[row]
+        for step in range(offsets[row + 1] - begin):
+            out[row, step] = values[begin + step]

@@ -1,0 +1,75 @@
+"""Compiled loops and their numpy forms do the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scmodelforge.data import _kernels
+from scmodelforge.data._kernels import copy_runs, pad_rows, take_rows
+
+pytest.importorskip("numba")
+
+
+@pytest.fixture(params=[0, 10**9], ids=["numba", "numpy"])
+def form(request):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_kernels, "_WORTH_COMPILING", request.param)
+        yield
+
+
+@pytest.mark.usefixtures("form")
+class TestBothForms:
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.integers(0, 5), max_size=12), st.randoms(use_true_random=False))
+    def test_rows_are_taken_in_the_order_asked_for(self, lengths, random):
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        values = np.arange(offsets[-1], dtype=np.float32)
+        rows = np.array([random.randrange(len(lengths)) for _ in range(random.randrange(20))] if lengths else [], int)
+        chosen = np.concatenate([[0], np.cumsum(np.array(lengths, int)[rows])]).astype(np.int64)
+        expected = [value for row in rows for value in values[offsets[row] : offsets[row + 1]]]
+        found = take_rows(values, offsets, rows, chosen)
+        assert found.tolist() == expected
+        assert found.dtype == np.float32
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), max_size=9), st.integers(1, 12))
+    def test_runs_are_copied_span_by_span(self, gaps_and_lengths, span):
+        lengths = np.array([length for _, length in gaps_and_lengths], dtype=np.int64)
+        gaps = np.array([gap for gap, _ in gaps_and_lengths], dtype=np.int64)
+        starts = np.cumsum(gaps) + np.cumsum(lengths) - lengths
+        whole = np.arange(int(gaps.sum() + lengths.sum()) + 3) + 100
+        places = (np.cumsum(lengths[::-1]) - lengths[::-1])[::-1]  # the last run first
+        out = np.zeros(int(lengths.sum()), dtype=np.int32)
+        done = 0
+        for first in range(0, len(whole), span):
+            done = copy_runs(whole[first : first + span], first, starts, lengths, places, done, out)
+        assert done == len(starts)
+        for start, length, place in zip(starts, lengths, places, strict=True):
+            assert out[place : place + length].tolist() == whole[start : start + length].tolist()
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.integers(0, 5), max_size=9), st.integers(0, 3))
+    def test_rows_are_filled_up_on_the_right(self, lengths, more):
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        values = np.arange(offsets[-1], dtype=np.int32) + 1
+        width = max(lengths, default=0) + more
+        found = pad_rows(values, offsets, width, fill=-7, dtype=np.int64)
+        assert found.dtype == np.int64
+        assert found.shape == (len(lengths), width)
+        for row, length in zip(found.tolist(), lengths, strict=True):
+            assert row[length:] == [-7] * (width - length)
+        assert found[found != -7].tolist() == values.tolist()
+
+
+def test_few_numbers_do_not_import_numba():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np; from scmodelforge.data._kernels import take_rows; z = np.zeros(3, np.int64); "
+        "take_rows(np.arange(2), np.array([0, 1, 2]), np.array([1]), np.array([0, 1])); print('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
