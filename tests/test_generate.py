@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -11,7 +12,9 @@ import scipy.sparse as sp
 import yaml
 from typer.testing import CliRunner
 
+from scmodelforge._errors import ConfigError
 from scmodelforge.cli.main import app
+from scmodelforge.workflows.generate import GenerateOptions, _genes_to_draw
 from tests.conftest import make_adata
 from tests.test_life_cycle import invoke, settings
 
@@ -154,6 +157,17 @@ class TestRefusals:
         found = refusal(tmp_path / "out.h5ad", "--model", model, "--num-genes", 400)
         assert "--num-genes 400 and 0 genes of the prompt exceed model.max_seq_len (40); ask for 39 genes" in found
         assert not list(tmp_path.iterdir())
+
+    def test_a_prompt_and_more_genes_than_the_model_takes(self, model, data, tmp_path):
+        genes = ad.read_h5ad(data).var_names
+        words = [word for gene in genes for word in ("--prompt", f"{gene}=3")]
+        found = refusal(tmp_path / "out.h5ad", "--model", model, *words, "--num-genes", 15)
+        assert f"--num-genes 15 and {len(genes)} genes of the prompt exceed model.max_seq_len (40)" in found
+
+    def test_a_prompt_longer_than_the_model_takes(self):
+        bundle = SimpleNamespace(model_config=SimpleNamespace(max_seq_len=40))
+        with pytest.raises(ConfigError, match=r"the prompt has 45 genes, more than model.max_seq_len \(40\) has room"):
+            _genes_to_draw(bundle, GenerateOptions(), prompt_len=45)
 
     def test_a_folder_that_is_no_model(self, tmp_path):
         assert "is neither a model folder" in refusal(tmp_path / "out.h5ad", "--model", tmp_path)

@@ -17,6 +17,7 @@ from scmodelforge.data.types import TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.models import AutoregressiveTransformer, GeneratedCells, TransformerConfig, get_model
 from scmodelforge.models.autoregressive import AutoregressiveConfig
+from scmodelforge.models.components.pooling import mean_seen
 from scmodelforge.objectives import get_objective
 from tests.test_models.batches import next_gene_batch, plain_cells
 
@@ -368,6 +369,13 @@ class TestReadout:
         longer["attention_mask"][:, 12:] = 0
         assert torch.allclose(model(**longer).logits[:, :12], model(**cells).logits, atol=1e-5)
 
+    def test_its_sums_are_exact_under_autocast(self, model, cells):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden = torch.randn(2, 1000, 16)
+            mask = torch.ones(1, 1, 1000, 1000, dtype=torch.bool)
+            found = mean_seen(hidden, torch.ones(2, 1000), mask)
+        assert torch.allclose(found[:, 0], hidden.mean(1), atol=1e-6)
+
     def test_without_it_the_last_state_is_read(self, cells):
         model, hidden = make(readout="last").eval(), []
         model.encoder.register_forward_hook(lambda module, inputs, output: hidden.append(output))
@@ -489,6 +497,22 @@ class TestNoRepeats:
                 for gene in range(50):
                     expected = -math.inf if gene in out else free[cell, place, gene].item()
                     assert held[cell, place, gene].item() == expected
+
+    @pytest.mark.parametrize("return_logits", [True, False])
+    def test_what_stands_at_padding_has_no_effect(self, model, cells, return_logits):
+        labels = torch.full((3, 16), -100)
+        labels[:, :11] = cells["input_ids"][:, 1:]
+        longer = {key: torch.nn.functional.pad(tensor, (0, 4)) for key, tensor in cells.items()}
+        options = {"labels": labels, "no_repeats": torch.tensor(True), "return_logits": return_logits}
+        expected = model(**longer, **options).loss
+        for rubbish in (999, -1, 7):
+            longer["input_ids"][:, 12:] = rubbish
+            assert torch.equal(model(**longer, **options).loss, expected)
+
+    def test_ids_may_be_of_any_integer_type(self, model, cells):
+        expected = model(**cells, no_repeats=torch.tensor(True)).logits
+        cells["input_ids"] = cells["input_ids"].int()
+        assert torch.equal(model(**cells, no_repeats=torch.tensor(True)).logits, expected)
 
     def test_it_can_be_left_out(self, model, cells):
         free = model(**cells).logits

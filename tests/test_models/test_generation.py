@@ -298,7 +298,9 @@ class TestKeys:
         assert (found - expected).abs().max() < 4 * math.sqrt(0.25 / 8000)
 
     def test_one_key_for_each_cell_is_needed(self, model):
-        with pytest.raises(ValueError, match="there are 3 keys, but 2 cells; give one for each"):
+        with pytest.raises(
+            ValueError, match=r"keys are torch.int64 of shape \(3,\), but 2 cells need a whole number each"
+        ):
             generate_cells(model, max_new_genes=2, num_cells=2, keys=self.KEYS)
 
 
@@ -487,6 +489,9 @@ class TestRefusals:
                 {"max_new_genes": 20},
                 r"a prompt of 5 tokens and max_new_genes \(20\) exceed model.max_seq_len \(24\) together; ask for",
             ),
+            ({"generator": seed(), "keys": torch.arange(3)}, r"both generator and keys are given"),
+            ({"keys": torch.rand(3)}, r"keys are torch.float32 of shape \(3,\), but 3 cells need a whole number each"),
+            ({"bin_ids": torch.full((3, 5), 5)}, r"bin 5 is none of 0 to 4, the bins of the model"),
             ({"max_new_genes": 2.7}, r"max_new_genes is no whole number"),
             ({"max_new_genes": -1}, r"max_new_genes is -1; it must be 0 or more"),
             ({"max_new_genes": torch.tensor([2, -3, 1])}, r"max_new_genes is -3; it must be 0 or more"),
@@ -495,7 +500,14 @@ class TestRefusals:
     )
     def test_options_out_of_range(self, model, prompt, options, message):
         with pytest.raises(ValueError, match=message):
-            model.generate(**prompt, **{"max_new_genes": 2, **options})
+            model.generate(**{**prompt, "max_new_genes": 2, **options})
+
+    @pytest.mark.parametrize("use_cache", [True, False])
+    def test_padding_that_no_prompt_needs_takes_no_room(self, model, prompt, use_cache):
+        wide = {key: torch.nn.functional.pad(tensor, (0, 17)) for key, tensor in prompt.items()}
+        found = generate_cells(model, **wide, max_new_genes=19, generator=seed(), use_cache=use_cache)
+        expected = generate_cells(model, **prompt, max_new_genes=19, generator=seed())
+        assert torch.equal(found.input_ids, expected.input_ids)
 
     def test_as_many_genes_as_fit_are_made(self, model, prompt):
         assert model.generate(**prompt, max_new_genes=19).input_ids.shape == (3, 17)

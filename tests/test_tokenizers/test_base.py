@@ -96,6 +96,11 @@ class TestOneMethodIsEnough:
             DataError, match=r"tokenizer 'unregistered' is damaged: config\.depth: .*; take it as it was"
         ):
             Shuffled.from_dict({"config": {"depth": 1}}, VOCAB)
+        with pytest.raises(DataError, match=r"has no vocab_digest; its to_dict\(\) must extend super\(\).to_dict\(\)"):
+            Shuffled.from_dict({"config": tokenizer.to_dict()["config"]}, VOCAB)
+        fewer = VOCAB.restrict(VOCAB.genes[1:])
+        with pytest.raises(DataError, match="was fitted with other genes than gene_vocab"):
+            Shuffled.from_dict(tokenizer.to_dict(), fewer)
 
     def test_the_example_in_the_documentation_works(self, registry):
         example = doctest.DocTestFinder(recurse=False).find(BaseTokenizer, globs={})[0]

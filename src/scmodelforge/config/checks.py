@@ -84,6 +84,8 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     unused: frozenset[str] = getattr(MODELS.get(architecture), "unused_settings", frozenset())
     for name in sorted(config.model.model_fields_set & unused):
         _log.warning(f"{origin}: model.{name} has no effect on architecture '{architecture}'.")
+    if "value_embedding" in config.model.model_fields_set and not config.model.use_expression_values:
+        _log.warning(f"{origin}: model.value_embedding has no effect with model.use_expression_values: false.")
     preprocessing, scheduler = config.data.preprocessing, config.training.scheduler
     if preprocessing.target_sum != type(preprocessing)().target_sum and preprocessing.normalize is None:
         _log.warning(f"{origin}: data.preprocessing.target_sum has no effect without data.preprocessing.normalize.")

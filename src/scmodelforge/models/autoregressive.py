@@ -232,21 +232,22 @@ class AutoregressiveTransformer(CellModel):
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
         states = self._read_out(hidden, attention_mask, mask)  # (B, S, H)
         excludes = no_repeats is not None and bool(no_repeats)
+        named, _ = blank_padding(input_ids.long(), None, attention_mask)
         logits = self.gene_head(states) if return_logits else None  # (B, S, V)
         if logits is not None and excludes:
-            logits = exclude_named_everywhere(logits, input_ids, labels)
+            logits = exclude_named_everywhere(logits, named, labels)
         if labels is None:
             return ModelOutput(logits=logits, embeddings=embeddings)
         self.embedding.check_ids(labels.masked_fill(labels == IGNORE_INDEX, 0))
         if logits is None:
-            restrict = restriction(input_ids, labels) if excludes else None
+            restrict = restriction(named, labels) if excludes else None
             gene_loss = gathered_cross_entropy(states, labels, self.gene_head, restrict=restrict)
         else:
             gene_loss = masked_cross_entropy(logits, labels)
         terms = {"next_gene": self.gene_loss_weight * gene_loss}
         if bin_ids is not None:
             is_target = labels != IGNORE_INDEX
-            self._check_bins(bin_ids[is_target])
+            self.check_bins(bin_ids[is_target])
             bin_logits = self.score_bins(states[is_target], labels[is_target])  # (M, K)
             bin_loss = masked_cross_entropy(bin_logits, bin_ids[is_target])
             terms["expression_bin"] = self.expression_loss_weight * bin_loss
@@ -326,8 +327,14 @@ class AutoregressiveTransformer(CellModel):
             return hidden
         return self.readout_norm(mean_seen(hidden, attention_mask, mask))
 
-    def _check_bins(self, bins: torch.Tensor) -> None:
-        """Refuse bins there are not, where looking costs nothing: on the CPU."""
+    def check_bins(self, bins: torch.Tensor) -> None:
+        """Refuse bins there are not, where looking costs nothing: on the CPU.
+
+        Raises
+        ------
+        DataError
+            If there is one.
+        """
         if bins.device.type != "cpu" or torch.compiler.is_compiling():
             return
         is_wrong = ((bins < 0) & (bins != IGNORE_INDEX)) | (bins >= self.n_bins)

@@ -122,6 +122,8 @@ def generate_cells(
     _check_options(temperature, top_k, bins)
     device = next(model.parameters()).device
     table = _bin_values(bin_values, model.n_bins).to(device)
+    if bin_ids is not None:
+        model.check_bins(bin_ids)
     if values is None and bin_ids is not None:
         values = table[bin_ids.to(device)]
     cells = _start(input_ids, attention_mask, values, bin_ids, num_cells=num_cells, device=device)
@@ -178,9 +180,10 @@ class _Writer:
         hidden = self._model.encoder(embedded, None, mask, caches=self._caches)
         self._seen = length
         if self._model.readout_norm is not None:
-            added = hidden.masked_fill(~is_token[:, first:, None], 0.0).sum(dim=1)
+            added = hidden.masked_fill(~is_token[:, first:, None], 0.0).sum(dim=1, dtype=torch.float32)
             self._total = added if self._caches is None or self._total is None else self._total + added
-            return self._model.readout_norm(self._total / is_token.sum(dim=1, keepdim=True))
+            mean = self._total / is_token.sum(dim=1, keepdim=True)
+            return self._model.readout_norm(mean.to(hidden.dtype))
         if length > self._prompt_len:
             return hidden[:, -1]
         return hidden[torch.arange(len(hidden), device=hidden.device), positions[:, -1]]
@@ -220,11 +223,14 @@ def _bin_values(given: torch.Tensor | None, n_bins: int) -> torch.Tensor:
 
 def _levels(num_cells: int, steps: int, generator: torch.Generator | None, keys: torch.Tensor | None) -> torch.Tensor:
     """Return what decides each draw of a gene and of its bin, shape (B, steps, 2), float64, in [0, 1)."""
+    if keys is not None and generator is not None:
+        msg = "both generator and keys are given; draws follow from one of them."
+        raise ConfigError(msg)
     if keys is None:
         device = None if generator is None else generator.device
         return torch.rand(num_cells, steps, 2, generator=generator, device=device, dtype=torch.float64)
-    if len(keys) != num_cells:
-        msg = f"there are {len(keys)} keys, but {num_cells} cells; give one for each."
+    if keys.shape != (num_cells,) or keys.is_floating_point():
+        msg = f"keys are {keys.dtype} of shape {tuple(keys.shape)}, but {num_cells} cells need a whole number each."
         raise ConfigError(msg)
     draws = np.arange(2 * steps).reshape(steps, 2)
     return torch.from_numpy(uniforms(keys.cpu().numpy()[:, None, None], "generate", draws))
@@ -286,7 +292,9 @@ def _start(
     ids, blank = blank_padding(ids, shown, mask)
     bins = torch.zeros_like(ids) if bin_ids is None else bin_ids.to(device).masked_fill(mask == 0, 0)
     drawn = torch.zeros_like(ids, dtype=torch.bool)
-    return GeneratedCells(ids, bins, shown if blank is None else blank, mask, drawn, torch.zeros_like(shown))
+    parts = (ids, bins, shown if blank is None else blank, mask, drawn, torch.zeros_like(shown))
+    width = int(mask.sum(dim=1).max()) if len(mask) else ids.shape[1]  # padding that no prompt needs is cut off
+    return GeneratedCells(*(part[:, :width] for part in parts))
 
 
 def _draw(scores: torch.Tensor, levels: torch.Tensor, temperature: float, top_k: int | None) -> torch.Tensor:

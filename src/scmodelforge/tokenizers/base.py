@@ -177,7 +177,12 @@ class BaseTokenizer(ABC):
 
     @classmethod
     def _check_vocab(cls, data: Mapping[str, Any], vocab: GeneVocab) -> None:
-        if data.get("vocab_digest") != vocab.digest():
+        if "vocab_digest" not in data:
+            msg = (
+                f"state of tokenizer '{cls.strategy}' has no vocab_digest; its to_dict() must extend super().to_dict()."
+            )
+            raise DataError(msg)
+        if data["vocab_digest"] != vocab.digest():
             msg = (
                 f"tokenizer.json was fitted with other genes than gene_vocab '{vocab.name}' has; "
                 "take tokenizer.json and vocab.json from the same folder."

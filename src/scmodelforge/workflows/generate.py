@@ -173,6 +173,12 @@ def _prompt_tokens(bundle: Bundle, prompt: Mapping[str, int]) -> list[tuple[int,
 def _genes_to_draw(bundle: Bundle, options: GenerateOptions, *, prompt_len: int) -> np.ndarray:
     """Return how many genes are drawn for each cell beside its prompt, shape (n,), int64."""
     room = bundle.model_config.max_seq_len - 1 - prompt_len
+    if room < 0:
+        msg = (
+            f"the prompt has {prompt_len:,} genes, more than model.max_seq_len ({bundle.model_config.max_seq_len:,}) "
+            "has room for; name fewer."
+        )
+        raise ConfigError(msg)
     if options.num_genes is not None:
         if options.num_genes > room:
             msg = (
@@ -254,7 +260,7 @@ def _write(out: Path, parts: list[GeneratedCells], bundle: Bundle, options: Gene
         },
         index=[f"generated_{number}" for number in range(options.num_cells)],
     )
-    symbols = [symbol or "" for symbol in bundle.vocab.symbols]
+    symbols = [symbol or gene for symbol, gene in zip(bundle.vocab.symbols, bundle.vocab.genes, strict=True)]
     var = pd.DataFrame({"symbol": symbols}, index=list(bundle.vocab.genes))
     adata = ad.AnnData(X=expression, obs=obs, var=var)
     adata.layers["bin"] = sp.csr_matrix((numbers.astype(np.int32), where), shape=shape)

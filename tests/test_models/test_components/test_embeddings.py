@@ -78,12 +78,17 @@ class TestGeneExpressionEmbedding:
         embedding(ids, torch.tensor([[-3.0, 30.0]]))
         assert [record.getMessage() for record in caplog.records] == [
             "values from -3 to 30 are read as bins, whose values lie between 0 and 1: those below count as bin 0, "
-            "those above as bin 4. Divide bin numbers by 4."
+            "those above as bin 4. Give the number of each bin over 4."
         ]
 
-    def test_a_value_that_is_not_a_number_is_no_bin(self):
-        with pytest.raises(ValueError, match="a value that is to be read as a bin is NaN; give a number between"):
-            make(value_bins=5)(torch.tensor([[7, 7]]), torch.tensor([[0.5, math.nan]]))
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_value_that_is_not_a_number_is_no_bin(self, value):
+        with pytest.raises(ValueError, match="a value that is to be read as a bin is infinite or NaN; give a number"):
+            make(value_bins=5)(torch.tensor([[7, 7]]), torch.tensor([[0.5, value]]))
+
+    def test_fewer_than_two_bins_are_none(self):
+        with pytest.raises(ValueError, match="value_bins is 0; it must be 2 or more, or None to project values"):
+            make(value_bins=0)
 
     def test_dropout_acts_in_training_only(self):
         embedding, ids = make(dropout=0.5), torch.randint(0, 50, (3, 5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from torch import nn
@@ -58,6 +59,9 @@ class GeneExpressionEmbedding(nn.Module):
         value_bins: int | None = None,
     ) -> None:
         super().__init__()
+        if value_bins is not None and value_bins < 2:
+            msg = f"value_bins is {value_bins}; it must be 2 or more, or None to project values."
+            raise ConfigError(msg)
         self.vocab_size = vocab_size
         self.hidden_dim = hidden_dim
         self.max_seq_len = max_seq_len
@@ -121,14 +125,14 @@ class GeneExpressionEmbedding(nn.Module):
         """Return which of the bins 0 to ``last`` is nearest to each value, shape (B, S), int64."""
         if values.device.type == "cpu" and values.numel() and not torch.compiler.is_compiling():
             low, high = (float(bound) for bound in values.aminmax())
-            if low != low:
-                msg = "a value that is to be read as a bin is NaN; give a number between 0 and 1."
+            if not (math.isfinite(low) and math.isfinite(high)):
+                msg = "a value that is to be read as a bin is infinite or NaN; give a number between 0 and 1."
                 raise DataError(msg)
             if (low < 0 or high > 1) and not self._has_warned:
                 self._has_warned = True
                 _log.warning(
                     f"values from {low:.3g} to {high:.3g} are read as bins, whose values lie between 0 and 1: those "
-                    f"below count as bin 0, those above as bin {last}. Divide bin numbers by {last}."
+                    f"below count as bin 0, those above as bin {last}. Give the number of each bin over {last}."
                 )
         return (values.float() * last).round().clamp(0, last).long()
 

@@ -76,9 +76,10 @@ def mean_seen(hidden_states: torch.Tensor, attention_mask: torch.Tensor, mask: t
     Shape (B, S, H); zeros where a position sees no real token. Where it sees the whole cell it is :func:`mean_pool`.
     """
     is_real = attention_mask != 0  # (B, S)
-    seen = (mask[:, 0] & is_real[:, None, :]).to(hidden_states.dtype)  # (B, S, S)
-    total = seen @ hidden_states.masked_fill(~is_real.unsqueeze(-1), 0.0)  # unlike cumsum the same on every run
-    return total / seen.sum(dim=-1, keepdim=True, dtype=torch.float32).clamp(min=1).to(total.dtype)
+    with torch.autocast(hidden_states.device.type, enabled=False):  # sums of a thousand tokens in bf16 lose the last
+        seen = (mask[:, 0] & is_real[:, None, :]).float()  # (B, S, S)
+        total = seen @ hidden_states.masked_fill(~is_real.unsqueeze(-1), 0.0).float()  # cumsum is not deterministic
+        return (total / seen.sum(dim=-1, keepdim=True).clamp(min=1)).to(hidden_states.dtype)
 
 
 def get_pooling(name: str) -> Pooling:
