@@ -19,6 +19,7 @@ import numpy as np
 
 from scmodelforge._errors import DataError
 from scmodelforge.data._kernels import copy_runs
+from scmodelforge.data.sources._bytes import ByteReader
 
 deflate: Any = None
 with suppress(ImportError):  # some three times as fast as zlib
@@ -116,14 +117,14 @@ def chunk_table(dataset: h5py.Dataset, label: str) -> ChunkTable | None:
 
 
 def copy_from_chunks(
-    descriptor: int, table: ChunkTable, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray, out: np.ndarray
+    reader: ByteReader, table: ChunkTable, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray, out: np.ndarray
 ) -> None:
     """Copy runs of values into an array; each chunk is read and inflated once.
 
     Parameters
     ----------
-    descriptor
-        The file, open for reading.
+    reader
+        The file.
     table
         Where its chunks lie.
     starts, lengths
@@ -143,10 +144,10 @@ def copy_from_chunks(
         starts, lengths, places = starts[filled], lengths[filled], places[filled]
     if not len(starts):
         return
+    spans = _spans(table, starts, starts + lengths)
     done = 0
-    for first, stop, chunk in _spans(table, starts, starts + lengths):
-        values = _values(descriptor, table, first, stop, chunk)
-        done = copy_runs(values, first, starts, lengths, places, done, out)
+    for span, packed in zip(spans, reader.ranges(*_bytes_of(spans, table), label=table.label), strict=True):
+        done = copy_runs(_values(packed, table, *span), span[0], starts, lengths, places, done, out)
 
 
 def _spans(table: ChunkTable, starts: np.ndarray, ends: np.ndarray) -> list[tuple[int, int, int]]:
@@ -167,34 +168,26 @@ def _spans(table: ChunkTable, starts: np.ndarray, ends: np.ndarray) -> list[tupl
     return spans
 
 
-def _values(descriptor: int, table: ChunkTable, first: int, stop: int, chunk: int) -> np.ndarray:
-    """Return the values ``first`` to ``stop``, which are a whole chunk, or part of one that is stored as it is."""
+def _bytes_of(spans: list[tuple[int, int, int]], table: ChunkTable) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first byte and the number of bytes of each range of values."""
+    first, stop, chunk = np.array(spans, dtype=np.int64).T
     width = table.dtype.itemsize
-    if table.deflated[chunk] or table.shuffled[chunk]:
-        packed = _read(descriptor, table, int(table.offsets[chunk]), int(table.sizes[chunk]))
-        raw: Any = _inflated(packed, table, chunk) if table.deflated[chunk] else packed
-        if len(raw) != table.chunk * width:
-            raise DataError(_damaged(table, chunk, f"holds {len(raw):,} bytes and not {table.chunk * width:,}"))
-        if table.shuffled[chunk] and width > 1:
-            raw = np.ascontiguousarray(np.frombuffer(raw, dtype=np.uint8).reshape(width, -1).T)
-        return np.frombuffer(raw, dtype=table.dtype)[: stop - first]
-    skipped = first - chunk * table.chunk
-    packed = _read(descriptor, table, int(table.offsets[chunk]) + skipped * width, (stop - first) * width)
-    return np.frombuffer(packed, dtype=table.dtype)
+    is_whole = (table.deflated | table.shuffled)[chunk]
+    skipped = np.where(is_whole, 0, (first - chunk * table.chunk) * width)
+    return table.offsets[chunk] + skipped, np.where(is_whole, table.sizes[chunk], (stop - first) * width)
 
 
-def _read(descriptor: int, table: ChunkTable, offset: int, size: int) -> bytes:
-    packed = os.pread(descriptor, size, offset)
-    while len(packed) < size:  # a signal or a network file system may cut a read short
-        more = os.pread(descriptor, size - len(packed), offset + len(packed))
-        if not more:
-            msg = (
-                f"{table.label} ends early: {size:,} bytes are needed at byte {offset:,} of the file, {len(packed):,} "
-                "are there. It is cut off or was changed while being read; copy or download it again."
-            )
-            raise DataError(msg)
-        packed += more
-    return packed
+def _values(packed: bytes, table: ChunkTable, first: int, stop: int, chunk: int) -> np.ndarray:
+    """Return the values ``first`` to ``stop``, which are a whole chunk, or part of one that is stored as it is."""
+    if not (table.deflated[chunk] or table.shuffled[chunk]):
+        return np.frombuffer(packed, dtype=table.dtype)
+    width = table.dtype.itemsize
+    raw: Any = _inflated(packed, table, chunk) if table.deflated[chunk] else packed
+    if len(raw) != table.chunk * width:
+        raise DataError(_damaged(table, chunk, f"holds {len(raw):,} bytes and not {table.chunk * width:,}"))
+    if table.shuffled[chunk] and width > 1:
+        raw = np.ascontiguousarray(np.frombuffer(raw, dtype=np.uint8).reshape(width, -1).T)
+    return np.frombuffer(raw, dtype=table.dtype)[: stop - first]
 
 
 def _inflated(packed: bytes, table: ChunkTable, chunk: int) -> bytes | bytearray:

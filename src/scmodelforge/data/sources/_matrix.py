@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from scmodelforge._errors import DataError
+from scmodelforge.data.sources._bytes import ByteReader
 from scmodelforge.data.sources._chunks import ChunkTable, chunk_table, copy_from_chunks
 
 __all__ = ["ColumnsError", "CsrMatrix", "DenseMatrix", "Rows", "Tables", "open_matrix"]
@@ -72,13 +73,13 @@ class CsrMatrix:
         indices = chunk_table(file[f"{self.where}/indices"], f"{self.label}/indices")
         return None if data is None or indices is None else (data, indices)
 
-    def gather(self, descriptor: int, tables: Tables, rows: np.ndarray) -> Rows:
+    def gather(self, reader: ByteReader, tables: Tables, rows: np.ndarray) -> Rows:
         """Return some rows, each once, in any order; safe in any number of threads.
 
         Parameters
         ----------
-        descriptor
-            The file, open for reading.
+        reader
+            The file.
         tables
             What :meth:`tables` gave.
         rows
@@ -90,7 +91,7 @@ class CsrMatrix:
         runs = self.indptr[rows[order]], lengths[order], indptr[order]
         found = [np.empty(indptr[-1], dtype=table.dtype) for table in tables]
         for table, out in zip(tables, found, strict=True):
-            copy_from_chunks(descriptor, table, *runs, out)
+            copy_from_chunks(reader, table, *runs, out)
         if not len(found[0]):
             return np.zeros(0, np.float32), np.zeros(0, np.int32), indptr
         columns = self._columns(found[1], int(rows[order[0]]), int(rows[order[-1]]) + 1)

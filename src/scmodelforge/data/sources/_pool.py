@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 
 from scmodelforge._errors import DataError
+from scmodelforge.data.sources._bytes import ByteReader, LocalBytes
 
 __all__ = ["FilePool", "OpenFile"]
 
@@ -84,7 +85,7 @@ class FilePool:
                 raise DataError(msg) from error
 
     @contextmanager
-    def descriptor(self, file: int) -> Iterator[int]:
+    def reader(self, file: int) -> Iterator[ByteReader]:
         """Give a file to any number of threads, open for reads by position.
 
         Raises
@@ -99,7 +100,7 @@ class FilePool:
             msg = f"{self._names[file]} cannot be read: {error.strerror}. Check that {self._paths[file]} is there."
             raise DataError(msg) from error
         try:
-            yield taken
+            yield LocalBytes(taken)
         finally:
             process.give_back_descriptor(file)
 

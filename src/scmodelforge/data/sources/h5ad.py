@@ -167,8 +167,8 @@ class LocalSource:
         tables = self._tables_of(file)
         if tables is None or not isinstance(facts.matrix, CsrMatrix):
             return gather_by_ranges(self, file, rows)
-        with self._pool.descriptor(file) as descriptor:
-            data, indices, indptr = facts.matrix.gather(descriptor, tables, rows)
+        with self._pool.reader(file) as reader:
+            data, indices, indptr = facts.matrix.gather(reader, tables, rows)
         return CellBlock(data, indices, indptr, facts.panel, int(self._starts[file]) + rows)
 
     def _tables_of(self, file: int) -> Tables | None:
