@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -123,21 +122,20 @@ def measure(way: str, path: Path, threads: int) -> dict[str, float]:
     """Time one pass from the start of iterating; the source is open before, kernels are loaded in it."""
     ways = {"h5py in order": in_order, "rows": rows, "rank tokens": rank_tokens, "rank batches": rank_batches}
     numbers = ways[way](path, threads)
-    before = resident()
+    before = memory("VmRSS")
     began, cpu = time.perf_counter(), time.process_time()
     cells, first = 0, 0.0
     for number in numbers:
         first = first or time.perf_counter() - began
         cells += number
     used = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cells": cells, "first": first, "rss": peak - before, **used}
+    return {"cells": cells, "first": first, "rss": memory("VmHWM") - before, **used}
 
 
-def resident() -> float:
-    """Return the memory of this process in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def memory(which: str) -> float:
+    """Return the memory of this process in MiB: VmRSS now, VmHWM at most since it began."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
+    return int(line.split()[1]) / 1024
 
 
 def in_order(path: Path, threads: int):

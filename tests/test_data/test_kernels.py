@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scmodelforge.data import _kernels
-from scmodelforge.data._kernels import copy_runs, pad_rows, take_rows
+from scmodelforge.data._kernels import copy_rows, copy_runs, pad_rows, take_rows
 
 pytest.importorskip("numba")
 
@@ -49,6 +49,20 @@ class TestBothForms:
         assert done == len(starts)
         for start, length, place in zip(starts, lengths, places, strict=True):
             assert out[place : place + length].tolist() == whole[start : start + length].tolist()
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=9), st.randoms(use_true_random=False))
+    def test_pieces_are_copied_to_their_places(self, pieces, random):
+        values = np.arange(15, dtype=np.int32) + 1
+        starts, lengths = np.array(pieces, dtype=np.int64).reshape(-1, 2).T
+        order = random.sample(range(len(pieces)), len(pieces))
+        places = np.zeros(len(pieces), dtype=np.int64)
+        places[order] = np.cumsum(lengths[order]) - lengths[order]
+        out = np.zeros(int(lengths.sum()) + 2, dtype=np.int64)
+        copy_rows(values, starts, lengths, places, out)
+        for start, length, place in zip(starts, lengths, places, strict=True):
+            assert out[place : place + length].tolist() == values[start : start + length].tolist()
+        assert out[-2:].tolist() == [0, 0]
 
     @settings(max_examples=40, deadline=None)
     @given(st.lists(st.integers(0, 5), max_size=9), st.integers(0, 3))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import itertools
 import threading
 
+import numpy as np
 import pytest
 
 from scmodelforge._errors import DataError
 from scmodelforge.data._prefetch import Prefetch
+from scmodelforge.data._window import LoadedWindow
 
 from .loading import SIZES, make_loader, take
 from .sources import MemorySource, NoisyEncoder
@@ -27,27 +30,55 @@ class TestThreads:
         take(make_loader(encoder=encoder, num_workers=num_workers), 20)
         assert sorted(encoder.bound) == ["file0", "file2", "file3"]
 
-    @pytest.mark.parametrize(("num_workers", "most"), [(0, 1), (2, 2)])
-    def test_hold_the_current_and_the_next_window_of_each_stream(self, num_workers, most):
-        drawn = {0: 0, 1: 0}
-
-        def plans(stream):
-            while True:
-                drawn[stream] += 1
-                yield 10
-
+    @pytest.mark.parametrize("num_workers", [0, 1, 2])
+    def test_load_no_more_windows_than_streams_and_a_few_more(self, num_workers):
+        alive = most = 0
         tokens = next(make_loader(sizes=(10,), batch_size=10).one_pass())[0]
-        windows = Prefetch(
-            {stream: plans(stream) for stream in drawn},
-            lambda cells, stopped: tokens,
-            skips={0: 0, 1: 4},
-            num_workers=num_workers,
-        )
+
+        def load(plan, stopped):
+            nonlocal alive, most
+            with lock:
+                alive += 1
+                most = max(most, alive)
+            return LoadedWindow(tokens, np.arange(10), release)
+
+        def release():
+            nonlocal alive
+            with lock:
+                alive -= 1
+
+        lock = threading.Lock()
+        by_need = itertools.chain([0, 1, 2], itertools.cycle([2, 1, 0]))
+        plans = ((stream, None) for stream in by_need)
+        windows = Prefetch(plans, load, skips={0: 0, 1: 4, 2: 8}, num_workers=num_workers)
         windows.start()
-        for taken in range(3, 60, 3):
-            for stream, skipped in ((0, 0), (1, 4)):
-                windows.take(stream, 3)
-                assert drawn[stream] <= (taken + skipped) // 10 + most
+        for _ in range(20):
+            for stream in range(3):
+                assert sum(len(rows) for _, rows in windows.take(stream, 3)) == 3
+            windows.settle()
+        windows.close()
+        assert most <= 3 + num_workers + 1
+
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_memory_is_given_back_once_nothing_taken_is_needed(self, num_workers):
+        released = []
+        tokens = next(make_loader(sizes=(10,), batch_size=10).one_pass())[0]
+
+        def load(plan, stopped):
+            return LoadedWindow(tokens, np.arange(10), lambda: released.append(plan))
+
+        plans = ((0, number) for number in range(4))
+        windows = Prefetch(plans, load, skips={0: 0}, num_workers=num_workers)
+        windows.start()
+        windows.take(0, 25)
+        assert released == []
+        windows.settle()
+        assert released == [0, 1]
+        windows.take(0, 15)
+        windows.settle()
+        assert released == [0, 1, 2, 3]
+        with pytest.raises(IndexError, match="stream 0 has no cells left"):
+            windows.take(0, 1)
         windows.close()
 
     def test_do_not_begin_what_is_queued_once_closed(self):
@@ -57,7 +88,8 @@ class TestThreads:
             begun.release()
             stopped.wait(timeout=5)
 
-        windows = Prefetch({stream: iter(range(9)) for stream in range(4)}, load, skips={}, num_workers=1)
+        plans = ((number % 4, number) for number in range(36))
+        windows = Prefetch(plans, load, skips=dict.fromkeys(range(4), 0), num_workers=1)
         windows.start()
         begun.acquire()
         windows.close()

@@ -185,6 +185,29 @@ class TestMeasured:
         assert as_lists(both) == as_lists(block) + as_lists(chosen)
         assert known_of_cells(both.measured) == cells + [cells[row] for row in rows]
 
+    @pytest.mark.parametrize("with_measured", [True, False])
+    @given(st.lists(ragged, min_size=1, max_size=4), st.randoms(use_true_random=False))
+    def test_cells_gathered_from_blocks_are_those_of_all_blocks_in_one(self, with_measured, parts, random):
+        blocks = []
+        for number, lengths in enumerate(parts):
+            block = make_tokens(lengths, first=100 * number)
+            if with_measured:
+                block.measured = measured_of([((i + number) % 3, list(range(i))) for i in range(len(lengths))])
+            blocks.append(block)
+        cells = [(number, row) for number, lengths in enumerate(parts) for row in range(len(lengths))]
+        wanted = random.choices(cells, k=random.randrange(9)) if cells else []
+        block_of, rows = np.array(wanted, dtype=np.int64).reshape(-1, 2).T
+        found = TokenBlock.gather(blocks, block_of, rows)
+        whole = TokenBlock.concatenate(blocks)
+        starts = np.concatenate([[0], np.cumsum([len(block) for block in blocks])])
+        expected = whole.select(starts[block_of] + rows)
+        assert as_lists(found) == as_lists(expected)
+        assert not any(np.shares_memory(found.ids, block.ids) for block in blocks)
+        if with_measured:
+            assert known_of_cells(found.measured) == known_of_cells(expected.measured)
+        else:
+            assert found.measured is None
+
     def test_blocks_without_it_stay_without(self):
         block = make_tokens([2, 1])
         assert block.select(np.array([1])).measured is None

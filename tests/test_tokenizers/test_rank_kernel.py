@@ -71,6 +71,19 @@ def test_tokens_are_those_of_the_numpy_form(kind, medians, order):
         assert found.values.dtype == np.float32
 
 
+@pytest.mark.parametrize("medians", ["none", "fitted"])
+@pytest.mark.parametrize("spread", [1, 40, 2000])
+def test_tokens_of_any_size_break_ties(medians, spread):
+    ranks = encoder(order="permuted", medians=medians)
+    known = ranks.tokens_of_columns >= 0
+    wide = np.where(known, ranks.tokens_of_columns * spread, -1).astype(np.int32)
+    divisors = np.ones(wide.max() + 1)
+    divisors[wide[known]] = ranks.medians[ranks.tokens_of_columns[known]]
+    ranks = _RankEncoder(wide, np.unique(wide[known]), False, divisors, 500, [3])
+    block, keys = cells("counts"), np.arange(40, dtype=np.uint64)
+    np.testing.assert_array_equal(ranks.encode(block, keys).ids, ranks._in_numpy(block, keys).ids)
+
+
 def test_no_cells_give_no_tokens():
     none = cells("counts").select(np.zeros(0, dtype=np.int64))
     assert len(encoder(order="permuted", medians="none").encode(none, np.zeros(0, dtype=np.uint64))) == 0

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-__all__ = ["compiled", "copy_runs", "pad_rows", "take_rows"]
+__all__ = ["compiled", "copy_rows", "copy_runs", "inner", "inner_sum", "pad_rows", "take_rows"]
 
 #: Numbers from which on a compiled loop is worth importing numba, and compiling the loop the first time.
 _WORTH_COMPILING = 1 << 17
+
+
+class Inner:
+    """A loop that is part of compiled ones; see :func:`inner`."""
+
+    def __init__(self, function: Callable[..., Any], *, reorders_sums: bool) -> None:
+        self.function, self.reorders_sums = function, reorders_sums
+
+
+def inner(function: Callable[..., Any]) -> Inner:
+    """Mark a function that compiled ones of the same file call."""
+    return Inner(function, reorders_sums=False)
+
+
+def inner_sum(function: Callable[..., Any]) -> Inner:
+    """Mark one that adds up numbers, in an order that is left to the compiler."""
+    return Inner(function, reorders_sums=True)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[[int], Callable[..., Any] | None]:
@@ -19,14 +38,28 @@ def compiled(function: Callable[..., Any]) -> Callable[[int], Callable[..., Any]
 
     @cache
     def get() -> Callable[..., Any] | None:
-        try:
-            import numba
-        except ImportError:
-            return None
-        kernel: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
-        return kernel
+        with suppress(ImportError):
+            return _compile(function)
+        return None
 
     return lambda size: get() if size >= _WORTH_COMPILING else None
+
+
+def _compile(function: Callable[..., Any], *, reorders_sums: bool = False) -> Callable[..., Any]:
+    """Compile a function and what it calls; a division by zero gives what it gives in numpy."""
+    import numba
+
+    used = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    parts = {
+        name: _compile(part.function, reorders_sums=part.reorders_sums)
+        for name, part in used.items()
+        if isinstance(part, Inner)
+    }
+    whole = FunctionType(function.__code__, {**function.__globals__, **parts}, function.__name__)
+    whole.__qualname__, whole.__module__ = function.__qualname__, function.__module__
+    fast = {"reassoc"} if reorders_sums else False
+    kernel: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=fast)(whole)
+    return kernel
 
 
 def copy_runs(
@@ -86,6 +119,36 @@ def _copy_runs(values, first, starts, lengths, places, done, out):
             break
         done += 1
     return done
+
+
+def copy_rows(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
+    """Copy pieces of one array to places of another.
+
+    Parameters
+    ----------
+    values
+        Shape (T,).
+    starts, lengths
+        The pieces, shape (n,), int64, in any order.
+    places
+        Where in ``out`` each begins, shape (n,), int64.
+    out
+        Gets the values.
+    """
+    kernel = _copy_rows(len(out))
+    if kernel is not None:
+        kernel(values, starts, lengths, places, out)
+        return
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    out[np.repeat(places, lengths) + within] = values[np.repeat(starts, lengths) + within]
+
+
+@compiled
+def _copy_rows(values, starts, lengths, places, out):
+    for number in range(len(starts)):
+        begin, place = starts[number], places[number]
+        for step in range(lengths[number]):
+            out[place + step] = values[begin + step]
 
 
 def take_rows(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:

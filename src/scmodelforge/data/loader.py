@@ -2,11 +2,12 @@
 
 The batches depend on (seed, pass, batch) alone: not on the number of threads, and, for numbers of processes that divide
 the number of streams, a global batch is the same set of cells for every number of processes. Threads share the
-reading and tokenising of windows; at most the current and the next window of each stream are in memory.
+reading and tokenising of windows; a window of each stream and a few more are in memory.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import threading
 import time
@@ -20,9 +21,10 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.data._prefetch import Prefetch
+from scmodelforge.data._window import LoadedWindow, TokenBuffer, pieces
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows
-from scmodelforge.data.sampling import GlobalOrder, Window
+from scmodelforge.data.sampling import FilePart, GlobalOrder, Window
 from scmodelforge.data.types import BlockEncoder, BoundEncoder, CellBlock, CellSource, TokenBlock
 
 __all__ = ["CellLoader"]
@@ -110,6 +112,7 @@ class CellLoader:
         self._consumed = 0  # batches since the beginning of pass 0
         self._handed_out = 0
         self._open: set[Prefetch[Any]] = set()
+        self._buffers: list[TokenBuffer] = []
 
     def __iter__(self) -> Iterator[list[Any]]:
         """Continue after the last consumed batch, pass after pass, without end."""
@@ -206,52 +209,74 @@ class CellLoader:
 
     def _prefetch(self, data_pass: int, batch: int, *, endless: bool) -> Prefetch[tuple[int, Window]]:
         """Return the windows of all owned streams from a batch on."""
-        plans, skips = {}, {}
+        plans, skips = [], {}
         for stream in self._streams:
             element = self.order.first_element(stream, batch * self.global_batch_size)
-            window, skips[stream] = divmod(element, self.order.window_size)
-            plans[stream] = self._plans(stream, data_pass, window, endless=endless)
-        return Prefetch(plans, self._load, skips=skips, num_workers=self._num_workers)
+            index, skips[stream] = self.order.locate(stream, element)
+            plans.append(self._plans(stream, data_pass, index, endless=endless))
+        by_need = heapq.merge(*plans, key=lambda plan: plan[:2])
+        return Prefetch(
+            ((stream, (number, self.order.window(number, stream, index))) for number, _, stream, index in by_need),
+            self._load,
+            skips=skips,
+            num_workers=self._num_workers,
+        )
 
-    def _plans(self, stream: int, data_pass: int, window: int, *, endless: bool) -> Iterator[tuple[int, Window]]:
-        """Yield each window of a stream with its pass, beginning with a given one."""
+    def _plans(self, stream: int, data_pass: int, index: int, *, endless: bool) -> Iterator[tuple[int, int, int, int]]:
+        """Yield pass, first element, stream and number of each window of a stream, beginning with a given one."""
         count = self.order.num_windows(stream)
         for number in itertools.count(data_pass) if endless and count else [data_pass]:
-            for index in range(window, count):
-                yield number, self.order.window(number, stream, index)
-            window = 0
+            for window in range(index, count):
+                yield number, self.order.window_start(stream, window), stream, window
+            index = 0
 
     def _batch(self, windows: Prefetch[tuple[int, Window]], batch: int) -> list[Any]:
         """Return this process's share of a global batch, in global order, as collated micro-batches."""
         start = batch * self.global_batch_size
         stop = min(start + self.global_batch_size, self.num_cells)
-        pieces: list[TokenBlock] = []
-        positions = []
+        blocks: list[TokenBlock] = []
+        block_of, rows, positions = [], [], []
         for stream in self._streams:
             elements = np.arange(self.order.first_element(stream, start), self.order.first_element(stream, stop))
-            pieces += windows.take(stream, len(elements))
             positions.append(elements * self.order.num_streams + stream)
-        tokens = TokenBlock.concatenate(pieces) if pieces else self._no_tokens()
-        rows = np.argsort(np.concatenate(positions))
-        return [self._collate(tokens.select(part)) for part in np.array_split(rows, self._num_micro_batches)]
+            for tokens, chosen in windows.take(stream, len(elements)):
+                block_of.append(np.full(len(chosen), len(blocks)))
+                rows.append(chosen)
+                blocks.append(tokens)
+        if not blocks:
+            return [self._collate(self._no_tokens()) for _ in range(self._num_micro_batches)]
+        order = np.argsort(np.concatenate(positions))
+        origins, places = np.concatenate(block_of)[order], np.concatenate(rows)[order]
+        parts = np.array_split(np.arange(len(order)), self._num_micro_batches)
+        tokens_of = [TokenBlock.gather(blocks, origins[part], places[part]) for part in parts]
+        windows.settle()
+        return [self._collate(tokens) for tokens in tokens_of]
 
-    def _load(self, plan: tuple[int, Window], stopped: threading.Event) -> TokenBlock:
+    def _load(self, plan: tuple[int, Window], stopped: threading.Event) -> LoadedWindow:
         """Read and tokenise the cells of a window. Runs in any thread."""
         data_pass, window = plan
         if self.order.shuffle:
             keys = cell_keys(self._seed, window.global_positions, data_pass=data_pass)
         else:
             keys = cell_keys(self._seed, window.positions)
-        blocks, slots = [], []
-        for part in window.parts:
-            if stopped.is_set():
-                raise CancelledError
-            cells = self._preprocess(read_rows(self._source, part.file, part.rows))
-            blocks.append(self._encoder_of(part.file, cells).encode(cells, keys[part.slots]))
-            slots.append(part.slots)
-        return (
-            blocks[0] if len(blocks) == 1 else TokenBlock.concatenate(blocks).select(np.argsort(np.concatenate(slots)))
+        slots = [part.slots[chosen] for part, chosen in _by_piece(window)]
+        blocks = (
+            self._encode(part.file, part.rows[chosen], keys[part.slots[chosen]], stopped)
+            for part, chosen in _by_piece(window)
         )
+        rows = np.empty(len(window), dtype=np.int64)
+        rows[np.concatenate(slots)] = np.arange(len(window))
+        if len(slots) == 1:
+            return LoadedWindow(next(blocks), rows, lambda: None)
+        buffer = self._buffers.pop() if self._buffers else TokenBuffer()
+        tokens = buffer.collect(blocks, num_cells=len(window))
+        return LoadedWindow(tokens, rows, lambda: self._buffers.append(buffer))
+
+    def _encode(self, file: int, rows: np.ndarray, keys: np.ndarray, stopped: threading.Event) -> TokenBlock:
+        if stopped.is_set():
+            raise CancelledError
+        cells = self._preprocess(read_rows(self._source, file, rows))
+        return self._encoder_of(file, cells).encode(cells, keys)
 
     def _encoder_of(self, file: int, cells: CellBlock) -> BoundEncoder:
         with self._bind_lock:
@@ -266,3 +291,11 @@ class CellLoader:
         cells = self._preprocess(read_rows(self._source, part.file, part.rows[:1]))
         tokens = self._encoder_of(part.file, cells).encode(cells, np.zeros(1, dtype=np.uint64))
         return tokens.select(np.zeros(0, dtype=np.int64))
+
+
+def _by_piece(window: Window) -> Iterator[tuple[FilePart, np.ndarray]]:
+    """Yield what is read of a window one after another: a file's part of it, and which of its cells."""
+    for part in window.parts:
+        ascending = np.argsort(part.rows)
+        for piece in pieces(part.rows[ascending]):
+            yield part, ascending[piece]

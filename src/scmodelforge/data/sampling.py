@@ -4,7 +4,8 @@ A pass over the data is laid out in four steps; each is a pure function of (seed
 
 1. Neighbouring selected cells of a file form *blocks*; the pass permutes the blocks.
 2. The resulting sequence of N cells is cut into S *streams* of (N + S - 1 - s) // S cells.
-3. Each stream is cut into *windows* of ``buffer_size // S`` cells, and the cells of a window are permuted.
+3. Each stream is cut into *windows* of ``buffer_size // S`` cells, the first one shorter so that those of different
+   streams end one after another, and the cells of a window are permuted.
 4. Position x of the global order is element x // S of stream x % S. A global batch is a range of positions, so it
    mixes all streams, and the process that owns stream s finds its share by arithmetic alone.
 
@@ -143,7 +144,16 @@ class GlobalOrder:
 
     def num_windows(self, stream: int) -> int:
         """Return the number of windows of a stream."""
-        return -(-self.stream_size(stream) // self.window_size)
+        return self.locate(stream, self.stream_size(stream) - 1)[0] + 1 if self.stream_size(stream) else 0
+
+    def window_start(self, stream: int, index: int) -> int:
+        """Return the first element of a window of a stream."""
+        return max(0, index * self.window_size - self._missing(stream))
+
+    def locate(self, stream: int, element: int) -> tuple[int, int]:
+        """Return the window that an element of a stream lies in, and its place there."""
+        index = (element + self._missing(stream)) // self.window_size
+        return index, element - self.window_start(stream, index)
 
     def first_element(self, stream: int, position: int) -> int:
         """Return the first element of a stream that lies at or after a position of the global order."""
@@ -151,10 +161,9 @@ class GlobalOrder:
 
     def window(self, data_pass: int, stream: int, index: int) -> Window:
         """Return what to read for a window of a stream in a pass, and the order of its cells."""
-        size = self.stream_size(stream)
-        start = index * self.window_size
-        stop = min(start + self.window_size, size)
-        if not 0 <= start < stop:
+        start = self.window_start(stream, index)
+        stop = min(self.window_start(stream, index + 1), self.stream_size(stream))
+        if index < 0 or start >= stop:
             msg = f"stream {stream} has {self.num_windows(stream)} windows, no window {index}"
             raise IndexError(msg)
         share, extra = divmod(self.num_cells, self.num_streams)  # the first `extra` streams have one cell more
@@ -164,6 +173,13 @@ class GlobalOrder:
             cells = generator(self.seed, "window", data_pass, stream, index).permutation(cells)
         global_positions = np.arange(start, stop, dtype=np.int64) * self.num_streams + stream
         return Window(self._parts(cells), cells, global_positions)
+
+    def _missing(self, stream: int) -> int:
+        """Return by how many cells the first window of a stream is shorter than the others.
+
+        The streams' windows end one after another, so that they need not all be read at once.
+        """
+        return self.window_size * (self.num_streams - 1 - stream) // self.num_streams
 
     def _check(self) -> None:
         if self.num_cells == 0:

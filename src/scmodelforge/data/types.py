@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
-from scmodelforge.data._kernels import take_rows
+from scmodelforge.data._kernels import copy_rows, take_rows
 
 if TYPE_CHECKING:
     import torch
@@ -150,13 +150,28 @@ class Measured:
         return Measured(self.panels, self.panel_index[start:stop], offsets - offsets[0], cut_ids)
 
     @staticmethod
+    def gather(parts: Sequence[Measured], part_of: np.ndarray, rows: np.ndarray) -> Measured:
+        """Return what is known of cells of several parts: for each its part and its row there, shape (n,), int64."""
+        panels, renumbered = _merged_panels(parts)
+        panel_index, places, cut_offsets = np.empty(len(rows), dtype=np.int64), [], np.zeros(len(rows) + 1, np.int64)
+        for number, (part, new) in enumerate(zip(parts, renumbered, strict=True)):
+            here = np.flatnonzero(part_of == number)
+            panel_index[here] = new[part.panel_index[rows[here]]]
+            cut_offsets[here + 1] = np.diff(part.cut_offsets)[rows[here]]
+            places.append(here)
+        np.cumsum(cut_offsets, out=cut_offsets)
+        cut_ids = np.empty(cut_offsets[-1], dtype=parts[0].cut_ids.dtype)
+        for part, here in zip(parts, places, strict=True) if len(cut_ids) else ():
+            starts = part.cut_offsets[rows[here]]
+            copy_rows(part.cut_ids, starts, cut_offsets[here + 1] - cut_offsets[here], cut_offsets[here], cut_ids)
+        return Measured(panels, panel_index, cut_offsets, cut_ids)
+
+    @staticmethod
     def concatenate(parts: Sequence[Measured]) -> Measured:
         """Return what is known of the cells of all parts, in order. The list may not be empty."""
-        panels = {id(panel): panel for part in parts for panel in part.panels}
-        place = {identity: number for number, identity in enumerate(panels)}
-        renumbered = [np.array([place[id(panel)] for panel in part.panels], np.int64) for part in parts]
+        panels, renumbered = _merged_panels(parts)
         return Measured(
-            panels=tuple(panels.values()),
+            panels=panels,
             panel_index=np.concatenate([new[part.panel_index] for new, part in zip(renumbered, parts, strict=True)]),
             cut_offsets=_offsets(np.concatenate([np.diff(part.cut_offsets) for part in parts])),
             cut_ids=np.concatenate([part.cut_ids for part in parts]),
@@ -221,6 +236,44 @@ class TokenBlock:
             keys=self.keys[cells],
             bin_ids=None if self.bin_ids is None else self.bin_ids[inside],
             measured=None if self.measured is None else self.measured.part(start, stop),
+        )
+
+    @staticmethod
+    def gather(blocks: Sequence[TokenBlock], block_of: np.ndarray, rows: np.ndarray) -> TokenBlock:
+        """Return cells of several blocks in one; nothing is shared with them.
+
+        Parameters
+        ----------
+        blocks
+            The blocks, at least one.
+        block_of, rows
+            Of each wanted cell the number of its block and its row there, shape (n,), int64.
+        """
+        places = [np.flatnonzero(block_of == number) for number in range(len(blocks))]
+        starts, lengths = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
+        cell_index, keys = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.uint64)
+        for block, here in zip(blocks, places, strict=True):
+            wanted = rows[here]
+            starts[here], lengths[here] = block.offsets[wanted], block.offsets[wanted + 1] - block.offsets[wanted]
+            cell_index[here], keys[here] = block.cell_index[wanted], block.keys[wanted]
+        offsets = _offsets(lengths)
+
+        def together(arrays: list[np.ndarray]) -> np.ndarray:
+            out = np.empty(int(offsets[-1]), dtype=arrays[0].dtype)
+            for values, here in zip(arrays, places, strict=True):
+                copy_rows(values, starts[here], lengths[here], offsets[here], out)
+            return out
+
+        measured = [block.measured for block in blocks if block.measured is not None]
+        bins = [block.bin_ids for block in blocks if block.bin_ids is not None]
+        return TokenBlock(
+            offsets=offsets,
+            ids=together([block.ids for block in blocks]),
+            values=together([block.values for block in blocks]),
+            cell_index=cell_index,
+            keys=keys,
+            bin_ids=together(bins) if bins else None,
+            measured=Measured.gather(measured, block_of, rows) if measured else None,
         )
 
     @staticmethod
@@ -362,3 +415,10 @@ class Batch(TypedDict, total=False):
 def _offsets(lengths: np.ndarray) -> np.ndarray:
     """Return where each of some rows begins and the last ends, shape (n + 1,), int64."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _merged_panels(parts: Sequence[Measured]) -> tuple[tuple[np.ndarray, ...], list[np.ndarray]]:
+    """Return the panels of all parts, each once, and for each part the new numbers of its own."""
+    panels = {id(panel): panel for part in parts for panel in part.panels}
+    place = {identity: number for number, identity in enumerate(panels)}
+    return tuple(panels.values()), [np.array([place[id(panel)] for panel in part.panels], np.int64) for part in parts]

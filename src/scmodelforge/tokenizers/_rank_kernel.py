@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scmodelforge.data._kernels import compiled
+from scmodelforge.data._kernels import compiled, inner, inner_sum
 from scmodelforge.data.types import CellBlock
 
 __all__ = ["Ranked", "rank_cells"]
 
-#: Bits of a sorted number have room for tokens and entries of a cell below these.
-_MOST_TOKENS, _MOST_ENTRIES = 1 << 17, 1 << 15
+#: Bits of a digit of the numbers that are sorted, two digits a number.
+_BITS = 10
+_BUCKETS = 1 << _BITS
 #: Counts below this have their logarithm computed once a cell.
-_FEW = 256
+_FEW = 32
 
 
 class Ranked(NamedTuple):
@@ -59,126 +60,190 @@ def rank_cells(
 
     Returns
     -------
-    The tokens, or ``None`` where the numpy form is needed: for few values, without numba, if columns do not ascend, or
-    with more than 131,072 tokens or 32,768 genes in a cell.
+    The tokens, or ``None`` where the numpy form is needed: for few values, without numba, or if columns do not ascend.
     """
-    counts, fill = _counts(len(block.data)), _fill(len(block.data))
-    if counts is None or fill is None:
+    fill = _fill(len(block.data))
+    if fill is None:
         return None
-    arguments = block.data, block.indices, block.indptr, tokens_of_columns
-    known = counts(*arguments)
-    most = int(known.max(initial=0))
-    if len(known) < len(block) or most > _MOST_ENTRIES or len(medians) > _MOST_TOKENS:
-        return None
-    kept = np.minimum(known, room)
-    offsets = np.concatenate([[0], np.cumsum(kept + len(first))])
-    cut_offsets = np.concatenate([[0], np.cumsum(known - kept)])
-    ids, values = np.empty(offsets[-1], dtype=np.int32), np.empty(offsets[-1], dtype=np.float32)
-    cut_ids = np.empty(cut_offsets[-1], dtype=np.int32)
+    lengths = np.diff(block.indptr)
+    most = int(lengths.max(initial=0))
+    size, num_cut = int(np.minimum(lengths, room).sum()), int(np.maximum(lengths - room, 0).sum())
+    ids, values = (np.empty(size + len(block) * len(first), dtype=dtype) for dtype in (np.int32, np.float32))
+    cut_ids = np.empty(num_cut, dtype=np.int32)
+    offsets, cut_offsets = np.zeros((2, len(block) + 1), dtype=np.int64)
+    divisors = medians[tokens_of_columns]  # the last one's where a column has no token, which is not used
     tokens = tokens_of_columns[tokens_of_columns >= 0]
     rises = bool((tokens[1:] > tokens[:-1]).all())
+    given = block.data, block.indices, block.indptr, tokens_of_columns, divisors
     start = first[0] if first else -1
-    fill(*arguments, medians, room, start, scale, rises, most, offsets, ids, values, cut_offsets, cut_ids)
-    return Ranked(offsets, ids, values, cut_offsets, cut_ids)
-
-
-@compiled
-def _counts(data, indices, indptr, tokens):
-    """Return the number of expressed known genes of each cell, or nothing if columns do not ascend."""
-    number = np.zeros(len(indptr) - 1, dtype=np.int64)
-    for cell in range(len(number)):
-        last = -1
-        for at in range(indptr[cell], indptr[cell + 1]):
-            column = indices[at]
-            if column <= last:
-                return number[:0]
-            last = column
-            if tokens[column] >= 0 and data[at] > 0:
-                number[cell] += 1
-    return number
+    if not fill(*given, rises, room, start, scale, most, offsets, ids, values, cut_offsets, cut_ids):
+        return None
+    return Ranked(offsets, ids[: offsets[-1]], values[: offsets[-1]], cut_offsets, cut_ids[: cut_offsets[-1]])
 
 
 @compiled
 def _fill(
-    data, indices, indptr, tokens, medians, room, start, scale, rises, most, offsets, ids, values, cut_offsets, cut_ids
+    data, indices, indptr, tokens, divisors, rises, room, start, scale, most, offsets, ids, values, cut_offsets, cut_ids
 ):
-    # What is sorted: 32 bits of the score in single precision, which of positive floats rise with it, inverted; below
-    # them 17 bits of the token and 15 of the entry. Sorting is by digits of 11 bits, the lowest first, passes stable.
+    genes, shown, below = np.empty(most + 1, np.int32), np.empty(most + 1, np.float32), np.empty(most + 1, np.float64)
+    scores, narrow = np.empty(most + 1, np.float64), np.empty(most + 1, np.float32)
     items, other = np.empty(most, np.uint64), np.empty(most, np.uint64)
-    narrow = np.empty(most, np.float32)
-    bits = narrow.view(np.uint32)
-    genes, scores, shown = np.empty(most, np.int32), np.empty(most, np.float64), np.empty(most, np.float32)
-    digits, entries = np.uint64(2047), np.uint64(_MOST_ENTRIES - 1)
-    places = np.empty((5, 2048), np.int32)
-    shifts = np.array([15, 26, 32, 43, 54], np.uint64)
-    known, of_cell = np.empty(_FEW, np.float32), np.full(_FEW, -1, np.int64)
+    low, high = np.empty(_BUCKETS, np.uint32), np.empty(_BUCKETS, np.uint32)
+    known = np.empty(_FEW, np.float32)
     for cell in range(len(indptr) - 1):
-        total, number = 0.0, 0
-        for at in range(indptr[cell], indptr[cell + 1]):
-            value = data[at]
-            total += value
-            gene = tokens[indices[at]]
-            if gene >= 0 and value > 0:
-                score = value / medians[gene]
-                genes[number], scores[number], shown[number], narrow[number] = gene, score, value, score
-                number += 1
+        begin, end = indptr[cell], indptr[cell + 1]
+        number = _collect(data[begin:end], indices[begin:end], tokens, divisors, genes, shown, below)
+        if number < 0:
+            return False
+        _divide(shown, below, scores, narrow, number)
         for n in range(number):
-            score_bits = np.uint64(~bits[n] & np.uint32(0xFFFFFFFF)) << np.uint64(32)
-            items[n] = score_bits | (np.uint64(genes[n]) << np.uint64(15)) | np.uint64(n)
-        places[:] = 0
-        for n in range(number):  # all counts in one loop: those of one digit would wait for each other
-            item = items[n]
-            places[2, (item >> np.uint64(32)) & digits] += 1
-            places[3, (item >> np.uint64(43)) & digits] += 1
-            places[4, (item >> np.uint64(54)) & digits] += 1
-            if not rises:
-                places[0, (item >> np.uint64(15)) & digits] += 1
-                places[1, (item >> np.uint64(26)) & np.uint64(63)] += 1
-        for digit in range(2 if rises else 0, 5):  # tokens that ascend with the columns are in order already
-            shift, place = shifts[digit], places[digit]
-            wanted = np.uint64(63) if digit == 1 else digits
-            if number and place[(items[0] >> shift) & wanted] == number:
-                continue  # all are in one bucket
-            taken = 0
-            for bucket in range(2048):
-                here = place[bucket]
-                place[bucket] = taken
-                taken += here
-            for n in range(number):
-                item = items[n]
-                slot = (item >> shift) & wanted
-                other[place[slot]] = item
-                place[slot] += 1
-            items, other = other, items
-        # Scores that are one in single precision and two in double.
-        before = scores[items[0] & entries] if number else 0.0
-        for n in range(1, number):
-            score = scores[items[n] & entries]
-            if score <= before:
-                before = score
-                continue
-            item, back = items[n], n
-            while back > 0 and scores[items[back - 1] & entries] < score:
-                items[back] = items[back - 1]
-                back -= 1
-            items[back] = item
-        at = offsets[cell]
+            items[n] = np.uint64(n)
+        _sort_by_score(narrow.view(np.uint32), items, other, number, low, high)
+        if not rises and _num_alike(items, number) > number // 8:
+            _sort_by_gene(genes, items, other, number, low)
+            _sort_by_score(narrow.view(np.uint32), items, other, number, low, high)
+        _mend(scores, genes, items, number)
+        kept, at, cut_at = min(number, room), offsets[cell], cut_offsets[cell]
         if start >= 0:
             ids[at], values[at] = start, 0.0
             at += 1
-        for n in range(min(number, room)):
-            entry = items[n] & entries
-            ids[at] = genes[entry]
-            value = np.float64(shown[entry])
-            whole = np.int64(value) if value < _FEW else _FEW
-            if whole < _FEW and whole == value:
-                if of_cell[whole] != cell:
-                    of_cell[whole], known[whole] = cell, np.float32(np.log1p(value / total * scale))
-                values[at] = known[whole]
-            else:
-                values[at] = np.float32(np.log1p(value / total * scale))
-            at += 1
-        at = cut_offsets[cell]
-        for n in range(room, number):
-            cut_ids[at] = genes[items[n] & entries]
-            at += 1
+        for n in range(kept):
+            ids[at + n] = genes[np.uint32(items[n])]
+        _show(shown, items, kept, _total(data[begin:end]), scale, known, values[at : at + kept])
+        for n in range(kept, number):
+            cut_ids[cut_at + n - kept] = genes[np.uint32(items[n])]
+        offsets[cell + 1], cut_offsets[cell + 1] = at + kept, cut_at + number - kept
+    return True
+
+
+@inner
+def _collect(data, indices, tokens, divisors, genes, shown, below):
+    """Collect the expressed known genes of a cell; return how many, or -1 if columns do not ascend."""
+    number, last, ascends = np.uint64(0), np.int64(-1), True
+    for n in range(len(data)):
+        column = np.uint32(indices[n])
+        gene = tokens[column]
+        genes[number], shown[number], below[number] = gene, data[n], divisors[column]
+        number += np.uint64((gene >= 0) & (data[n] > 0))  # written over unless it counts: no branch
+        ascends &= np.int64(column) > last
+        last = np.int64(column)
+    return np.int64(number) if ascends else np.int64(-1)
+
+
+@inner
+def _divide(shown, below, scores, narrow, number):
+    for n in range(number):
+        score = np.float64(shown[n]) / below[n]
+        scores[n] = score
+        narrow[n] = score
+
+
+@inner
+def _sort_by_gene(genes, items, other, number, low):
+    """Sort entries by token, in stable passes by 10 bits."""
+    largest = 0
+    for n in range(number):
+        items[n] = np.uint64(n)
+        largest = max(largest, genes[n])
+    shift = np.uint32(0)
+    while shift == 0 or largest >> shift:
+        low[:] = 0
+        for n in range(number):
+            low[(np.uint32(genes[n]) >> shift) & np.uint32(_BUCKETS - 1)] += np.uint32(1)
+        _sum_up(low)
+        for n in range(number):
+            digit = (np.uint32(genes[np.uint32(items[n])]) >> shift) & np.uint32(_BUCKETS - 1)
+            other[low[digit]] = items[n]
+            low[digit] += np.uint32(1)
+        items[:number] = other[:number]
+        shift += np.uint32(_BITS)
+
+
+@inner
+def _sort_by_score(bits, items, other, number, low, high):
+    """Sort entries by the 20 leading bits that tell scores apart, the largest first, in two stable passes.
+
+    The bits of positive floats rise with them. Above the entry, ``items`` get what they were sorted by.
+    """
+    least, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for n in range(number):
+        least, largest = min(least, bits[n]), max(largest, bits[n])
+    shift = np.uint32(0)
+    while number and (largest - least) >> shift >= _BUCKETS * _BUCKETS:
+        shift += np.uint32(1)
+    low[:], high[:] = 0, 0
+    for n in range(number):
+        entry = items[n]
+        key = np.uint32(np.uint32(largest - bits[np.uint32(entry)]) >> shift)
+        items[n] = (np.uint64(key) << np.uint64(32)) | entry
+        low[key & np.uint32(_BUCKETS - 1)] += np.uint32(1)
+        high[key >> np.uint32(_BITS)] += np.uint32(1)
+    _sum_up(low)
+    _sum_up(high)
+    for n in range(number):
+        digit = np.uint32(items[n] >> np.uint64(32)) & np.uint32(_BUCKETS - 1)
+        other[low[digit]] = items[n]
+        low[digit] += np.uint32(1)
+    for n in range(number):
+        digit = np.uint32(other[n] >> np.uint64(32 + _BITS))
+        items[high[digit]] = other[n]
+        high[digit] += np.uint32(1)
+
+
+@inner
+def _sum_up(counts):
+    """Replace counts by where each bucket begins."""
+    taken = np.uint32(0)
+    for bucket in range(_BUCKETS):
+        here = counts[bucket]
+        counts[bucket] = taken
+        taken += here
+
+
+@inner
+def _num_alike(items, number):
+    """Return how many entries have the leading bits of the one before."""
+    alike = 0
+    for n in range(1, number):
+        alike += items[n] >> np.uint64(32) == items[n - 1] >> np.uint64(32)
+    return alike
+
+
+@inner
+def _mend(scores, genes, items, number):
+    """Order entries with the same leading bits: the larger score first, equal ones by token."""
+    half = np.uint64(32)
+    for n in range(1, number):
+        if items[n] >> half != items[n - 1] >> half:
+            continue
+        item, back = items[n], n
+        score, gene = scores[np.uint32(item)], genes[np.uint32(item)]
+        while back > 0 and items[back - 1] >> half == item >> half:
+            before = np.uint32(items[back - 1])
+            if scores[before] > score or (scores[before] == score and genes[before] < gene):
+                break
+            items[back] = items[back - 1]
+            back -= 1
+        items[back] = item
+
+
+@inner_sum
+def _total(values):
+    total = 0.0
+    for n in range(len(values)):
+        total += np.float64(values[n])
+    return total
+
+
+@inner
+def _show(shown, items, kept, total, scale, known, values):
+    """Write log(1 + expression / total * scale) of the first entries."""
+    for count in range(_FEW):
+        known[count] = np.log1p(count / total * scale)
+    for n in range(kept):
+        value = shown[np.uint32(items[n])]
+        whole = np.uint32(np.int32(value)) if value < np.float32(_FEW) else np.uint32(_FEW)
+        if whole < np.uint32(_FEW) and np.float32(whole) == value:
+            values[n] = known[whole]
+        else:
+            values[n] = np.log1p(np.float64(value) / total * scale)
