@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -10,10 +11,21 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["compiled", "copy_rows", "copy_runs", "inner", "inner_sum", "pad_rows", "take_rows"]
+__all__ = ["compiled", "copy_rows", "copy_runs", "inner", "inner_sum", "pad_rows", "take_rows", "warm_up"]
 
 #: Numbers from which on a compiled loop is worth importing numba, and compiling the loop the first time.
 _WORTH_COMPILING = 1 << 17
+
+
+_one_at_a_time = threading.RLock()
+
+
+def warm_up() -> None:
+    """Begin to load numba and what it needs to run a compiled loop, in a thread of its own: the better part of a second.
+
+    Without it the first one who needs a loop waits for that.
+    """
+    threading.Thread(target=_load_one, name="scmodelforge-warm-up", daemon=True).start()
 
 
 class Inner:
@@ -37,12 +49,18 @@ def compiled(function: Callable[..., Any]) -> Callable[[int], Callable[..., Any]
     """Return what gives the function compiled for so many numbers, or ``None`` for few or without numba."""
 
     @cache
-    def get() -> Callable[..., Any] | None:
+    def kernel() -> Callable[..., Any] | None:
         with suppress(ImportError):
             return _compile(function)
         return None
 
-    return lambda size: get() if size >= _WORTH_COMPILING else None
+    def get(size: int) -> Callable[..., Any] | None:
+        if size < _WORTH_COMPILING:
+            return None
+        with _one_at_a_time:
+            return kernel()
+
+    return get
 
 
 def _compile(function: Callable[..., Any], *, reorders_sums: bool = False) -> Callable[..., Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.data._kernels import warm_up
 from scmodelforge.data._prefetch import Prefetch
 from scmodelforge.data._window import LoadedWindow, TokenBuffer, pieces
 from scmodelforge.data.draws import cell_keys
@@ -29,6 +30,8 @@ from scmodelforge.data.types import BlockEncoder, BoundEncoder, CellBlock, CellS
 
 __all__ = ["CellLoader"]
 
+#: Cells from which on compiled loops will be needed at once.
+_MANY_CELLS = 8192
 _STATE_NAMES = {
     "seed": "training.seed",
     "num_streams": "the number of streams (data.num_streams, raised to a multiple of the number of devices)",
@@ -113,6 +116,8 @@ class CellLoader:
         self._handed_out = 0
         self._open: set[Prefetch[Any]] = set()
         self._buffers: list[TokenBuffer] = []
+        if self.num_cells >= _MANY_CELLS:
+            warm_up()
 
     def __iter__(self) -> Iterator[list[Any]]:
         """Continue after the last consumed batch, pass after pass, without end."""
