@@ -21,9 +21,9 @@ _one_at_a_time = threading.RLock()
 
 
 def warm_up() -> None:
-    """Begin to load numba and what it needs to run a compiled loop, in a thread of its own: the better part of a second.
+    """Begin to load numba in a thread of its own; the first who needs a loop waits the less for it.
 
-    Without it the first one who needs a loop waits for that.
+    That and what numba needs to run a loop take the better part of a second.
     """
     threading.Thread(target=_load_one, name="scmodelforge-warm-up", daemon=True).start()
 
@@ -137,6 +137,13 @@ def _copy_runs(values, first, starts, lengths, places, done, out):
             break
         done += 1
     return done
+
+
+def _load_one() -> None:
+    kernel = _copy_rows(_WORTH_COMPILING)
+    if kernel is not None:
+        some = np.zeros(1, dtype=np.int64)
+        kernel(some.astype(np.float32), some, some, some, some.astype(np.float32))
 
 
 def copy_rows(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
