@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from contextlib import closing
+from copy import copy
 from types import TracebackType
 from typing import Any
 
@@ -74,6 +75,8 @@ class CellLoader:
 
     Attributes
     ----------
+    rank, world_size
+        This process and how many there are.
     num_cells
         Cells of a pass, over all processes.
     global_batch_size
@@ -102,32 +105,52 @@ class CellLoader:
         if order.shuffle and order.seed != seed:
             msg = f"the order has seed {order.seed}, the loader {seed}; give both the same"
             raise ValueError(msg)
-        self.order = order.for_world(world_size)
-        self.num_cells = order.num_cells
-        self.global_batch_size = batch_size * world_size * num_micro_batches
-        self.steps_per_pass = -(-self.num_cells // self.global_batch_size)
         self.wait_seconds = 0.0
+        self._batch_size, self._given_order = batch_size, order
         self._source, self._encoder, self._preprocess, self._collate = source, encoder, preprocess, collate
         self._seed, self._num_micro_batches, self._num_workers = seed, num_micro_batches, num_workers
-        self._streams = range(rank, self.order.num_streams, world_size)
-        self._bound: dict[int, BoundEncoder] = {}
-        self._bind_lock = threading.Lock()
         self._consumed = 0  # batches since the beginning of pass 0
         self._handed_out = 0
-        self._open: set[Prefetch[Any]] = set()
-        self._buffers: list[TokenBuffer] = []
-        if self.num_cells >= _MANY_CELLS:
-            warm_up()
+        self._set_up(rank=rank, world_size=world_size)
 
     def __iter__(self) -> Iterator[list[Any]]:
         """Continue after the last consumed batch, pass after pass, without end."""
         self._handed_out = self._consumed
         return self._endless(self._consumed)
 
-    def one_pass(self) -> Iterator[list[Any]]:
-        """Yield the batches of one whole pass (of pass 0, if shuffled). The state does not change."""
-        with closing(self._run(0, self.steps_per_pass)) as batches:
+    def one_pass(self, data_pass: int = 0) -> Iterator[list[Any]]:
+        """Yield the batches of one whole pass. The state does not change."""
+        first = data_pass * self.steps_per_pass
+        with closing(self._run(first, first + self.steps_per_pass)) as batches:
             yield from batches
+
+    def num_cells_of(self, step: int) -> int:
+        """Return how many cells of a global batch of a pass are this process's."""
+        start = step * self.global_batch_size
+        stop = min(start + self.global_batch_size, self.num_cells)
+        return sum(self.order.first_element(s, stop) - self.order.first_element(s, start) for s in self._streams)
+
+    def share(self, number: int, of: int) -> CellLoader:
+        """Return a loader of one of several equal parts of this one's cells, for a process of its own.
+
+        Parameters
+        ----------
+        number
+            Which part, from 0.
+        of
+            How many parts; batches keep their size, so that so many make a global batch where one did.
+        """
+        part = copy(self)
+        part._set_up(rank=self.rank * of + number, world_size=self.world_size * of)
+        return part
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {"_bind_lock", "_open", "_buffers", "_bound"}
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
 
     @property
     def data_pass(self) -> int:
@@ -179,6 +202,24 @@ class CellLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _set_up(self, *, rank: int, world_size: int) -> None:
+        self.rank, self.world_size = rank, world_size
+        self.order = self._given_order.for_world(world_size)
+        self.num_cells = self.order.num_cells
+        self.global_batch_size = self._batch_size * world_size * self._num_micro_batches
+        self.steps_per_pass = -(-self.num_cells // self.global_batch_size)
+        self._streams = range(rank, self.order.num_streams, world_size)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what belongs to this process."""
+        self._bound: dict[int, BoundEncoder] = {}
+        self._bind_lock = threading.Lock()
+        self._open: set[Prefetch[Any]] = set()
+        self._buffers: list[TokenBuffer] = []
+        if self.num_cells >= _MANY_CELLS:
+            warm_up()
 
     def _identity(self) -> dict[str, int]:
         return {

@@ -7,6 +7,7 @@ from typing import Any
 
 _HOMES = {
     "Callback": "run",
+    "CellDataset": "dataset",
     "Checkpoints": "checkpoint",
     "MetricsLog": "metrics",
     "Objective": "objective",
