@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.types import TokenBlock
 from scmodelforge.training import CellDataset
-
 from tests.test_data.loading import make_loader
 
 NUM_CELLS = 93
