@@ -31,7 +31,7 @@ def own_fields() -> list[tuple[str, str]]:
 # Where each section is read. A name such as ``seed`` stands in many places; only these count for its section.
 READERS = {
     "SplitConfig": ["data/splits.py"],
-    "PreprocessingConfig": ["data/preprocess.py", "workflows/prepare.py"],
+    "PreprocessingConfig": ["data/preprocess.py", "data/filters.py", "workflows/vocabulary.py"],
     "MaskingConfig": ["objectives/masked_gene.py"],
     "AutoregressiveConfig": ["models/autoregressive.py", "objectives/next_gene.py"],
     "MaskedAutoencoderConfig": ["models/masked_autoencoder.py", "objectives/masked_value.py"],

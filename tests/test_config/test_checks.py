@@ -295,3 +295,32 @@ class TestUnusedSettings:
         with caplog.at_level(logging.WARNING, logger="scmodelforge"):
             load_config(write(f"{MINIMAL}model: {{architecture: {architecture}, hidden_dim: 64}}"))
         assert caplog.records == []
+
+    @pytest.mark.parametrize(
+        ("settings", "lines"),
+        [
+            ("hvg_flavor: seurat_v3", ["hvg_flavor has no effect without data.preprocessing.hvg_selection."]),
+            ("hvg_batch_column: batch", ["hvg_batch_column has no effect without data.preprocessing.hvg_selection."]),
+            ("target_sum: 5", ["target_sum has no effect without data.preprocessing.normalize."]),
+            ("hvg_selection: 9, hvg_flavor: seurat_v3, hvg_batch_column: batch", []),
+            ("normalize: library_size, target_sum: 5", []),
+            ("min_genes_per_cell: 3, min_cells_per_gene: 2", []),
+        ],
+    )
+    def test_of_preprocessing(self, write, caplog, settings, lines):
+        path = write(f"{MINIMAL}  preprocessing: {{{settings}}}")
+        with caplog.at_level(logging.WARNING, logger="scmodelforge"):
+            load_config(path)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{path}: data.preprocessing.{line}" for line in lines
+        ]
+
+    def test_size_factors_for_a_tokenizer_that_divides_by_the_total(self, write, caplog):
+        path = write(f"{MINIMAL}  preprocessing: {{normalize: scran, target_sum: 5}}")
+        with caplog.at_level(logging.WARNING, logger="scmodelforge"):
+            load_config(path)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{path}: data.preprocessing.target_sum has no effect without data.preprocessing.normalize: library_size.",
+            f"{path}: data.preprocessing.normalize changes nothing for tokenizer 'rank_value', which divides by each "
+            "cell's total itself; without it much time is saved.",
+        ]

@@ -96,7 +96,14 @@ class TestWrongValues:
             ("split: {validation_groups: [3]}",
              "data.split.validation_groups[0] is 3; it must be text; put it in quotes: '3'."),
             ("preprocessing: {normalize: librarysize}", "data.preprocessing.normalize is 'librarysize'; "
-             "it must be 'library_size' or null. Did you mean 'library_size'?"),
+             "it must be 'library_size', 'scran' or null. Did you mean 'library_size'?"),
+            ("preprocessing: {hvg_flavor: seuratv3}", "data.preprocessing.hvg_flavor is 'seuratv3'; "
+             "it must be 'seurat', 'seurat_v3' or 'cell_ranger'. Did you mean 'seurat_v3'?"),
+            ("preprocessing: {min_genes_per_cell: 0}",
+             "data.preprocessing.min_genes_per_cell is 0; it must be greater than 0."),
+            ("preprocessing: {min_counts_per_cell: 9, max_counts_per_cell: 8}",
+             "data.preprocessing: min_counts_per_cell (9.0) exceeds max_counts_per_cell (8.0), which no cell "
+             "satisfies; lower the former or raise the latter."),
             ("preprocessing: {log1p: 1}", "data.preprocessing.log1p is 1; it must be true or false."),
         ],
     )  # fmt: skip

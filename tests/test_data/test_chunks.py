@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from scmodelforge._errors import DataError
-from scmodelforge.data import _kernels
+from scmodelforge.data import _compile
 from scmodelforge.data.gather import gather_by_ranges
 from scmodelforge.data.sources._chunks import chunk_table
 from scmodelforge.data.sources.h5ad import LocalDataConfig, LocalSource
@@ -64,7 +64,7 @@ class TestReading:
     @pytest.mark.parametrize("compiles", [True, False], ids=["numba", "numpy"])
     @pytest.mark.parametrize("packing", [*PACKINGS, *UNUSUAL])
     def test_any_rows_in_any_order(self, tmp_path, monkeypatch, packing, compiles):
-        monkeypatch.setattr(_kernels, "_WORTH_COMPILING", 0 if compiles else 10**9)
+        monkeypatch.setattr(_compile, "_WORTH_COMPILING", 0 if compiles else 10**9)
         counts = write(tmp_path / "cells.h5ad", empty=[0, 5, 6, 299], **{**PACKINGS, **UNUSUAL}[packing])
         cells = source(tmp_path / "cells.h5ad")
         assert (cells._tables_of(0) is None) == (packing in UNUSUAL)

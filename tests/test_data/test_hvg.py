@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,8 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.data.hvg import HighlyVariable
 from scmodelforge.data.types import CellBlock, Panel
 from scmodelforge.data.vocab import GeneVocab
+
+from . import hvg_cases
 
 
 def draw_counts(seed: int, cells: int = 120, genes: int = 150) -> np.ndarray:
@@ -159,3 +163,96 @@ class TestPanels:
         assert variance[30:40] == pytest.approx(alone[:, 30:].var(axis=0, ddof=1))
         assert np.isnan(mean[40])
         assert "g0099" not in chooser.select()
+
+
+STORED = json.loads((Path(__file__).parents[1] / "fixtures" / "hvg_scanpy.json").read_text())
+
+
+def run(counts: np.ndarray, n: int, *, panel: Panel | None = None, size: int = 17, **options) -> HighlyVariable:
+    panel = panel or make_panel(counts.shape[1])
+    chooser = HighlyVariable(GeneVocab.from_panels([panel]), n, **options)
+    for block in blocks(counts.astype(np.float32), panel, size=size):
+        chooser.update(block)
+    return chooser
+
+
+class TestFlavors:
+    @pytest.mark.parametrize("case", STORED["choices"], ids=lambda c: f"{c['flavor']}-{c['batched']}-{c['n']}")
+    @pytest.mark.parametrize("size", [17, 240])
+    def test_choose_the_genes_scanpy_chooses(self, case, size):
+        batches = hvg_cases.BATCHES if case["batched"] else None
+        chooser = run(hvg_cases.counts(), case["n"], flavor=case["flavor"], batches=batches, size=size)
+        assert [int(gene[1:]) for gene in chooser.select()] == case["genes"]
+
+    @pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3"])
+    def test_only_the_rows_asked_for_take_part(self, flavor):
+        counts, is_odd = hvg_cases.counts(), np.arange(240) % 2 == 1
+        chosen = run(counts, 30, flavor=flavor, batches=hvg_cases.BATCHES, rows=lambda at: is_odd[at]).select()
+        assert chosen == run(counts[is_odd], 30, flavor=flavor, batches=hvg_cases.BATCHES[is_odd]).select()
+
+    @pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3"])
+    def test_genes_not_allowed_are_as_if_they_were_not_there(self, flavor):
+        counts, allowed = hvg_cases.counts(), np.arange(300) % 3 != 0
+        part = Panel(make_panel(300).gene_ids[allowed], "part.h5ad")
+        shares = counts[:, allowed]
+        if flavor != "seurat_v3":  # whose counts are not divided by the total, which is over all genes
+            shares = np.concatenate([shares, counts[:, ~allowed].sum(axis=1, keepdims=True)], axis=1)
+            part = Panel(np.append(part.gene_ids, "rest"), "part.h5ad")
+        chooser = HighlyVariable(GeneVocab.from_genes(part.gene_ids[: allowed.sum()], name="part"), 30, flavor=flavor)
+        for block in blocks(shares.astype(np.float32), part):
+            chooser.update(block)
+        assert run(counts, 30, flavor=flavor).select(allowed) == chooser.select()
+
+    @pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3"])
+    def test_a_file_without_a_gene_says_nothing_about_it(self, flavor):
+        counts = hvg_cases.counts()
+        wide, narrow = make_panel(300, name="wide.h5ad"), make_panel(295, name="narrow.h5ad")
+        chooser = HighlyVariable(GeneVocab.from_panels([wide, narrow]), 30, flavor=flavor)
+        counts = counts.astype(np.float32)
+        for block in [*blocks(counts[:150], wide), *blocks(counts[150:, :295], narrow)]:
+            chooser.update(block)
+        cells, mean, _ = chooser.moments()
+        assert cells.tolist() == [240] * 295 + [150] * 5
+        assert mean[295:] == pytest.approx(run(counts[:150], 5, flavor=flavor).moments()[1][295:])
+        assert len(chooser.select()) >= 30
+
+    def test_more_genes_than_vary_are_refused(self):
+        with pytest.raises(ConfigError, match=r"hvg_selection is 297, but only 296 genes .* vary over the 240 cells"):
+            run(hvg_cases.counts(), 297, flavor="seurat_v3").select()
+
+    def test_too_few_genes_for_a_curve_are_refused(self):
+        counts = hvg_cases.counts()[:, 10:18]
+        for batches, where in ((None, "mean: "), (hvg_cases.BATCHES, "in one of the batches of .*hvg_batch_column")):
+            with pytest.raises(ConfigError, match=f"hvg_flavor 'seurat_v3' cannot tell .*{where}.*over 8 points"):
+                run(counts, 2, flavor="seurat_v3", batches=batches).select()
+
+    def test_equal_means_are_no_curve(self):
+        counts = np.tile([[1.0], [3.0]], (20, 30))
+        with pytest.raises(ConfigError, match=r"9 points at the same place, 0\.30103"):
+            run(counts, 2, flavor="seurat_v3").select()
+
+
+class TestBatches:
+    def test_a_gene_that_differs_between_batches_only_is_not_variable(self):
+        rng = np.random.default_rng(0)
+        counts = rng.poisson(np.linspace(1, 20, 60), (90, 60)).astype(np.float32)
+        batches = np.arange(90) // 45
+        counts[:, 7] = np.where(batches == 0, 2, 9)
+        counts[:, 20] = np.where(np.arange(90) % 2 == 0, 2, 9)
+        assert choose(counts, 2, flavor="seurat_v3") == [7, 20]
+        assert 7 not in choose(counts, 2, flavor="seurat_v3", batches=batches)
+        assert 20 in choose(counts, 2, flavor="seurat_v3", batches=batches)
+
+    @pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3"])
+    def test_cells_without_a_batch_are_a_batch(self, flavor):
+        counts, named = hvg_cases.counts(), hvg_cases.BATCHES
+        missing = np.where(named == 1, -1, named)
+        assert choose(counts, 30, flavor=flavor, batches=missing) == choose(counts, 30, flavor=flavor, batches=named)
+
+    @pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3"])
+    def test_a_batch_of_one_cell_says_nothing(self, flavor):
+        counts, batches = hvg_cases.counts(), hvg_cases.BATCHES.copy()
+        batches[0] = 9
+        assert choose(counts, 30, flavor=flavor, batches=batches) == choose(
+            counts[1:], 30, flavor=flavor, batches=batches[1:]
+        )

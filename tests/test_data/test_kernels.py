@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scmodelforge.data import _kernels
-from scmodelforge.data._kernels import copy_rows, copy_runs, pad_rows, take_rows
+from scmodelforge.data import _compile
+from scmodelforge.data._kernels import copy_rows, copy_runs, pad_rows, row_sums, scaled, take_rows
 
 pytest.importorskip("numba")
 
@@ -16,7 +16,7 @@ pytest.importorskip("numba")
 @pytest.fixture(params=[0, 10**9], ids=["numba", "numpy"])
 def form(request):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_kernels, "_WORTH_COMPILING", request.param)
+        patch.setattr(_compile, "_WORTH_COMPILING", request.param)
         yield
 
 
@@ -87,3 +87,43 @@ def test_few_numbers_do_not_import_numba():
         "take_rows(np.arange(2), np.array([0, 1, 2]), np.array([1]), np.array([0, 1])); print('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+ROWS = st.lists(st.lists(st.integers(0, 700) | st.floats(0, 1e6, width=32), max_size=9), max_size=7)
+
+
+@pytest.mark.usefixtures("form")
+class TestScaling:
+    @settings(max_examples=60, deadline=None)
+    @given(ROWS)
+    def test_sums_of_rows_some_of_them_empty(self, rows):
+        data, indptr = as_rows(rows)
+        expected = [np.array(row, np.float32).astype(np.float64).sum() for row in rows]
+        assert row_sums(data, indptr) == pytest.approx(expected, rel=1e-14)
+
+    @settings(max_examples=60, deadline=None)
+    @given(ROWS, st.booleans(), st.floats(1e-3, 1e5))
+    def test_values_times_the_factor_of_their_row(self, rows, log1p, factor):
+        data, indptr = as_rows(rows)
+        factors = factor / (1.0 + np.arange(len(rows)))
+        exact = data.astype(np.float64) * np.repeat(factors, np.diff(indptr))
+        found = scaled(data, indptr, factors, log1p=log1p)
+        assert found.dtype == np.float32
+        assert found == pytest.approx(np.log1p(exact) if log1p else exact, rel=1.2e-7, abs=1e-44)
+
+    def test_a_logarithm_is_of_the_same_cell(self):
+        data, indptr = as_rows([[3, 3, 255, 256, 2.5], [3, 255], [], [3]])
+        factors = np.array([1.0, 2.0, 5.0, 4.0])
+        expected = np.log1p(np.array([3, 3, 255, 256, 2.5, 6, 510, 12]))
+        assert scaled(data, indptr, factors, log1p=True) == pytest.approx(expected, rel=1e-7)
+
+    @pytest.mark.parametrize("log1p", [True, False])
+    def test_negative_values_are_scaled_as_they_are(self, log1p):
+        data, indptr = as_rows([[-0.5, -0.0, 2]])
+        found = scaled(data, indptr, np.ones(1), log1p=log1p)
+        assert found == pytest.approx(np.log1p([-0.5, 0, 2]) if log1p else [-0.5, 0, 2])
+
+
+def as_rows(rows: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    return np.array([value for row in rows for value in row], dtype=np.float32), indptr

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -8,7 +10,10 @@ from hypothesis import strategies as st
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import PreprocessingConfig
 from scmodelforge.data.preprocess import Preprocessor
-from scmodelforge.data.types import CellBlock, Panel
+from scmodelforge.data.size_factors import fit_size_factors
+from scmodelforge.data.types import CellBlock, Panel, RowRange
+
+from .sources import MemorySource
 
 PANEL = Panel(np.array([f"g{i}" for i in range(5)], dtype=object), "cells.h5ad")
 
@@ -74,6 +79,39 @@ class TestLog:
         assert preprocessor()(block) is block
 
 
+class TestScran:
+    def test_each_cell_is_divided_by_its_factor(self):
+        source = MemorySource([30, 25])
+        process = preprocessor(normalize="scran").fitted(source)
+        block = source.read(RowRange(1, 3, 20))
+        done = process(block)
+        factors = fit_size_factors(source)[block.positions]
+        assert process.factors.dtype == np.float32
+        assert done.data == pytest.approx(block.data / np.repeat(factors, np.diff(block.indptr)), rel=1e-6)
+        assert done.data.dtype == np.float32
+
+    def test_cells_may_come_in_any_order(self):
+        source = MemorySource([30, 25])
+        process = preprocessor(normalize="scran", log1p=True).fitted(source)
+        block = source.read(RowRange(0, 0, 30))
+        rows = np.array([7, 2, 29])
+        assert process(block.select(rows)).data.tolist() == process(block).select(rows).data.tolist()
+
+    def test_without_factors_it_says_where_they_come_from(self):
+        with pytest.raises(ConfigError, match=r"normalize is 'scran', which needs .* Preprocessor.fitted\(source\)"):
+            preprocessor(normalize="scran")(make_block([[1, 0, 0, 0, 0]]))
+
+    def test_other_settings_need_no_pass_over_the_cells(self):
+        source = MemorySource([30])
+        process = preprocessor(normalize="library_size", log1p=True)
+        assert process.fitted(source) is process
+        assert not source.reads
+
+    def test_factors_of_some_cells_are_not_saved_for_others(self):
+        process = preprocessor(normalize="scran").fitted(MemorySource([30]))
+        assert Preprocessor.from_dict(json.loads(json.dumps(process.to_dict()))).factors is None
+
+
 class TestScale:
     @pytest.mark.parametrize(
         ("settings", "scale"),
@@ -82,6 +120,8 @@ class TestScale:
             ({"normalize": "library_size"}, "library_size"),
             ({"normalize": "library_size", "log1p": True}, "log1p"),
             ({"log1p": True}, "log1p"),
+            ({"normalize": "scran"}, "scran"),
+            ({"normalize": "scran", "log1p": True}, "log1p"),
             ({"hvg_selection": 5}, "counts"),
         ],
     )
@@ -96,7 +136,10 @@ class TestCheck:
         [
             ({"normalize": "library_size"}, "normalize is library_size, .* set data.preprocessing.normalize to null"),
             ({"log1p": True}, "log1p is true, .* set data.preprocessing.log1p to false"),
+            ({"normalize": "scran"}, "normalize is scran, .* set data.preprocessing.normalize to null"),
             ({"hvg_selection": 50}, "hvg_selection is 50, .* set data.preprocessing.hvg_selection to null"),
+            ({"min_counts_per_cell": 9.0}, "min_counts_per_cell is 9.0, .* set .*min_counts_per_cell to null"),
+            ({"max_counts_per_cell": 9.0}, "max_counts_per_cell is 9.0, .* set .*max_counts_per_cell to null"),
         ],
     )
     def test_refuses_what_needs_counts_on_other_values(self, kind, settings, message):
@@ -105,6 +148,12 @@ class TestCheck:
         assert f"the values of lung.h5ad are {kind}; name the layer that holds counts in data.layer" in str(
             caught.value
         )
+
+    @pytest.mark.parametrize("setting", ["min_genes_per_cell", "max_genes_per_cell", "min_cells_per_gene"])
+    def test_numbers_of_genes_and_cells_need_values_whose_zeros_are_zeros(self, setting):
+        preprocessor(**{setting: 3}).check("log1p")
+        with pytest.raises(ConfigError, match=f"data.preprocessing.{setting} is 3, which needs counts, .* are scaled"):
+            preprocessor(**{setting: 3}).check("scaled")
 
     @pytest.mark.parametrize("kind", ["counts", "normalized"])
     def test_takes_counts(self, kind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scmodelforge.data import _kernels
+from scmodelforge.data import _compile
 from scmodelforge.data.types import CellBlock, Panel
 from scmodelforge.tokenizers import _rank_kernel
 from scmodelforge.tokenizers._rank_kernel import rank_cells
@@ -17,7 +17,7 @@ numba = pytest.importorskip("numba")
 
 @pytest.fixture(autouse=True)
 def compile_for_few_values_too(monkeypatch):
-    monkeypatch.setattr(_kernels, "_WORTH_COMPILING", 0)
+    monkeypatch.setattr(_compile, "_WORTH_COMPILING", 0)
 
 
 def cells(kind: str, num_cells: int = 40, seed: int = 0) -> CellBlock:
@@ -100,7 +100,7 @@ def test_columns_that_do_not_ascend_are_left_to_numpy(columns):
 
 
 def test_few_values_are_not_worth_it(monkeypatch):
-    monkeypatch.setattr(_kernels, "_WORTH_COMPILING", 10**9)
+    monkeypatch.setattr(_compile, "_WORTH_COMPILING", 10**9)
     assert encoder(order="permuted", medians="fitted")._compiled(cells("counts")) is None
 
 

@@ -9,7 +9,15 @@ from typing import Any, cast
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS, OBJECTIVES, TOKENIZERS
 from scmodelforge.config.faults import Faults
-from scmodelforge.config.schema import DataConfig, EvalConfig, ModelConfig, RunConfig, Section, TokenizerConfig
+from scmodelforge.config.schema import (
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    PreprocessingConfig,
+    RunConfig,
+    Section,
+    TokenizerConfig,
+)
 
 __all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 
@@ -87,8 +95,8 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     if "value_embedding" in config.model.model_fields_set and not config.model.use_expression_values:
         _log.warning(f"{origin}: model.value_embedding has no effect with model.use_expression_values: false.")
     preprocessing, scheduler = config.data.preprocessing, config.training.scheduler
-    if preprocessing.target_sum != type(preprocessing)().target_sum and preprocessing.normalize is None:
-        _log.warning(f"{origin}: data.preprocessing.target_sum has no effect without data.preprocessing.normalize.")
+    for name, switch in _unread(preprocessing):
+        _log.warning(f"{origin}: data.preprocessing.{name} has no effect without data.preprocessing.{switch}.")
     if scheduler.min_lr_ratio != type(scheduler)().min_lr_ratio and scheduler.name == "constant":
         _log.warning(f"{origin}: training.scheduler.min_lr_ratio has no effect on scheduler 'constant'.")
     own = getattr(MODELS.get(architecture), "default_objective", _DEFAULT_OBJECTIVE)
@@ -97,10 +105,26 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     for name in sorted(name for name in ignored if getattr(masking, name) != getattr(type(masking)(), name)):
         _log.warning(f"{origin}: tokenizer.masking.{name} has no effect on what '{architecture}' is trained on.")
     if preprocessing.normalize and getattr(TOKENIZERS.get(config.tokenizer.strategy), "normalizes", False):
-        _log.info(
+        is_slow = preprocessing.normalize == "scran"
+        _log.log(
+            logging.WARNING if is_slow else logging.INFO,
             f"{origin}: data.preprocessing.normalize changes nothing for tokenizer '{config.tokenizer.strategy}', "
-            "which divides by each cell's total itself."
+            f"which divides by each cell's total itself{'; without it much time is saved' if is_slow else ''}.",
         )
+
+
+def _unread(preprocessing: PreprocessingConfig) -> list[tuple[str, str]]:
+    """Return the settings that were changed and that another one, named with each, leaves without a reader."""
+    switches = {"hvg_flavor": "hvg_selection", "hvg_batch_column": "hvg_selection"}
+    is_off = {"hvg_selection": preprocessing.hvg_selection is None}
+    switches["target_sum"] = "normalize: library_size" if preprocessing.normalize == "scran" else "normalize"
+    is_off[switches["target_sum"]] = preprocessing.normalize != "library_size"
+    default = type(preprocessing)()
+    return [
+        (name, switch)
+        for name, switch in switches.items()
+        if is_off[switch] and getattr(preprocessing, name) != getattr(default, name)
+    ]
 
 
 def _check_lengths(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
+
+from scmodelforge.config.base import Section
+from scmodelforge.config.preprocessing import PreprocessingConfig
 
 __all__ = [
     "BenchmarkConfig",
@@ -27,32 +30,6 @@ __all__ = [
     "TokenizerConfig",
     "TrainingConfig",
 ]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, assignments are checked, numbers are not guessed from text."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        validate_assignment=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-    )
-
-
-class PreprocessingConfig(Section):
-    """What is done to the counts of each cell before tokens are made of them."""
-
-    normalize: Literal["library_size"] | None = None
-    """``library_size`` divides each cell by its total and multiplies by ``target_sum``."""
-    target_sum: float = Field(10_000.0, gt=0)
-    """Total of each cell after library-size normalisation."""
-    log1p: bool = False
-    """Take log(1 + x) after normalisation."""
-    hvg_selection: int | None = Field(None, gt=0)
-    """Number of highly variable genes the vocabulary is restricted to; ``None`` keeps all."""
 
 
 class SplitConfig(Section):

@@ -3,81 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from types import FunctionType
-from typing import Any
 
 import numpy as np
 
-__all__ = ["compiled", "copy_rows", "copy_runs", "inner", "inner_sum", "pad_rows", "take_rows", "warm_up"]
+from scmodelforge.data._compile import compiled
 
-#: Numbers from which on a compiled loop is worth importing numba, and compiling the loop the first time.
-_WORTH_COMPILING = 1 << 17
+__all__ = ["copy_rows", "copy_runs", "pad_rows", "row_sums", "scaled", "take_rows", "warm_up"]
 
-
-_one_at_a_time = threading.RLock()
-
-
-def warm_up() -> None:
-    """Begin to load numba in a thread of its own; the first who needs a loop waits the less for it.
-
-    That and what numba needs to run a loop take the better part of a second.
-    """
-    threading.Thread(target=_load_one, name="scmodelforge-warm-up", daemon=True).start()
-
-
-class Inner:
-    """A loop that is part of compiled ones; see :func:`inner`."""
-
-    def __init__(self, function: Callable[..., Any], *, reorders_sums: bool) -> None:
-        self.function, self.reorders_sums = function, reorders_sums
-
-
-def inner(function: Callable[..., Any]) -> Inner:
-    """Mark a function that compiled ones of the same file call."""
-    return Inner(function, reorders_sums=False)
-
-
-def inner_sum(function: Callable[..., Any]) -> Inner:
-    """Mark one that adds up numbers, in an order that is left to the compiler."""
-    return Inner(function, reorders_sums=True)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[[int], Callable[..., Any] | None]:
-    """Return what gives the function compiled for so many numbers, or ``None`` for few or without numba."""
-
-    @cache
-    def kernel() -> Callable[..., Any] | None:
-        with suppress(ImportError):
-            return _compile(function)
-        return None
-
-    def get(size: int) -> Callable[..., Any] | None:
-        if size < _WORTH_COMPILING:
-            return None
-        with _one_at_a_time:
-            return kernel()
-
-    return get
-
-
-def _compile(function: Callable[..., Any], *, reorders_sums: bool = False) -> Callable[..., Any]:
-    """Compile a function and what it calls; a division by zero gives what it gives in numpy."""
-    import numba
-
-    used = {name: function.__globals__.get(name) for name in function.__code__.co_names}
-    parts = {
-        name: _compile(part.function, reorders_sums=part.reorders_sums)
-        for name, part in used.items()
-        if isinstance(part, Inner)
-    }
-    whole = FunctionType(function.__code__, {**function.__globals__, **parts}, function.__name__)
-    whole.__qualname__, whole.__module__ = function.__qualname__, function.__module__
-    fast = {"reassoc"} if reorders_sums else False
-    kernel: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=fast)(whole)
-    return kernel
+#: More numbers than a loop needs to be compiled.
+_MANY = 1 << 62
+#: Whole numbers below this have their logarithm computed once a row.
+_FEW = 256
 
 
 def copy_runs(
@@ -137,13 +73,6 @@ def _copy_runs(values, first, starts, lengths, places, done, out):
             break
         done += 1
     return done
-
-
-def _load_one() -> None:
-    kernel = _copy_rows(_WORTH_COMPILING)
-    if kernel is not None:
-        some = np.zeros(1, dtype=np.int64)
-        kernel(some.astype(np.float32), some, some, some, some.astype(np.float32))
 
 
 def copy_rows(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
@@ -238,3 +167,98 @@ def _pad_rows(values, offsets, out):
         begin = offsets[row]
         for step in range(offsets[row + 1] - begin):
             out[row, step] = values[begin + step]
+
+
+def row_sums(data: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Return the sum of each of some sparse rows, shape (n,), float64.
+
+    Parameters
+    ----------
+    data
+        Shape (nnz,).
+    indptr
+        Start of each row in ``data``, shape (n + 1,), int64.
+    """
+    sums = np.zeros(len(indptr) - 1, dtype=np.float64)
+    kernel = _row_sums(len(data))
+    if kernel is not None:
+        kernel(data, indptr, sums)
+        return sums
+    filled = np.flatnonzero(np.diff(indptr))  # reduceat gives nonsense for empty rows
+    if len(filled):
+        sums[filled] = np.add.reduceat(data.astype(np.float64), indptr[filled])
+    return sums
+
+
+@compiled
+def _row_sums(data, indptr, sums):
+    for row in range(len(sums)):
+        # Four sums, so that an addition need not wait for the one before.
+        one, two, three, four = 0.0, 0.0, 0.0, 0.0
+        at, stop = indptr[row], indptr[row + 1]
+        while at + 4 <= stop:
+            one, two = one + data[at], two + data[at + 1]
+            three, four = three + data[at + 2], four + data[at + 3]
+            at += 4
+        while at < stop:
+            one += data[at]
+            at += 1
+        sums[row] = (one + two) + (three + four)
+
+
+def scaled(data: np.ndarray, indptr: np.ndarray, factors: np.ndarray, *, log1p: bool) -> np.ndarray:
+    """Return the values of sparse rows times a factor for each row, or log(1 + these), float32.
+
+    Parameters
+    ----------
+    data
+        Shape (nnz,).
+    indptr
+        Start of each row in ``data``, shape (n + 1,), int64.
+    factors
+        Shape (n,), float64. Products and logarithms are computed in this precision.
+    log1p
+        Take the logarithm.
+    """
+    kernel = _scaled(len(data))
+    if kernel is not None:
+        out = np.empty(len(data), dtype=np.float32)
+        kernel(data, indptr, factors, log1p, out)
+        return out
+    values = data * np.repeat(factors, np.diff(indptr))
+    return (np.log1p(values, out=values) if log1p else values).astype(np.float32)
+
+
+@compiled
+def _scaled(data, indptr, factors, log1p, out):
+    # Most counts are small whole numbers, of which a cell has many: each logarithm is computed once a cell.
+    known, of_cell = np.empty(_FEW, np.float32), np.full(_FEW, -1, np.int64)
+    for cell in range(len(factors)):
+        factor = factors[cell]
+        for at in range(indptr[cell], indptr[cell + 1]):
+            value = data[at]
+            if not log1p:
+                out[at] = value * factor
+            elif 0 <= value < _FEW and value == int(value):
+                count = int(value)
+                if of_cell[count] != cell:
+                    of_cell[count] = cell
+                    known[count] = np.log1p(count * factor)
+                out[at] = known[count]
+            else:
+                out[at] = np.log1p(value * factor)
+
+
+def warm_up() -> None:
+    """Begin to load numba in a thread of its own; the first who needs a loop waits the less for it.
+
+    That and what numba needs to run a loop take the better part of a second.
+    """
+    threading.Thread(target=_load_one, name="scmodelforge-warm-up", daemon=True).start()
+
+
+def _load_one() -> None:
+    kernel = _copy_rows(_MANY)
+    if kernel is not None:
+        some = np.zeros(1, dtype=np.int64)
+        kernel(some.astype(np.float32), some, some, some, some.astype(np.float32))

@@ -1,32 +1,38 @@
 """Highly variable genes, chosen in one pass over cells that never stand in memory together.
 
-Satija et al. 2015, doi:10.1038/nbt.3192, as scanpy's ``flavor="seurat"`` has it: genes are ranked by their dispersion
-(variance over mean of counts per 10,000), standardised among genes of similar mean.
+The formulas are in :mod:`scmodelforge.data._variability`. ``seurat_v3`` clips counts at a limit that is known only
+after all cells were seen; so the pass counts how often each gene has each count, from which anything follows exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError
-from scmodelforge.data.types import CellBlock, Panel
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.data._entries import GeneEntries, PanelGenes
+from scmodelforge.data._value_counts import ValueCounts
+from scmodelforge.data._variability import (
+    best_by_dispersion,
+    best_by_rank,
+    normalised_variance,
+    scaled_dispersion,
+    standardised_dispersion,
+)
+from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
 
-__all__ = ["HighlyVariable", "standardised_dispersion"]
-
-_NUM_BINS = 20
-_TINY_MEAN = 1e-12
+__all__ = ["HighlyVariable"]
 
 
 class HighlyVariable:
     """Choose highly variable genes among those of a vocabulary; a visitor of a scan over the cells.
 
-    Values are counts divided by the cell's total over all genes of its file, times ``target_sum``. Columns of a file
-    with the same gene are summed first. A file that lacks a gene says nothing about it: the gene's mean and variance
-    are over the cells of the files that have it. Genes that no file has are not chosen.
+    Values are counts (``seurat_v3``), counts divided by the cell's total over all genes of its file, times
+    ``target_sum`` (``seurat``), or log(1 + these) (``cell_ranger``). Columns of a file with the same gene are summed
+    first. A file that lacks a gene says nothing about it: the gene's mean and variance are over the cells of the files
+    that have it. Genes that no file has are not chosen.
 
     Parameters
     ----------
@@ -34,6 +40,11 @@ class HighlyVariable:
         The genes to choose from.
     n
         How many to choose.
+    flavor
+        ``seurat``, ``cell_ranger`` or ``seurat_v3``.
+    batches
+        Batch of every cell of the source, shape (N,), integer codes, -1 where missing. Genes are then judged in each
+        batch; cells without one are a batch too, and one of fewer than 2 cells says nothing.
     rows
         Tells of cell positions, shape (n,), which take part, shape (n,), bool; ``None`` takes all cells.
     target_sum
@@ -45,17 +56,17 @@ class HighlyVariable:
         vocab: GeneVocab,
         n: int,
         *,
+        flavor: str = "seurat",
+        batches: np.ndarray | None = None,
         rows: Callable[[np.ndarray], np.ndarray] | None = None,
         target_sum: float = 10_000.0,
     ) -> None:
         self.num_cells = 0
-        self._vocab = vocab
-        self._n = n
-        self._rows = rows
-        self._target_sum = target_sum
-        self._sums = np.zeros(len(vocab.genes))
-        self._squares = np.zeros(len(vocab.genes))
-        self._files: dict[int, _File] = {}
+        self._vocab, self._n, self._flavor = vocab, n, flavor
+        self._batches, self._rows, self._target_sum = batches, rows, target_sum
+        self._panels: dict[int, PanelGenes] = {}
+        self._sums: dict[int, _Moments | ValueCounts] = {}
+        self._cells: dict[int, dict[int, int]] = {}  # of each batch, how many of each panel
 
     def update(self, block: CellBlock) -> None:
         """Add the cells of a block."""
@@ -63,100 +74,126 @@ class HighlyVariable:
             block = block.select(np.flatnonzero(self._rows(block.positions)))
         if not len(block):
             return
-        if id(block.panel) not in self._files:
-            self._files[id(block.panel)] = _File.of(block.panel, self._vocab)
-        file = self._files[id(block.panel)]
-        file.num_cells += len(block)
+        panel = id(block.panel)
+        if panel not in self._panels:
+            self._panels[panel] = PanelGenes.of(block.panel, self._vocab)
         self.num_cells += len(block)
-        totals = block.totals()
-        factors = np.divide(self._target_sum, totals, out=np.zeros_like(totals), where=totals > 0)
-        lengths = np.diff(block.indptr)
-        genes = file.genes[block.indices]
-        cells = np.repeat(np.arange(len(block)), lengths)
-        values = block.data.astype(np.float64) * np.repeat(factors, lengths)
-        known = genes >= 0
-        cells, genes, values = cells[known], genes[known], values[known]
-        if file.has_repeats:
-            keys, slot = np.unique(cells * len(self._sums) + genes, return_inverse=True)
-            genes, values = keys % len(self._sums), np.bincount(slot, weights=values)
-        self._sums += np.bincount(genes, weights=values, minlength=len(self._sums))
-        self._squares += np.bincount(genes, weights=values * values, minlength=len(self._sums))
+        for batch, part in self._by_batch(block):
+            if batch not in self._sums:
+                size = len(self._vocab.genes)
+                self._sums[batch] = ValueCounts(size) if self._flavor == "seurat_v3" else _Moments(size)
+            entries = self._panels[panel].entries(part)
+            self._sums[batch].add(entries.genes, self._values(part, entries))
+            cells = self._cells.setdefault(batch, {})
+            cells[panel] = cells.get(panel, 0) + len(part)
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return cells, mean and variance (with n - 1) of each gene of the vocabulary, each of shape (V,).
+    def moments(self, batch: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return cells, mean and variance (with n - 1) of each gene of the vocabulary in a batch, each of shape (V,).
 
         Cells are those of the files that have the gene; mean and variance are NaN where these are too few.
         """
-        cells = np.zeros(len(self._sums))
-        for file in self._files.values():
-            cells[np.unique(file.genes[file.genes >= 0])] += file.num_cells
+        cells = np.zeros(len(self._vocab.genes))
+        for panel, number in self._cells.get(batch, {}).items():
+            genes = self._panels[panel].genes
+            cells[np.unique(genes[genes >= 0])] += number
+        sums, squares = self._sums[batch].sums() if batch in self._sums else (cells, cells)
         mean = np.full(len(cells), np.nan)
-        np.divide(self._sums, cells, out=mean, where=cells > 0)
+        np.divide(sums, cells, out=mean, where=cells > 0)
         variance = np.full(len(cells), np.nan)
-        np.divide(self._squares - cells * mean**2, cells - 1, out=variance, where=cells > 1)
+        np.divide(squares - cells * mean**2, cells - 1, out=variance, where=cells > 1)
         return cells, mean, np.maximum(variance, 0.0)
 
-    def select(self) -> list[str]:
+    def select(self, among: np.ndarray | None = None) -> list[str]:
         """Return the ids of the chosen genes, in the vocabulary's order.
 
-        Genes that tie with the last one are all chosen, as scanpy does, so that there may be a few more than ``n``.
+        By dispersion in one batch, genes that tie with the last one are all chosen, as scanpy does, so that there may
+        be a few more than ``n``.
+
+        Parameters
+        ----------
+        among
+            Which genes may be chosen and are compared, shape (V,), bool; ``None`` takes all.
 
         Raises
         ------
         ConfigError
-            If fewer than ``n`` genes have a dispersion.
+            If fewer than ``n`` genes vary.
         """
-        cells, mean, variance = self.moments()
-        seen = np.flatnonzero(cells > 1)
-        score = np.full(len(cells), -np.inf)
-        if len(seen):
-            score[seen] = np.nan_to_num(standardised_dispersion(mean[seen], variance[seen]), nan=-np.inf)
-        num_scored = int(np.count_nonzero(np.isfinite(score)))
-        if num_scored < self._n:
+        allowed = np.ones(len(self._vocab.genes), dtype=bool) if among is None else among
+        batches = sorted(batch for batch, cells in self._cells.items() if sum(cells.values()) > 1)
+        scores = [self._scores(batch, allowed) for batch in batches]
+        varies = [~np.isnan(score) & ((score > 0) | (self._flavor != "seurat_v3")) for score in scores]
+        num_varying = int(np.count_nonzero(np.any(varies, axis=0))) if scores else 0
+        if num_varying < self._n:
             msg = (
-                f"data.preprocessing.hvg_selection is {self._n:,}, but only {num_scored:,} genes of gene_vocab "
+                f"data.preprocessing.hvg_selection is {self._n:,}, but only {num_varying:,} genes of gene_vocab "
                 f"'{self._vocab.name}' vary over the {self.num_cells:,} cells; lower it."
             )
             raise ConfigError(msg)
-        cutoff = np.sort(score)[-self._n]
-        return [self._vocab.genes[i] for i in np.flatnonzero(score >= cutoff)]
+        if self._flavor == "seurat_v3":
+            best = best_by_rank(scores, self._n)
+        else:
+            best = best_by_dispersion(scores, [self.moments(batch)[1] == 0 for batch in batches], self._n)
+        return [self._vocab.genes[i] for i in best]
+
+    def _by_batch(self, block: CellBlock) -> Iterator[tuple[int, CellBlock]]:
+        if self._batches is None:
+            yield 0, block
+            return
+        codes = self._batches[block.positions]
+        for batch in np.unique(codes):
+            yield int(batch), block.select(np.flatnonzero(codes == batch))
+
+    def _values(self, block: CellBlock, entries: GeneEntries) -> np.ndarray:
+        if self._flavor == "seurat_v3":
+            return entries.values
+        totals = block.totals()
+        factors = np.divide(self._target_sum, totals, out=np.zeros_like(totals), where=totals > 0)
+        values = entries.values * factors[entries.cells]
+        return np.log1p(values) if self._flavor == "cell_ranger" else values
+
+    def _scores(self, batch: int, allowed: np.ndarray) -> np.ndarray:
+        """Return how variable each gene is in a batch, shape (V,), NaN where this is not known."""
+        cells, mean, variance = self.moments(batch)
+        score = np.full(len(cells), np.nan)
+        seen = allowed & (cells > 1)
+        sums = self._sums[batch]
+        if isinstance(sums, ValueCounts):
+            genes = np.flatnonzero(seen)
+            if len(genes):
+                score[genes] = self._variances(cells[genes], mean[genes], variance[genes], genes, sums)
+            return score
+        if self._batches is not None:  # as scanpy: genes that no cell of the batch expresses take no part
+            seen &= mean > 0
+        formula = scaled_dispersion if self._flavor == "cell_ranger" else standardised_dispersion
+        if seen.any():
+            score[seen] = formula(mean[seen], variance[seen])
+        return score
+
+    def _variances(
+        self, cells: np.ndarray, mean: np.ndarray, variance: np.ndarray, genes: np.ndarray, counts: ValueCounts
+    ) -> np.ndarray:
+        try:
+            return normalised_variance(cells, mean, variance, genes, counts)
+        except DataError as problem:
+            where = "" if self._batches is None else ", in one of the batches of data.preprocessing.hvg_batch_column"
+            msg = (
+                f"data.preprocessing.hvg_flavor 'seurat_v3' cannot tell how variance depends on the mean{where}: "
+                f"{problem} Set data.preprocessing.hvg_flavor to 'seurat'."
+            )
+            raise ConfigError(msg) from problem
 
 
-def standardised_dispersion(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Return each gene's log dispersion as a z-score among genes of similar mean, shape (G,).
+class _Moments:
+    """Sums and sums of squares of each gene."""
 
-    Genes fall into 20 bins of equal width in log(1 + mean). A gene alone in its bin gets 1; one that does not vary,
-    or whose bin does not, gets NaN.
+    def __init__(self, num_genes: int) -> None:
+        self._sums = np.zeros(num_genes)
+        self._squares = np.zeros(num_genes)
 
-    Parameters
-    ----------
-    mean, variance
-        Of normalised counts, shape (G,).
-    """
-    import pandas as pd
+    def add(self, genes: np.ndarray, values: np.ndarray) -> None:
+        self._sums += np.bincount(genes, weights=values, minlength=len(self._sums))
+        self._squares += np.bincount(genes, weights=values * values, minlength=len(self._sums))
 
-    mean = np.where(mean == 0, _TINY_MEAN, mean)
-    dispersion = variance / mean
-    table = pd.DataFrame({"dispersion": np.log(np.where(dispersion == 0, np.nan, dispersion))})
-    groups = table["dispersion"].groupby(pd.cut(np.log1p(mean), bins=_NUM_BINS), observed=True)
-    average, spread = groups.transform("mean"), groups.transform("std")
-    is_alone = (groups.transform("count") == 1) & table["dispersion"].notna()
-    score = ((table["dispersion"] - average) / spread).mask(is_alone, 1.0)
-    return np.asarray(score, dtype=np.float64)
-
-
-@dataclass(slots=True)
-class _File:
-    """A panel, the number of each of its genes in the vocabulary (-1 where none), and its cells seen so far."""
-
-    panel: Panel  # held so that its id, by which it is found, stays its own
-    genes: np.ndarray
-    has_repeats: bool
-    num_cells: int = 0
-
-    @classmethod
-    def of(cls, panel: Panel, vocab: GeneVocab) -> _File:
-        tokens = vocab.map_panel(panel).astype(np.int64)
-        known = tokens[tokens >= 0]
-        genes = np.where(tokens >= 0, tokens - len(vocab.special_tokens), -1)
-        return cls(panel, genes, has_repeats=len(np.unique(known)) < len(known))
+    def sums(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._sums, self._squares

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from scmodelforge._errors import DataError
+from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.inspect import describe_values, is_whole
 from scmodelforge.data.types import CellBlock, CellSource, RowRange
 from scmodelforge.data.vocab import GeneVocab
@@ -38,6 +39,10 @@ class ScanReport:
         Cells of the source.
     empty
         Positions of the cells without a positive value in a gene of the vocabulary, ascending, int64.
+    dropped
+        Positions of the cells that break a limit, ascending, int64; none of them is among the empty ones.
+    drop_reasons
+        How many cells break each limit, in words.
     known_genes
         Genes of each file that are in the vocabulary.
     values_checked
@@ -51,6 +56,8 @@ class ScanReport:
     known_genes: list[int]
     values_checked: int
     warnings: list[str] = field(default_factory=list)
+    dropped: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    drop_reasons: str = ""
 
 
 def scan(
@@ -60,6 +67,7 @@ def scan(
     expects: Literal["counts", "any"],
     block_size: int = 1024,
     visitors: Sequence[BlockVisitor] = (),
+    limits: CellLimits | None = None,
 ) -> ScanReport:
     """Read all cells once, a block at a time.
 
@@ -74,24 +82,24 @@ def scan(
     block_size
         Cells in memory at a time.
     visitors
-        Shown each block in order of position, after it was checked.
+        Shown each block in order of position, after it was checked, without the cells that break a limit.
+    limits
+        Cells that break one of these are dropped; ``None`` drops none.
 
     Raises
     ------
     DataError
         For the first value that is NaN or infinite, or negative or not whole where counts are needed, with its cell
-        and gene; if a file has no cells, or if all cells are empty.
+        and gene; if a file has no cells, or if all cells are empty or dropped.
     """
     report = ScanReport(sum(source.file_sizes), np.zeros(0, dtype=np.int64), [], 0)
+    sieve = None if limits is None or not limits.limits else _Sieve(limits)
     for file in range(len(source.panels)):
-        _scan_file(report, source, vocab, file, expects=expects, block_size=block_size, visitors=visitors)
-    if len(report.empty) == report.num_cells:
-        msg = (
-            f"all {report.num_cells:,} cells are empty: none has a positive value in a gene of gene_vocab "
-            f"'{vocab.name}' ({sum(report.known_genes):,} genes of the files are in it); check data.gene_vocab and "
-            "data.layer."
-        )
-        raise DataError(msg)
+        _scan_file(report, source, vocab, file, expects=expects, block_size=block_size, visitors=visitors, sieve=sieve)
+    if sieve is not None:
+        report.dropped, report.drop_reasons = sieve.dropped(), sieve.reasons()
+    if len(report.empty) + len(report.dropped) == report.num_cells:
+        raise DataError(_none_left(report, vocab))
     return report
 
 
@@ -104,6 +112,7 @@ def _scan_file(
     expects: str,
     block_size: int,
     visitors: Sequence[BlockVisitor],
+    sieve: _Sieve | None,
 ) -> None:
     panel, num_cells, first = source.panels[file], source.file_sizes[file], sum(source.file_sizes[:file])
     if not num_cells:
@@ -116,6 +125,10 @@ def _scan_file(
         block = source.read(RowRange(file, start, min(start + block_size, num_cells)))
         _check_values(source, block, expects, file_start=first)
         report.values_checked += len(block.data)
+        if sieve is not None:
+            block = sieve.keep(block)
+        if not len(block):
+            continue
         empty.append(block.positions[_num_expressed(block, is_known) == 0])
         for visitor in visitors:
             visitor.update(block)
@@ -126,6 +139,52 @@ def _scan_file(
             f"{panel.name}: {num_empty:,} of {num_cells:,} cells express none of its {report.known_genes[-1]:,} genes "
             f"that are in gene_vocab '{vocab.name}'; check data.gene_vocab and data.gene_id_column."
         )
+
+
+class _Sieve:
+    """Takes cells that break a limit out of blocks and remembers which."""
+
+    def __init__(self, limits: CellLimits) -> None:
+        self._limits = limits
+        self._positions: list[np.ndarray] = []
+        self._broken: list[np.ndarray] = []
+
+    def keep(self, block: CellBlock) -> CellBlock:
+        """Return the block without them."""
+        broken = self._limits.broken(block)
+        is_dropped = broken >= 0
+        if not is_dropped.any():
+            return block
+        self._positions.append(block.positions[is_dropped])
+        self._broken.append(broken[is_dropped])
+        return block.select(np.flatnonzero(~is_dropped))
+
+    def dropped(self) -> np.ndarray:
+        """Return the positions of the cells taken out, ascending, int64."""
+        return np.concatenate([np.zeros(0, dtype=np.int64), *self._positions])
+
+    def reasons(self) -> str:
+        """Return how many broke which limit, in words."""
+        return self._limits.describe(np.concatenate([np.zeros(0, dtype=np.int64), *self._broken]))
+
+
+def _none_left(report: ScanReport, vocab: GeneVocab) -> str:
+    """Return why no cell is left."""
+    advice = (
+        f"none has a positive value in a gene of gene_vocab '{vocab.name}' ({sum(report.known_genes):,} genes of the "
+        "files are in it); check data.gene_vocab and data.layer."
+    )
+    if not len(report.dropped):
+        return f"all {report.num_cells:,} cells are empty: {advice}"
+    if not len(report.empty):
+        return (
+            f"data.preprocessing leaves out all {report.num_cells:,} cells: {report.drop_reasons}; "
+            "loosen these limits, or check data.layer."
+        )
+    return (
+        f"none of {report.num_cells:,} cells is left: data.preprocessing leaves out {len(report.dropped):,} "
+        f"({report.drop_reasons}), the others are empty: {advice}"
+    )
 
 
 def _num_expressed(block: CellBlock, is_known: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
-from scmodelforge.data._kernels import copy_rows, take_rows
+from scmodelforge.data._kernels import copy_rows, row_sums, take_rows
 
 if TYPE_CHECKING:
     import torch
@@ -91,11 +91,7 @@ class CellBlock:
 
     def totals(self) -> np.ndarray:
         """Return the sum of each row, shape (n,), float64."""
-        sums = np.zeros(len(self), dtype=np.float64)
-        filled = np.flatnonzero(np.diff(self.indptr))  # reduceat gives nonsense for empty rows
-        if len(filled):
-            sums[filled] = np.add.reduceat(self.data.astype(np.float64), self.indptr[filled])
-        return sums
+        return row_sums(self.data, self.indptr)
 
     def select(self, rows: np.ndarray) -> CellBlock:
         """Return the given rows (indices into this block) in the given order, as a new block."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scmodelforge.data._kernels import compiled, inner, inner_sum
+from scmodelforge.data._compile import compiled, inner, inner_sum
 from scmodelforge.data.types import CellBlock
 
 __all__ = ["Ranked", "rank_cells"]

@@ -51,8 +51,9 @@ model = load_bundle(Path("this-folder")).model
 {files}
 
 {facts["num_train"]:,} cells trained on, {facts["num_validation"]:,} held out, {facts["num_empty"]:,} without a known
-gene. Vocabulary `{bundle.vocab.name}`: {len(bundle.vocab.genes):,} genes. Input: counts; preprocessing
-`{config.data.preprocessing.model_dump_json()}`. Tokenizer: {bundle.tokenizer.describe()}.
+gene, {facts.get("num_dropped", 0):,} outside the limits of preprocessing. Vocabulary `{bundle.vocab.name}`:
+{len(bundle.vocab.genes):,} genes. Input: counts; preprocessing `{config.data.preprocessing.model_dump_json()}`.
+Tokenizer: {bundle.tokenizer.describe()}.
 
 ## Evaluation
 

@@ -86,7 +86,7 @@ def embed_file(
     remaining = positions[positions >= part.done]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with sequential_loader(
-        Readable(source, bundle.tokenizer, bundle.preprocessor),
+        Readable(source, bundle.tokenizer, bundle.preprocessor.fitted(source)),
         remaining,
         collate=lambda tokens: collate_for_encoding(tokens, pad_id=bundle.vocab.pad_id),
         config=config,

@@ -160,7 +160,8 @@ def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict
     assert split is not None
     source = open_source(config.data)
     check_resumable(source, facts)
-    return PreparedData(source, bundle.tokenizer, bundle.preprocessor, bundle.vocab, split, facts["num_empty"])
+    preprocessor = bundle.preprocessor.fitted(source)
+    return PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"])
 
 
 def _scored(config: RunConfig, bundle: Bundle, prepared: PreparedData) -> list[Record]:

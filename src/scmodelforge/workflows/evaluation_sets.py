@@ -72,7 +72,8 @@ def split_for_evaluation(config: DataConfig, parts: Bundle | PreparedData) -> Pr
             source.obs(column)
     report = scan(source, parts.vocab, expects=parts.tokenizer.expects)
     split = split_cells(source, config.split, excluded=report.empty)
-    return PreparedData(source, parts.tokenizer, parts.preprocessor, parts.vocab, split, len(report.empty))
+    preprocessor = parts.preprocessor.fitted(source)
+    return PreparedData(source, parts.tokenizer, preprocessor, parts.vocab, split, len(report.empty))
 
 
 def _with_keys(benchmark: BenchmarkConfig, data: DataConfig) -> BenchmarkConfig:

@@ -7,22 +7,23 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from scmodelforge import datasets
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES, TOKENIZERS
-from scmodelforge.config.schema import DataConfig, PreprocessingConfig, RunConfig
-from scmodelforge.data.hvg import HighlyVariable
+from scmodelforge.config.schema import DataConfig, RunConfig
+from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.sampling import GlobalOrder
-from scmodelforge.data.scan import scan
+from scmodelforge.data.scan import ScanReport, scan
 from scmodelforge.data.splits import CellSplit, split_cells
 from scmodelforge.data.types import CellBlock, CellSource
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
 
 __all__ = [
     "PreparedData",
@@ -68,11 +69,15 @@ class PreparedData(Readable):
         Training and held-out cells, empty cells in neither.
     num_empty
         Cells left out because they express no gene of the vocabulary.
+    num_dropped
+        Cells left out because they break a limit of ``data.preprocessing``.
     """
 
+    preprocessor: Preprocessor
     vocab: GeneVocab
     split: CellSplit
     num_empty: int
+    num_dropped: int = 0
 
 
 def config_hash(config: RunConfig) -> str:
@@ -100,7 +105,12 @@ def open_source(config: DataConfig) -> CellSource:
 
 
 def prepare_data(config: RunConfig) -> PreparedData:
-    """Open, check and split the data and fit the tokenizer, in one streaming pass (two with ``hvg_selection``).
+    """Open, check and split the data and fit what learns from training cells.
+
+    All is done in one streaming pass; one more before it where genes are chosen (``hvg_selection``,
+    ``min_cells_per_gene``), one more after it for size factors (``normalize: scran``). Cells that break a limit of
+    ``data.preprocessing`` are taken out first, then genes in too few of the remaining training cells, then those
+    that are not variable.
 
     Raises
     ------
@@ -112,31 +122,30 @@ def prepare_data(config: RunConfig) -> PreparedData:
         _log.info(line)
     check_columns(config, source)
     vocab = build_vocab(config.data.gene_vocab, source)
-    if config.model.vocab_size is not None and config.data.preprocessing.hvg_selection is None:
+    preprocessing = config.data.preprocessing
+    if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)
     split = split_cells(source, config.data.split, excluded=np.zeros(0, dtype=np.int64))
-    preprocessor = Preprocessor(config.data.preprocessing)
+    preprocessor = Preprocessor(preprocessing)
     if hasattr(source, "kind"):
         for number, panel in enumerate(source.panels):
             preprocessor.check(source.kind(number).kind, name=panel.name)
     tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
     is_train = membership(split.train)
-    vocab = select_genes(config.data.preprocessing, source, vocab, is_train, expects=tokenizer_class.expects)
+    vocab = select_genes(preprocessing, source, vocab, is_train, expects=tokenizer_class.expects)
     check_vocab_size(config, vocab)
     tokenizer = tokenizer_class(config.tokenizer, vocab)
     visitor = tokenizer.visitor(is_train)
     visitors = [] if visitor is None else [visitor]
-    report = scan(source, vocab, expects=tokenizer_class.expects, visitors=visitors)
+    limits = CellLimits(preprocessing)
+    report = scan(source, vocab, expects=tokenizer_class.expects, visitors=visitors, limits=limits)
+    split = without_unusable(split, report)
     if visitor is not None:
         visitor.finish()
-    for warning in report.warnings:
-        _log.warning(warning)
-    if len(report.empty):
-        _log.info(f"skipped {len(report.empty):,} of {report.num_cells:,} cells: no gene of the vocabulary in them")
-        split = without(split, report.empty)
     _log.info(split.describe())
     _log.info(tokenizer.describe())
-    return PreparedData(source, tokenizer, preprocessor, vocab, split, len(report.empty))
+    preprocessor = preprocessor.fitted(source)
+    return PreparedData(source, tokenizer, preprocessor, vocab, split, len(report.empty), len(report.dropped))
 
 
 def sequential_loader(
@@ -185,58 +194,16 @@ def check_resumable(source: CellSource, facts: dict[str, Any]) -> None:
             raise DataError(msg)
 
 
-def build_vocab(setting: str | list[str], source: CellSource) -> GeneVocab:
-    """Make the vocabulary of ``data.gene_vocab`` and check that every file shares genes with it."""
-    if isinstance(setting, list):
-        vocab = GeneVocab.from_genes(setting, name="data.gene_vocab")
-    elif setting == "from_data":
-        vocab = GeneVocab.from_panels(source.panels)
-    elif setting == "human_protein_coding":
-        vocab = GeneVocab.from_name(setting)
-    else:
-        vocab = GeneVocab.from_file(setting)
-    for panel in source.panels:
-        coverage = vocab.require_overlap(panel)
-        _log.info(f"{panel.name}: {coverage.known:,} of {coverage.total:,} genes are in gene_vocab '{vocab.name}'")
-    return vocab
-
-
-def select_genes(
-    config: PreprocessingConfig,
-    source: CellSource,
-    vocab: GeneVocab,
-    is_train: Callable[[np.ndarray], np.ndarray],
-    *,
-    expects: Literal["counts", "any"],
-) -> GeneVocab:
-    """Restrict the vocabulary to the highly variable genes of the training cells, if the settings ask for it."""
-    if config.hvg_selection is None:
-        return vocab
-    variable = HighlyVariable(vocab, config.hvg_selection, rows=is_train)
-    scan(source, vocab, expects=expects, visitors=[variable])
-    selected = variable.select()
-    _log.info(f"{len(selected):,} highly variable genes selected over {variable.num_cells:,} training cells")
-    return vocab.restrict(selected)
-
-
 def check_columns(config: RunConfig, source: CellSource) -> None:
     """Read every obs column the settings name, so that a missing one stops the run before it starts."""
     columns = [config.data.label_column, config.data.batch_column]
+    if config.data.preprocessing.hvg_selection is not None:
+        columns.append(config.data.preprocessing.hvg_batch_column)
     for benchmark in config.eval.benchmarks:
         if benchmark.dataset is None:
             columns += [benchmark.label, benchmark.batch]
     for column in dict.fromkeys(column for column in columns if column is not None):
         source.obs(column)
-
-
-def check_vocab_size(config: RunConfig, vocab: GeneVocab) -> None:
-    """Refuse a ``model.vocab_size`` that is not the vocabulary's."""
-    if config.model.vocab_size not in (None, len(vocab)):
-        msg = (
-            f"model.vocab_size is {config.model.vocab_size} but gene_vocab '{vocab.name}' has {len(vocab)} tokens, "
-            "special ones included; leave model.vocab_size out."
-        )
-        raise ConfigError(msg)
 
 
 def membership(positions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -252,14 +219,42 @@ def membership(positions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return contains
 
 
-def without(split: CellSplit, excluded: np.ndarray) -> CellSplit:
-    """Return the split without some cells."""
+def without_unusable(split: CellSplit, report: ScanReport) -> CellSplit:
+    """Return the split without the cells that are empty or break a limit, and say how many there are."""
+    for warning in report.warnings:
+        _log.warning(warning)
+    if len(report.dropped):
+        _log.info(
+            f"dropped {len(report.dropped):,} of {report.num_cells:,} cells by limits of data.preprocessing: "
+            f"{report.drop_reasons}"
+        )
+    if len(report.empty):
+        _log.info(f"skipped {len(report.empty):,} of {report.num_cells:,} cells: no gene of the vocabulary in them")
+    split = without(split, report.dropped, why="is within the limits of data.preprocessing; loosen them")
+    why = "expresses a gene of the vocabulary; check data.gene_vocab"
+    return without(split, report.empty, why=why)
+
+
+def without(split: CellSplit, excluded: np.ndarray, *, why: str) -> CellSplit:
+    """Return the split without some cells.
+
+    Parameters
+    ----------
+    split
+        The split.
+    excluded
+        Positions of the cells.
+    why
+        What no cell does if none is left, and what to do.
+    """
+    if not len(excluded):
+        return split
     train = np.setdiff1d(split.train, excluded, assume_unique=True)
     if not len(train):
-        msg = "no training cell expresses a gene of the vocabulary; check data.gene_vocab and data.split."
+        msg = f"no training cell {why}, or choose others with data.split."
         raise DataError(msg)
     validation = np.setdiff1d(split.validation, excluded, assume_unique=True)
     if len(split.validation) and not len(validation):
-        msg = "no held-out cell expresses a gene of the vocabulary; hold out others with data.split."
+        msg = f"no held-out cell {why}, or hold out others with data.split."
         raise DataError(msg)
     return replace(split, train=train, validation=validation)

@@ -22,6 +22,9 @@ from scmodelforge.workflows.training_run import TrainingRun, TrainResult
 
 __all__ = ["TrainResult", "resume_training", "start_training"]
 
+#: What the fingerprint of a run's models has of its run.json; runs made by older versions lack the last.
+_FACTS = ("config_hash", "data", "split_hash", "num_train", "num_validation", "num_empty", "num_dropped")
+
 
 def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: bool = False) -> TrainResult | None:
     """Train a new model.
@@ -66,6 +69,7 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
         "num_train": len(data.split.train),
         "num_validation": len(data.split.validation),
         "num_empty": data.num_empty,
+        "num_dropped": data.num_dropped,
     }
     training = TrainingRun(config, folder, data, fabric, fingerprint)
     if is_first:
@@ -92,12 +96,9 @@ def resume_training(root: Path) -> TrainResult | None:
     check_resumable(source, facts)
     fabric = make_fabric(config.training)
     fabric.launch()
-    data = PreparedData(
-        source, bundle.tokenizer, bundle.preprocessor, bundle.vocab, split, num_empty=facts["num_empty"]
-    )
-    fingerprint = {
-        name: facts[name] for name in ("config_hash", "data", "split_hash", "num_train", "num_validation", "num_empty")
-    }
+    preprocessor = bundle.preprocessor.fitted(source)
+    data = PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"])
+    fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     return TrainingRun(config, folder, data, fabric, fingerprint).execute(checkpoint=checkpoint)
 
 

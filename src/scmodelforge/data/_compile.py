@@ -1,0 +1,69 @@
+"""Loops over numbers compiled by numba when they are first needed, where it is installed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+__all__ = ["Inner", "compiled", "inner", "inner_sum"]
+
+#: Numbers from which on a compiled loop is worth importing numba, and compiling the loop the first time.
+_WORTH_COMPILING = 1 << 17
+
+_one_at_a_time = threading.RLock()
+
+
+class Inner:
+    """A loop that is part of compiled ones; see :func:`inner`."""
+
+    def __init__(self, function: Callable[..., Any], *, reorders_sums: bool) -> None:
+        self.function, self.reorders_sums = function, reorders_sums
+
+
+def inner(function: Callable[..., Any]) -> Inner:
+    """Mark a function that compiled ones of the same file call."""
+    return Inner(function, reorders_sums=False)
+
+
+def inner_sum(function: Callable[..., Any]) -> Inner:
+    """Mark one that adds up numbers, in an order that is left to the compiler."""
+    return Inner(function, reorders_sums=True)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[[int], Callable[..., Any] | None]:
+    """Return what gives the function compiled for so many numbers, or ``None`` for few or without numba."""
+
+    @cache
+    def kernel() -> Callable[..., Any] | None:
+        with suppress(ImportError):
+            return _compile(function)
+        return None
+
+    def get(size: int) -> Callable[..., Any] | None:
+        if size < _WORTH_COMPILING:
+            return None
+        with _one_at_a_time:
+            return kernel()
+
+    return get
+
+
+def _compile(function: Callable[..., Any], *, reorders_sums: bool = False) -> Callable[..., Any]:
+    """Compile a function and what it calls; a division by zero gives what it gives in numpy."""
+    import numba
+
+    used = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    parts = {
+        name: _compile(part.function, reorders_sums=part.reorders_sums)
+        for name, part in used.items()
+        if isinstance(part, Inner)
+    }
+    whole = FunctionType(function.__code__, {**function.__globals__, **parts}, function.__name__)
+    whole.__qualname__, whole.__module__ = function.__qualname__, function.__module__
+    fast = {"reassoc"} if reorders_sums else False
+    kernel: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=fast)(whole)
+    return kernel

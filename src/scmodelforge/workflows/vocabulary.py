@@ -1,0 +1,99 @@
+"""The vocabulary of a run: the genes of its settings, and of these the ones its training cells speak for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from scmodelforge._errors import ConfigError
+from scmodelforge.config.schema import PreprocessingConfig, RunConfig
+from scmodelforge.data.filters import CellLimits, ExpressingCells
+from scmodelforge.data.hvg import HighlyVariable
+from scmodelforge.data.scan import scan
+from scmodelforge.data.types import CellSource
+from scmodelforge.data.vocab import GeneVocab
+
+__all__ = ["build_vocab", "check_vocab_size", "chooses_genes", "select_genes"]
+
+_log = logging.getLogger(__name__)
+
+
+def build_vocab(setting: str | list[str], source: CellSource) -> GeneVocab:
+    """Make the vocabulary of ``data.gene_vocab`` and check that every file shares genes with it."""
+    if isinstance(setting, list):
+        vocab = GeneVocab.from_genes(setting, name="data.gene_vocab")
+    elif setting == "from_data":
+        vocab = GeneVocab.from_panels(source.panels)
+    elif setting == "human_protein_coding":
+        vocab = GeneVocab.from_name(setting)
+    else:
+        vocab = GeneVocab.from_file(setting)
+    for panel in source.panels:
+        coverage = vocab.require_overlap(panel)
+        _log.info(f"{panel.name}: {coverage.known:,} of {coverage.total:,} genes are in gene_vocab '{vocab.name}'")
+    return vocab
+
+
+def select_genes(
+    config: PreprocessingConfig,
+    source: CellSource,
+    vocab: GeneVocab,
+    is_train: Callable[[np.ndarray], np.ndarray],
+    *,
+    expects: Literal["counts", "any"],
+) -> GeneVocab:
+    """Restrict the vocabulary to genes in enough training cells and the highly variable of them, as settings ask."""
+    if not chooses_genes(config):
+        return vocab
+    common = ExpressingCells(vocab, is_train)
+    visitors: list[Any] = [common]
+    variable = None
+    if config.hvg_selection is not None:
+        column = config.hvg_batch_column
+        batches = None if column is None else source.obs(column)[0]
+        variable = HighlyVariable(vocab, config.hvg_selection, flavor=config.hvg_flavor, batches=batches, rows=is_train)
+        visitors.append(variable)
+        expects = "counts" if config.hvg_flavor == "seurat_v3" else expects
+    scan(source, vocab, expects=expects, visitors=visitors, limits=CellLimits(config))
+    is_common = _common_genes(common.counts, vocab, config.min_cells_per_gene)
+    if variable is None:
+        return vocab.restrict(vocab.genes[gene] for gene in np.flatnonzero(is_common))
+    selected = variable.select(is_common)
+    _log.info(f"{len(selected):,} highly variable genes selected over {variable.num_cells:,} training cells")
+    return vocab.restrict(selected)
+
+
+def chooses_genes(config: PreprocessingConfig) -> bool:
+    """Tell whether the vocabulary depends on the cells."""
+    return config.hvg_selection is not None or config.min_cells_per_gene is not None
+
+
+def check_vocab_size(config: RunConfig, vocab: GeneVocab) -> None:
+    """Refuse a ``model.vocab_size`` that is not the vocabulary's."""
+    if config.model.vocab_size not in (None, len(vocab)):
+        msg = (
+            f"model.vocab_size is {config.model.vocab_size} but gene_vocab '{vocab.name}' has {len(vocab)} tokens, "
+            "special ones included; leave model.vocab_size out."
+        )
+        raise ConfigError(msg)
+
+
+def _common_genes(counts: np.ndarray, vocab: GeneVocab, least: int | None) -> np.ndarray:
+    """Return which genes enough training cells express, shape (V,), bool."""
+    if least is None:
+        return np.ones(len(counts), dtype=bool)
+    is_common = counts >= least
+    if not is_common.any():
+        msg = (
+            f"data.preprocessing.min_cells_per_gene is {least:,}, but no gene of gene_vocab '{vocab.name}' is "
+            f"expressed in more than {counts.max():,} training cells; lower it."
+        )
+        raise ConfigError(msg)
+    _log.info(
+        f"left out {np.count_nonzero(~is_common):,} of {len(is_common):,} genes, in fewer than {least:,} training "
+        "cells (data.preprocessing.min_cells_per_gene)"
+    )
+    return is_common
