@@ -30,7 +30,8 @@ def own_fields() -> list[tuple[str, str]]:
 
 # Where each section is read. A name such as ``seed`` stands in many places; only these count for its section.
 READERS = {
-    "SplitConfig": ["data/splits.py"],
+    "SplitConfig": ["data/splits.py", "data/selection.py"],
+    "SamplingConfig": ["data/shares.py", "data/training_order.py"],
     "PreprocessingConfig": ["data/preprocess.py", "data/filters.py", "workflows/vocabulary.py"],
     "MaskingConfig": ["objectives/masked_gene.py"],
     "AutoregressiveConfig": ["models/autoregressive.py", "objectives/next_gene.py"],
@@ -42,7 +43,7 @@ READERS = {
     "EvalConfig": ["workflows/evaluation_sets.py", "workflows/training_run.py"],
     "BenchmarkConfig": ["workflows/eval*.py"],
     "OutputConfig": ["workflows/*.py"],
-    "DataConfig": ["workflows/*.py"],
+    "DataConfig": ["workflows/*.py", "data/training_order.py"],
     "LocalDataConfig": ["data/sources/h5ad.py"],
     "RankValueConfig": ["tokenizers/rank_value.py"],
     "RunConfig": ["workflows/*.py"],
@@ -64,6 +65,6 @@ def test_setting_is_read(section, name):
 @pytest.mark.parametrize(("section", "name"), own_fields())
 def test_setting_is_explained_or_plain(section, name):
     field = next(s for s in sections() if s.__name__ == section).model_fields[name]
-    plain = {"preprocessing", "split", "masking", "optimizer", "scheduler", "data", "tokenizer", "model", "training",
-             "eval", "output", "name", "beta1", "beta2", "eps", "accelerator", "num_nodes"}  # fmt: skip
+    plain = {"preprocessing", "split", "sampling", "masking", "optimizer", "scheduler", "data", "tokenizer", "model",
+             "training", "eval", "output", "name", "beta1", "beta2", "eps", "accelerator", "num_nodes"}  # fmt: skip
     assert field.description or name in plain, f"{section}.{name} has no description"

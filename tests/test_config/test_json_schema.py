@@ -44,7 +44,10 @@ def accepts(schema: dict, value, root: dict) -> bool:
         properties = schema.get("properties", {})
         checks += [set(schema.get("required", [])) <= set(value), len(value) <= schema.get("maxProperties", 99)]
         checks += [accepts(properties[key], each, root) for key, each in value.items() if key in properties]
-        checks += [schema.get("additionalProperties", True) is not False or set(value) <= set(properties)]
+        others = schema.get("additionalProperties", True)
+        checks += [others is not False or set(value) <= set(properties)]
+        if isinstance(others, dict):
+            checks += [accepts(others, each, root) for key, each in value.items() if key not in properties]
     return all(checks)
 
 
@@ -67,11 +70,14 @@ def test_takes_the_shipped_files_and_those_of_the_specification(path):
         "eval: {benchmarks: [toy_benchmark, toy_benchmark: {folds: 2}, {name: toy_benchmark, folds: 3}]}",
         "eval:\n  benchmarks:\n    - toy_benchmark:\n",
         "model: {pooling: null}",
+        "  source: mixture\n  sources: [{paths: [a]}, {source: toy_source, shards: 2}]",
+        "  sampling: {mode: weighted, by: x, weights: {a: 1, b: 0.5}}",
     ],
 )
 def test_takes_short_spellings_and_the_settings_of_parts(toys, write, text):
     schema = config_schema()
-    assert accepts(schema, read_settings(write(MINIMAL + text), Faults("run.yaml")), schema)
+    start = "data:\n" if "mixture" in text else MINIMAL
+    assert accepts(schema, read_settings(write(start + text), Faults("run.yaml")), schema)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +94,17 @@ def test_takes_short_spellings_and_the_settings_of_parts(toys, write, text):
         "eval: {benchmarks: [toy_benchmark: {fold: 2}]}",
         "eval: {benchmarks: [{dataset: blood}]}",
         "trainin: {}",
+        "  source: mixture",
+        "  source: mixture\n  sources: [{paths: [a]}, {shards: 2}]",
+        "  source: mixture\n  sources: [{paths: [a], block_size: 3}]",
+        "  source: mixture\n  sources: [{source: mixture, sources: []}]",
+        "  sampling: {mode: weighted, by: x, weights: {a: much}}",
     ],
 )
 def test_refuses_mistakes(toys, write, text):
     schema = config_schema()
-    assert not accepts(schema, read_settings(write(MINIMAL + text), Faults("run.yaml")), schema)
+    start = "data:\n" if "mixture" in text else MINIMAL
+    assert not accepts(schema, read_settings(write(start + text), Faults("run.yaml")), schema)
 
 
 def test_explains_every_section_and_most_settings():

@@ -56,3 +56,24 @@ def test_a_source_may_have_a_way_of_its_own():
     source = Own([10])
     assert len(read_rows(source, 0, np.array([3, 1, 2]))) == 2
     assert len(read_rows(MemorySource([10]), 0, np.array([3, 1, 2]))) == 3
+
+
+class TestRowsAskedForSeveralTimes:
+    @pytest.mark.parametrize("rows", [[0, 2, 0], [5, 5], [899, 3, 899, 3, 3, 500], [1, 2, 3]])
+    def test_are_read_once_and_given_as_often(self, rows):
+        source = MemorySource([5, 900])
+        everything = source.read(RowRange(1, 0, 900))
+        source.reads.clear()
+        found = read_rows(source, 1, np.array(rows))
+        same(found, everything.select(np.array(rows)))
+        assert sum(each.stop - each.start for each in source.reads) <= max(len(set(rows)), 3)
+
+    def test_a_source_s_own_method_gets_each_row_once(self):
+        class OwnSource(MemorySource):
+            def read_rows(self, file, rows):
+                assert len(set(rows.tolist())) == len(rows)
+                return gather_by_ranges(self, file, rows)
+
+        rows = np.array([7, 1, 7, 7])
+        source = OwnSource([9])
+        same(read_rows(source, 0, rows), source.read(RowRange(0, 0, 9)).select(rows))

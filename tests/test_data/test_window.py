@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scmodelforge.data._window import TokenBuffer, pieces
@@ -31,6 +31,7 @@ def assert_same(found: TokenBlock, blocks: list[TokenBlock]) -> None:
 
 class TestBuffer:
     @pytest.mark.parametrize("bins", [True, False])
+    @settings(deadline=None)
     @given(st.lists(st.lists(ragged, min_size=1, max_size=4), min_size=1, max_size=4))
     def test_holds_all_blocks_of_the_last_time_and_nothing_else(self, bins, times):
         buffer = TokenBuffer()
@@ -58,6 +59,7 @@ class TestBuffer:
 
 
 class TestPieces:
+    @settings(deadline=None)
     @given(st.sets(st.integers(0, 3000), min_size=1, max_size=1200))
     def test_cover_all_rows_in_order(self, chosen):
         rows = np.array(sorted(chosen), dtype=np.int64)

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from scmodelforge import __version__, _console
 from scmodelforge._errors import Interrupted, UserError
-from scmodelforge.cli import config, datasets, embed, evaluate, generate, models, train
+from scmodelforge.cli import config, data, datasets, embed, evaluate, generate, models, train
 
 __all__ = ["app", "run"]
 
@@ -65,6 +65,7 @@ app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(config.app, name="config")
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS, OBJECTIVES, TOKENIZERS
 from scmodelforge.config.faults import Faults
+from scmodelforge.config.sampling_checks import check_sampling, check_split_file
 from scmodelforge.config.schema import (
     DataConfig,
     EvalConfig,
@@ -84,6 +85,7 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
         _check_counts(data, tokenizer, faults)
     if data is not None:
         _check_split(data, evaluation, faults)
+        check_sampling(data, faults)
 
 
 def warn_of_unused(config: RunConfig, origin: str) -> None:
@@ -230,6 +232,9 @@ def _check_counts(data: DataConfig, tokenizer: TokenizerConfig, faults: Faults) 
 
 def _check_split(data: DataConfig, evaluation: EvalConfig | None, faults: Faults) -> None:
     split = data.split
+    if split.file is not None:
+        check_split_file(split, faults)
+        return
     if split.validation_groups is not None and split.by in {"auto", "cells"}:
         faults.add(
             "data.split.validation_groups",

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from scmodelforge.config.aliases import ALIASES, NUM_GPUS
+from scmodelforge.config.messages import is_mixture
 from scmodelforge.config.parts import PARTS, Part
 from scmodelforge.config.schema import EvalConfig, RunConfig, Section, TrainingConfig
 
@@ -36,6 +37,9 @@ def config_schema() -> dict[str, Any]:
             items = definitions[titles[EvalConfig]]["properties"]["benchmarks"]
             items["items"] = {"anyOf": _benchmark_forms(part, chosen, definitions)}
         else:
+            if kind == "data":
+                mixtures = {titles[each] for (of, _), each in classes.items() if of == kind and is_mixture(each)}
+                _name_sources(part, chosen, mixtures, definitions)
             run["properties"][kind] = {"anyOf": [_choice(part, name, title) for name, title in chosen.items()]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **run, "$defs": definitions}
 
@@ -46,6 +50,25 @@ def _choice(part: Part, name: str, title: str) -> dict[str, Any]:
     if name != part.base.model_fields[part.key].default:
         named["required"] = [part.key]
     return {"allOf": [{"$ref": _REF.format(model=title)}, named]}
+
+
+def _name_sources(part: Part, titles: dict[str, str], mixtures: set[str], definitions: dict[str, Any]) -> None:
+    """Say that each entry of a mixture has its source's own settings, and not those of all sources together."""
+    own = {name: title for name, title in titles.items() if title not in mixtures}
+    for title in mixtures:
+        forms = []
+        for name, below in own.items():
+            settings = deepcopy(definitions[below])
+            for key in part.base.model_fields:
+                settings["properties"].pop(key, None)
+            settings["properties"][part.key] = {"const": name}
+            required = [key for key in settings.get("required", []) if key in settings["properties"]]
+            is_default = name == part.base.model_fields[part.key].default
+            settings["required"] = required if is_default else [*required, part.key]
+            forms.append(settings)
+        sources = definitions[title]["properties"]["sources"]
+        sources["items"] = {"anyOf": forms}
+        definitions[title]["required"] = [*definitions[title].get("required", []), "sources"]
 
 
 def _benchmark_forms(part: Part, titles: dict[str, str], definitions: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ from scmodelforge._errors import nearest
 from scmodelforge.config.aliases import ALIASES, NUM_GPUS
 from scmodelforge.config.faults import Faults, shown
 from scmodelforge.config.parts import PARTS
-from scmodelforge.config.schema import BenchmarkConfig, RunConfig, Section
+from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, Section
 
-__all__ = ["add_problems", "add_unknown", "nested_section"]
+__all__ = ["add_problems", "add_unknown", "is_mixture", "nested_section"]
 
 _BOUNDS = {
     "greater_than": ("gt", "greater than"),
@@ -72,6 +72,12 @@ def nested_section(annotation: Any) -> type[Section] | None:
         return annotation
     found = (nested_section(argument) for argument in get_args(annotation))
     return next((each for each in found if each is not None), None)
+
+
+def is_mixture(section: type[Section]) -> bool:
+    """Tell whether these are settings of data that come from several sources, listed in ``sources``."""
+    field = section.model_fields.get("sources")
+    return field is not None and nested_section(field.annotation) is DataConfig
 
 
 def _locate(section: type[Section], path: str, loc: tuple[int | str, ...]) -> tuple[str, type[Section], Any]:
@@ -160,7 +166,7 @@ def _members(annotation: Any) -> list[Any]:
 
 def _whereabouts(key: str, path: str) -> str:
     """Return the sentence that says where a setting of this name belongs, or nothing."""
-    part = PARTS.get(path.partition("[")[0])
+    part = PARTS.get(path.partition("[")[0].removesuffix(".sources"))
     if part is not None:
         owners = part.owners_of(key)
         if owners:

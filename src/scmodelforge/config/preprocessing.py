@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from scmodelforge.config.base import Section
+from scmodelforge.config.section import Section
 
 __all__ = ["PreprocessingConfig"]
 

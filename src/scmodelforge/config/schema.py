@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from scmodelforge.config.base import Section
+from scmodelforge.config.cell_sections import SamplingConfig, SplitConfig
 from scmodelforge.config.preprocessing import PreprocessingConfig
+from scmodelforge.config.section import Section
 
 __all__ = [
     "BenchmarkConfig",
@@ -24,26 +25,13 @@ __all__ = [
     "OutputConfig",
     "PreprocessingConfig",
     "RunConfig",
+    "SamplingConfig",
     "SchedulerConfig",
     "Section",
     "SplitConfig",
     "TokenizerConfig",
     "TrainingConfig",
 ]
-
-
-class SplitConfig(Section):
-    """Which cells are held out from training."""
-
-    by: str = "auto"
-    """An obs column whose groups stay together, ``cells`` for single cells, or ``auto``: the donor column if the
-    data have one, else single cells."""
-    validation_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of the cells held out; whole groups are taken until it is reached. 0 holds out nothing."""
-    validation_groups: list[str] | None = None
-    """Exactly these groups of the ``by`` column are held out, whatever their share."""
-    seed: int = Field(0, ge=0)
-    """Seed of the choice."""
 
 
 class DataConfig(Section):
@@ -56,9 +44,13 @@ class DataConfig(Section):
     label_column: str | None = None
     """obs column with the cell types, used by evaluation only."""
     batch_column: str | None = None
-    """obs column with the technical batch, used by evaluation only."""
+    """obs column with the technical batch, used by evaluation, and by ``sampling.minibatch`` to group cells."""
+    filter: str | None = None
+    """Expression over obs columns; cells for which it does not hold are left out of the run, such as
+    ``n_genes > 200 and tissue in ['lung', 'heart'] and not is_doublet``."""
     preprocessing: PreprocessingConfig = Field(default_factory=PreprocessingConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     block_size: int = Field(64, gt=0)
     """Neighbouring rows read together."""
     buffer_size: int = Field(16_384, gt=0)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.faults import Faults, shown
-from scmodelforge.config.messages import add_problems, add_unknown, nested_section
+from scmodelforge.config.messages import add_problems, add_unknown, is_mixture, nested_section
 from scmodelforge.config.parts import PARTS, Part
 from scmodelforge.config.schema import BenchmarkConfig, EvalConfig, RunConfig, Section
 
@@ -80,7 +80,39 @@ def _parse_part(part: Part, raw: dict[str, Any], path: str, faults: Faults) -> S
         faults.add(f"{path}.{part.key}", f"{path}.{part.key}: {problem}")
         _validate(part.base, _common(raw, part.base), path, path, faults)
         return None
+    if is_mixture(section):
+        return _parse_mixture(section, raw, path, faults)
     return _validate(section, raw, path, f"{part.key_in_words} '{name}'", faults)
+
+
+def _parse_mixture(section: type[Section], raw: dict[str, Any], path: str, faults: Faults) -> Section | None:
+    """Parse data that come from several sources, each with the settings of its own class."""
+    entries = raw.get("sources")
+    others = {key: value for key, value in raw.items() if key != "sources"}
+    mixture = _validate(section, others, path, "source 'mixture'", faults)
+    if not isinstance(entries, list) or not entries:
+        faults.add(f"{path}.sources", f"{path}.sources is {shown(entries)}; it must be a list of sources.")
+        return None
+    parsed = [_parse_entry(entry, f"{path}.sources[{place}]", faults) for place, entry in enumerate(entries)]
+    if mixture is None or None in parsed:
+        return None
+    setattr(mixture, "sources", parsed)  # noqa: B010 - a setting of this class only
+    return mixture
+
+
+def _parse_entry(entry: Any, path: str, faults: Faults) -> Section | None:
+    if not isinstance(entry, dict):
+        faults.add(path, f"{path} is {shown(entry)}; it must be a section with source and its settings.")
+        return None
+    part = PARTS["data"]
+    common = [key for key in entry if key in part.base.model_fields and key != part.key]
+    for key in common:
+        faults.add(f"{path}.{key}", f"{path}.{key} holds for all sources together; move it to data.{key}.")
+    if entry.get(part.key) == "mixture":
+        faults.add(f"{path}.{part.key}", f"{path}.{part.key} is 'mixture' inside a mixture; list its sources here.")
+        return None
+    parsed = _parse_part(part, {key: value for key, value in entry.items() if key not in common}, path, faults)
+    return None if common else parsed
 
 
 def _parse_eval(raw: dict[str, Any], faults: Faults) -> Section | None:

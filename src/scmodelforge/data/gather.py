@@ -13,7 +13,7 @@ _ROWS_PER_READ = 1024  # bounds the raw rows in memory
 
 
 def read_rows(source: CellSource, file: int, rows: np.ndarray) -> CellBlock:
-    """Return some cells of one file of a source, each once, in any order.
+    """Return some cells of one file of a source, in any order. A row that is asked for several times is read once.
 
     Parameters
     ----------
@@ -25,6 +25,10 @@ def read_rows(source: CellSource, file: int, rows: np.ndarray) -> CellBlock:
         Row numbers, shape (n,), int64.
     """
     own = getattr(source, "read_rows", None)
+    ascending = np.sort(rows)
+    if (ascending[1:] == ascending[:-1]).any():
+        distinct, places = np.unique(rows, return_inverse=True)
+        return read_rows(source, file, distinct).select(places)
     return gather_by_ranges(source, file, rows) if own is None else own(file, rows)
 
 

@@ -40,6 +40,7 @@ _STATE_NAMES = {
     "num_cells": "the number of training cells",
     "block_size": "the block size (data.block_size, less for few cells)",
     "window_size": "the window size (data.buffer_size / data.num_streams)",
+    "sampling": "the sampling (data.sampling)",
 }
 
 
@@ -64,8 +65,9 @@ class CellLoader:
     rank, world_size
         This process and how many there are. It owns the streams s with s % world_size == rank.
     num_micro_batches
-        Micro-batches of a global batch on this process. All are equally large, except in the last batch of a pass,
-        whose micro-batches may be smaller or empty; every process has the same number of batches.
+        Micro-batches of a global batch on this process. All are equally large, except in the last batch of a pass
+        and where batches are made of one group: these may have smaller or empty ones. Every process has the same
+        number of batches.
     num_workers
         Threads that read and tokenise ahead; 0 does so when a window is needed. The batches are the same.
     seed
@@ -124,10 +126,9 @@ class CellLoader:
         with closing(self._run(first, first + self.steps_per_pass)) as batches:
             yield from batches
 
-    def num_cells_of(self, step: int) -> int:
+    def num_cells_of(self, data_pass: int, batch: int) -> int:
         """Return how many cells of a global batch of a pass are this process's."""
-        start = step * self.global_batch_size
-        stop = min(start + self.global_batch_size, self.num_cells)
+        start, stop = self.order.batch_range(data_pass, batch, self.global_batch_size)
         return sum(self.order.first_element(s, stop) - self.order.first_element(s, start) for s in self._streams)
 
     def share(self, number: int, of: int) -> CellLoader:
@@ -164,12 +165,12 @@ class CellLoader:
             raise RuntimeError(msg)
         self._consumed += 1
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the place of the next batch, counted from what was consumed, and what the order depends on."""
         data_pass, batch = divmod(self._consumed, self.steps_per_pass)
         return {"pass": data_pass, "batch": batch, **self._identity()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to the place of a state. Call it before iterating.
 
         Raises
@@ -208,20 +209,21 @@ class CellLoader:
         self.order = self._given_order.for_world(world_size)
         self.num_cells = self.order.num_cells
         self.global_batch_size = self._batch_size * world_size * self._num_micro_batches
-        self.steps_per_pass = -(-self.num_cells // self.global_batch_size)
+        self.steps_per_pass = self.order.num_batches(self.global_batch_size)
         self._streams = range(rank, self.order.num_streams, world_size)
         self._begin()
 
     def _begin(self) -> None:
         """Make what belongs to this process."""
         self._bound: dict[int, BoundEncoder] = {}
+        self._nothing: TokenBlock | None = None
         self._bind_lock = threading.Lock()
         self._open: set[Prefetch[Any]] = set()
         self._buffers: list[TokenBuffer] = []
         if self.num_cells >= _MANY_CELLS:
             warm_up()
 
-    def _identity(self) -> dict[str, int]:
+    def _identity(self) -> dict[str, Any]:
         return {
             "seed": self._seed,
             "num_streams": self.order.num_streams,
@@ -229,6 +231,7 @@ class CellLoader:
             "num_cells": self.num_cells,
             "block_size": self.order.block_size,
             "window_size": self.order.window_size,
+            "sampling": self.order.sampling,
         }
 
     def _endless(self, first: int) -> Generator[list[Any], None, None]:
@@ -245,7 +248,7 @@ class CellLoader:
         try:
             windows.start()
             for step in itertools.count(first) if stop is None else range(first, stop):
-                batch = self._batch(windows, step % self.steps_per_pass)
+                batch = self._batch(windows, *divmod(step, self.steps_per_pass))
                 self.wait_seconds += time.perf_counter() - began
                 yield batch
                 began = time.perf_counter()
@@ -256,8 +259,9 @@ class CellLoader:
     def _prefetch(self, data_pass: int, batch: int, *, endless: bool) -> Prefetch[tuple[int, Window]]:
         """Return the windows of all owned streams from a batch on."""
         plans, skips = [], {}
+        start, _ = self.order.batch_range(data_pass, batch, self.global_batch_size)
         for stream in self._streams:
-            element = self.order.first_element(stream, batch * self.global_batch_size)
+            element = self.order.first_element(stream, start)
             index, skips[stream] = self.order.locate(stream, element)
             plans.append(self._plans(stream, data_pass, index, endless=endless))
         by_need = heapq.merge(*plans, key=lambda plan: plan[:2])
@@ -276,10 +280,9 @@ class CellLoader:
                 yield number, self.order.window_start(stream, window), stream, window
             index = 0
 
-    def _batch(self, windows: Prefetch[tuple[int, Window]], batch: int) -> list[Any]:
+    def _batch(self, windows: Prefetch[tuple[int, Window]], data_pass: int, batch: int) -> list[Any]:
         """Return this process's share of a global batch, in global order, as collated micro-batches."""
-        start = batch * self.global_batch_size
-        stop = min(start + self.global_batch_size, self.num_cells)
+        start, stop = self.order.batch_range(data_pass, batch, self.global_batch_size)
         blocks: list[TokenBlock] = []
         block_of, rows, positions = [], [], []
         for stream in self._streams:
@@ -331,12 +334,14 @@ class CellLoader:
             return self._bound[file]
 
     def _no_tokens(self) -> TokenBlock:
-        """Return a block of no cells in the encoder's form: one cell is encoded and not kept."""
-        stream = next(s for s in range(self.order.num_streams) if self.order.stream_size(s))
-        part = self.order.window(0, stream, 0).parts[0]
-        cells = self._preprocess(read_rows(self._source, part.file, part.rows[:1]))
-        tokens = self._encoder_of(part.file, cells).encode(cells, np.zeros(1, dtype=np.uint64))
-        return tokens.select(np.zeros(0, dtype=np.int64))
+        """Return a block of no cells in the encoder's form: one cell is encoded, once, and not kept."""
+        if self._nothing is None:
+            stream = next(s for s in range(self.order.num_streams) if self.order.stream_size(s))
+            part = self.order.window(0, stream, 0).parts[0]
+            cells = self._preprocess(read_rows(self._source, part.file, part.rows[:1]))
+            tokens = self._encoder_of(part.file, cells).encode(cells, np.zeros(1, dtype=np.uint64))
+            self._nothing = tokens.select(np.zeros(0, dtype=np.int64))
+        return self._nothing
 
 
 def _by_piece(window: Window) -> Iterator[tuple[FilePart, np.ndarray]]:

@@ -56,7 +56,7 @@ class Window:
     Attributes
     ----------
     parts
-        What to read of each file; every cell occurs once.
+        What to read of each file. With weighted sampling a cell may occur several times.
     positions
         Position in the source of each cell, in window order, shape (n,), int64.
     global_positions
@@ -93,11 +93,18 @@ class GlobalOrder:
     shuffle
         Whether blocks and windows are permuted. If not, the streams are consecutive parts of the source.
 
+    Attributes
+    ----------
+    sampling
+        How often cells are seen and what makes a batch, in words.
+
     Raises
     ------
     DataError
         If there are no cells.
     """
+
+    sampling = "uniform"
 
     def __init__(
         self,
@@ -132,11 +139,16 @@ class GlobalOrder:
         streams rises to the next multiple, which is another order. Unshuffled, each process has one stream.
         """
         streams = -(-self.num_streams // world_size) * world_size if self.shuffle else world_size
-        if streams == self.num_streams:
-            return self
-        return GlobalOrder(
-            self._sizes, self.positions, seed=self.seed, num_streams=streams, shuffle=self.shuffle, **self._settings
-        )
+        return self if streams == self.num_streams else self._with_streams(streams)
+
+    def num_batches(self, batch_size: int) -> int:
+        """Return the number of global batches of a pass."""
+        return -(-self.num_cells // batch_size)
+
+    def batch_range(self, data_pass: int, batch: int, batch_size: int) -> tuple[int, int]:
+        """Return the first global position of a global batch of a pass, and the one after its last."""
+        start = batch * batch_size
+        return start, min(start + batch_size, self.num_cells)
 
     def stream_size(self, stream: int) -> int:
         """Return the number of cells of a stream; it may be 0."""
@@ -170,9 +182,19 @@ class GlobalOrder:
         offset = stream * share + min(stream, extra)
         cells = self._sequence(data_pass, offset + start, offset + stop)
         if self.shuffle:
-            cells = generator(self.seed, "window", data_pass, stream, index).permutation(cells)
+            draws = generator(self.seed, "window", data_pass, stream, index)
+            cells = self._permuted(cells, data_pass, offset + start, draws)
         global_positions = np.arange(start, stop, dtype=np.int64) * self.num_streams + stream
         return Window(self._parts(cells), cells, global_positions)
+
+    def _with_streams(self, num_streams: int) -> GlobalOrder:
+        return GlobalOrder(
+            self._sizes, self.positions, seed=self.seed, num_streams=num_streams, shuffle=self.shuffle, **self._settings
+        )
+
+    def _permuted(self, cells: np.ndarray, data_pass: int, start: int, draws: np.random.Generator) -> np.ndarray:
+        """Return the cells of a window, which begins at ``start`` of the pass's sequence, in their final order."""
+        return draws.permutation(cells)
 
     def _missing(self, stream: int) -> int:
         """Return by how many cells the first window of a stream is shorter than the others.

@@ -14,7 +14,7 @@ from scmodelforge.config.schema import SplitConfig
 from scmodelforge.data.draws import generator, mix
 from scmodelforge.data.types import CellSource
 
-__all__ = ["DONOR_COLUMNS", "MISSING_GROUP", "CellSplit", "split_cells"]
+__all__ = ["DONOR_COLUMNS", "MISSING_GROUP", "CellSplit", "split_cells", "split_digest"]
 
 DONOR_COLUMNS = (
     "donor_id", "donor", "donor_ID", "Donor", "donor_name", "patient", "patient_id", "Patient", "individual",
@@ -80,11 +80,11 @@ class CellSplit:
             "train": _to_ranges(self.train),
             "validation": _to_ranges(self.validation),
         }
-        return {**body, "hash": _digest(body)}
+        return {**body, "hash": split_digest(body)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> CellSplit:
-        """Return the split that :meth:`to_dict` described.
+    def from_dict(cls, data: dict[str, Any], *, origin: str = "splits.json") -> CellSplit:
+        """Return the split that :meth:`to_dict` described; ``origin`` is the file it comes from, for messages.
 
         Raises
         ------
@@ -92,10 +92,10 @@ class CellSplit:
             If the content does not fit its hash.
         """
         body = {name: value for name, value in data.items() if name != "hash"}
-        found = _digest(body)
+        found = split_digest(body)
         if data.get("hash") != found:
             msg = (
-                f"The stored split (splits.json) is damaged or was edited: its hash is {data.get('hash')}, its content "
+                f"The stored split ({origin}) is damaged or was edited: its hash is {data.get('hash')}, its content "
                 f"has {found}. Restore the file, or start a new run."
             )
             raise DataError(msg)
@@ -158,6 +158,11 @@ def split_cells(source: CellSource, config: SplitConfig, *, excluded: np.ndarray
     return CellSplit(
         cells[~held], cells[held], column or "cells", config.seed, config.validation_fraction, groups, num_groups
     )
+
+
+def split_digest(body: dict[str, Any]) -> str:
+    """Return the hash that a stored split has, of all its other entries."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _column(source: CellSource, config: SplitConfig, kept: np.ndarray) -> str | None:
@@ -255,7 +260,3 @@ def _to_ranges(positions: np.ndarray) -> list[list[int]]:
 def _from_ranges(ranges: list[list[int]]) -> np.ndarray:
     parts = [np.arange(start, stop, dtype=np.int64) for start, stop in ranges]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

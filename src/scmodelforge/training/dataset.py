@@ -49,5 +49,5 @@ class CellDataset(IterableDataset[Any]):
         loader = self.loader if worker is None else self.loader.share(worker.id, worker.num_workers)
         with loader:
             for step, group in enumerate(loader.one_pass(self.data_pass)):
-                if loader.num_cells_of(step):
+                if loader.num_cells_of(self.data_pass, step):
                     yield group[0] if len(group) == 1 else group

@@ -14,13 +14,16 @@ import numpy as np
 from scmodelforge import datasets
 from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES, TOKENIZERS
-from scmodelforge.config.schema import DataConfig, RunConfig
+from scmodelforge.config.schema import DataConfig, RunConfig, TrainingConfig
 from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.scan import ScanReport, scan
-from scmodelforge.data.splits import CellSplit, split_cells
+from scmodelforge.data.selection import choose_cells
+from scmodelforge.data.sources.mixture import MixtureDataConfig
+from scmodelforge.data.splits import CellSplit
+from scmodelforge.data.training_order import describe_sampling
 from scmodelforge.data.types import CellBlock, CellSource
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
@@ -91,16 +94,16 @@ def config_hash(config: RunConfig) -> str:
     settings["plugins"] = [name.rpartition("/")[2] for name in settings["plugins"]]
     for section, key in _PLACEMENT:
         settings[section].pop(key, None)
+    settings["data"]["split"].pop("file")
+    if isinstance(config.data, MixtureDataConfig):
+        for entry in settings["data"]["sources"]:
+            entry.pop("paths", None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def open_source(config: DataConfig) -> CellSource:
     """Open the source of the settings; ``dataset://NAME`` in ``data.paths`` stands for a registered data set."""
-    paths = getattr(config, "paths", None)
-    if paths is not None:
-        resolved = [str(datasets.path(p.removeprefix(_SCHEME))) if p.startswith(_SCHEME) else p for p in paths]
-        config = config.model_copy(update={"paths": resolved})
-    source: CellSource = SOURCES.get(config.source)(config)
+    source: CellSource = SOURCES.get(config.source)(_with_data_sets(config))
     return source
 
 
@@ -125,7 +128,7 @@ def prepare_data(config: RunConfig) -> PreparedData:
     preprocessing = config.data.preprocessing
     if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)
-    split = split_cells(source, config.data.split, excluded=np.zeros(0, dtype=np.int64))
+    split = choose_cells(source, config.data.split, expression=config.data.filter)
     preprocessor = Preprocessor(preprocessing)
     if hasattr(source, "kind"):
         for number, panel in enumerate(source.panels):
@@ -143,6 +146,9 @@ def prepare_data(config: RunConfig) -> PreparedData:
     if visitor is not None:
         visitor.finish()
     _log.info(split.describe())
+    sampling = describe_sampling(source, split.train, config.data, global_batch_size=global_batch_size(config.training))
+    if sampling is not None:
+        _log.info(sampling)
     _log.info(tokenizer.describe())
     preprocessor = preprocessor.fitted(source)
     return PreparedData(source, tokenizer, preprocessor, vocab, split, len(report.empty), len(report.dropped))
@@ -194,6 +200,19 @@ def check_resumable(source: CellSource, facts: dict[str, Any]) -> None:
             raise DataError(msg)
 
 
+def _with_data_sets(config: DataConfig) -> DataConfig:
+    """Return the settings with the files of registered data sets in place of their names."""
+    changes: dict[str, Any] = {}
+    if hasattr(config, "paths"):
+        changes["paths"] = [
+            str(datasets.path(path.removeprefix(_SCHEME))) if path.startswith(_SCHEME) else path
+            for path in config.paths
+        ]
+    if isinstance(config, MixtureDataConfig):
+        changes["sources"] = [_with_data_sets(entry) for entry in config.sources]
+    return config.model_copy(update=changes)
+
+
 def check_columns(config: RunConfig, source: CellSource) -> None:
     """Read every obs column the settings name, so that a missing one stops the run before it starts."""
     columns = [config.data.label_column, config.data.batch_column]
@@ -204,6 +223,11 @@ def check_columns(config: RunConfig, source: CellSource) -> None:
             columns += [benchmark.label, benchmark.batch]
     for column in dict.fromkeys(column for column in columns if column is not None):
         source.obs(column)
+
+
+def global_batch_size(config: TrainingConfig) -> int:
+    """Return the cells of an optimiser step, over all devices."""
+    return config.batch_size * config.gradient_accumulation * config.devices * config.num_nodes
 
 
 def membership(positions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

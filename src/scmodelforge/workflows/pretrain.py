@@ -12,6 +12,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge._optional import require
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
+from scmodelforge.data.sources.mixture import MixtureDataConfig
 from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.models.registry import get_model
 from scmodelforge.training.checkpoint import Checkpoints
@@ -115,9 +116,12 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
         Folder of the settings file, which plugins are relative to; all else is relative to the working directory.
     """
     config.plugins = [str((base / name).resolve()) if name.endswith(".py") else name for name in config.plugins]
-    if hasattr(config.data, "paths"):
-        paths = config.data.paths
-        config.data.paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in paths]
+    for part in config.data.sources if isinstance(config.data, MixtureDataConfig) else [config.data]:
+        if hasattr(part, "paths"):
+            paths = part.paths
+            part.paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in paths]
+    if config.data.split.file is not None:
+        config.data.split.file = str(Path(config.data.split.file).expanduser().absolute())
     if isinstance(config.data.gene_vocab, str) and Path(config.data.gene_vocab).is_file():
         config.data.gene_vocab = str(Path(config.data.gene_vocab).absolute())
     medians = getattr(config.tokenizer, "medians", None)

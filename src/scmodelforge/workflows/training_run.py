@@ -20,6 +20,7 @@ from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.splits import CellSplit
+from scmodelforge.data.training_order import training_order
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import skip_notes
@@ -176,15 +177,22 @@ class TrainingRun:
 
     def _loader(self, positions: Any, *, shuffle: bool) -> CellLoader:
         data, config = self.config.data, self.config.training
-        order = GlobalOrder(
-            self.data.source.file_sizes,
-            positions,
-            seed=config.seed,
-            block_size=data.block_size,
-            buffer_size=data.buffer_size,
-            num_streams=data.num_streams,
-            shuffle=shuffle,
-        )
+        num_micro_batches = config.gradient_accumulation if shuffle else 1
+        if shuffle:
+            global_batch_size = config.batch_size * num_micro_batches * self.fabric.world_size
+            order = training_order(
+                self.data.source, positions, data, seed=config.seed, global_batch_size=global_batch_size
+            )
+        else:
+            order = GlobalOrder(
+                self.data.source.file_sizes,
+                positions,
+                seed=config.seed,
+                block_size=data.block_size,
+                buffer_size=data.buffer_size,
+                num_streams=data.num_streams,
+                shuffle=False,
+            )
         return CellLoader(
             self.data.source,
             self.data.tokenizer,
@@ -193,7 +201,7 @@ class TrainingRun:
             batch_size=config.batch_size,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
-            num_micro_batches=config.gradient_accumulation if shuffle else 1,
+            num_micro_batches=num_micro_batches,
             num_workers=data.num_workers,
             seed=config.seed,
             collate=self.objective,

@@ -15,6 +15,8 @@ __all__ = ["Frame", "no_column"]
 #: Rows whose texts are Python objects at a time.
 _ROWS_AT_ONCE = 65_536
 _LISTED = 40
+#: Whole numbers up to here are exact in float64.
+_EXACT = 2**53
 
 
 class Frame:
@@ -81,6 +83,34 @@ class Frame:
             )
             raise DataError(msg)
         return codes, categories
+
+    def numbers(self, column: str) -> np.ndarray | None:
+        """Return a column of numbers, shape (rows,), float64, NaN where missing; ``None`` if it holds anything else.
+
+        Raises
+        ------
+        DataError
+            If it has a whole number that float64 does not.
+        """
+        item = self._group[column]
+        codes = missing = None
+        if isinstance(item, h5py.Group) and "codes" in item:
+            codes, item = item["codes"][:], item["categories"]
+        elif isinstance(item, h5py.Dataset) and "categories" in item.attrs:  # anndata 0.7
+            codes, item = item[:], item.file[item.attrs["categories"]]
+        if isinstance(item, h5py.Group) and "values" in item:
+            missing = item["mask"][:] if "mask" in item else None
+            item = item["values"]
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iuf":
+            return None
+        values = item[:]
+        if values.dtype.kind in "iu" and len(values) and (values.max() > _EXACT or values.min() < -_EXACT):
+            msg = f"{self.label}: column '{column}' has whole numbers beyond 2**53, which cannot be compared exactly."
+            raise DataError(msg)
+        numbers = values.astype(np.float64)
+        if missing is not None:
+            numbers[missing.astype(bool)] = np.nan
+        return numbers if codes is None else np.append(numbers, np.nan)[codes]
 
     def _codes(self, item: Any, column: str) -> tuple[np.ndarray, list[str]]:
         if isinstance(item, h5py.Group) and "codes" in item:

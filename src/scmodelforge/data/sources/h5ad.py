@@ -118,6 +118,27 @@ class LocalSource:
             codes[self._starts[number] : self._starts[number + 1]] = np.array([*renumbered, -1], dtype=np.int32)[own]
         return codes, list(merged)
 
+    def obs_numbers(self, column: str) -> np.ndarray | None:
+        """Return an obs column that holds numbers in every file, shape (N,), float64, NaN where missing.
+
+        ``None`` if it holds text or truth values in some file.
+
+        Raises
+        ------
+        DataError
+            If a file has no such column, or has a whole number in it that float64 does not.
+        """
+        numbers = np.empty(int(self._starts[-1]), dtype=np.float64)
+        for number, facts in enumerate(self._files):
+            if column not in facts.obs_columns:
+                raise DataError(no_column(f"{facts.panel.name}: obs", column, self.obs_columns))
+            with self._pool.use(number) as file:
+                own = Frame(file.h5, "obs", facts.panel.name).numbers(column)
+            if own is None:
+                return None
+            numbers[self._starts[number] : self._starts[number + 1]] = own
+        return numbers
+
     def obs_names(self) -> Iterator[str]:
         """Yield the name of each cell, in order of position."""
         for number, facts in enumerate(self._files):

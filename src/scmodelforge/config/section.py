@@ -1,4 +1,4 @@
-"""What all sections of settings share."""
+"""What all sections of a settings file have in common."""
 
 from __future__ import annotations
 

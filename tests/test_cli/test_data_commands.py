@@ -1,0 +1,68 @@
+"""``scmodelforge data``: split."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from scmodelforge.cli.main import app
+from tests.conftest import make_adata
+
+
+def invoke(*words: object):
+    return CliRunner().invoke(app, ["data", *(str(word) for word in words)])
+
+
+@pytest.fixture
+def cells(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    make_adata(60, 10).write_h5ad(path)
+    return path
+
+
+class TestSplit:
+    def test_writes_a_split_by_donors(self, cells, tmp_path):
+        out = tmp_path / "splits.json"
+        result = invoke("split", cells, "-o", out, "--by", "donor_id", "--fraction", 0.2)
+        assert result.exit_code == 0, result.output
+        assert "held out 1 of 5 donors" in result.stderr
+        assert f"next: set data.split.file to {out}" in result.stderr
+        content = json.loads(out.read_text())
+        assert (content["by"], content["num_train"], content["num_validation"]) == ("donor_id", 48, 12)
+        assert [each["name"] for each in content["files"]] == ["cells.h5ad"]
+
+    def test_of_named_groups_and_filtered_cells(self, cells, tmp_path):
+        out = tmp_path / "splits.json"
+        words = ["split", cells, "-o", out, "--by", "donor_id", "--groups", "d1", "--groups", "d3"]
+        result = invoke(*words, "--filter", "batch == 'b0'")
+        assert result.exit_code == 0, result.output
+        content = json.loads(out.read_text())
+        assert (content["groups"], content["num_train"], content["num_validation"]) == (["d1", "d3"], 18, 12)
+        assert content["filter"] == "batch == 'b0'"
+
+    def test_never_overwrites_unasked(self, cells, tmp_path):
+        out = tmp_path / "splits.json"
+        out.write_text("precious")
+        refused = invoke("split", cells, "-o", out)
+        assert refused.exit_code == 2
+        assert "--force" in refused.stderr
+        assert out.read_text() == "precious"
+        assert invoke("split", cells, "-o", out, "--force").exit_code == 0
+        assert "hash" in json.loads(out.read_text())
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--groups", "d1", "--fraction", "0.2"], "--groups and --fraction both say what is held out; give one"),
+            (["--fraction", "1"], "--fraction 1 leaves no cell to train on; hold out less"),
+            (["--by", "donor"], "has no column 'donor'"),
+            (["--filter", "n > "], "data.filter is 'n > '"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, cells, tmp_path, words, message):
+        result = invoke("split", cells, "-o", tmp_path / "splits.json", *words)
+        assert result.exit_code == 2
+        assert message in result.stderr
+        assert not (tmp_path / "splits.json").exists()
