@@ -45,6 +45,7 @@ READERS = {
     "OutputConfig": ["workflows/*.py"],
     "DataConfig": ["workflows/*.py", "data/training_order.py"],
     "LocalDataConfig": ["data/sources/h5ad.py"],
+    "CensusDataConfig": ["data/sources/census.py"],
     "RankValueConfig": ["tokenizers/rank_value.py"],
     "RunConfig": ["workflows/*.py"],
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 from scmodelforge.cli.main import app
 from scmodelforge.data.vocab import GeneVocab
 from tests.conftest import make_adata
+from tests.test_data.soma_stores import write_census
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -46,21 +49,41 @@ def test_the_tutorial_s_file_trains_gene_pooling_into_the_folders_it_names(cells
     assert json.loads((tmp_path / "logs/gene_pooling/model/config.json").read_text())["model"]["hidden_dim"] == 256
 
 
+@pytest.fixture
+def _ends_its_process_group():
+    """Leave nothing of a run with ``strategy: ddp`` to later tests: neither the process group nor its address."""
+    from torch import distributed
+
+    before = dict(os.environ)
+    yield
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.mark.slow
-def test_the_proposal_s_file_trains_and_evaluates(cells, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("_ends_its_process_group")
+def test_the_proposal_s_file_trains_on_a_census_and_evaluates(cells, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    adata = ad.read_h5ad(cells)
+    adata.obs["tissue"] = np.resize(["lung", "skin", "heart", "liver"], len(adata))
+    adata.obs["is_primary_data"] = np.arange(len(adata)) % 5 > 0
+    adata.var["feature_id"] = adata.var_names
+    known = f"{{dataset: {cells}, label: cell_type, batch: batch}}"  # a file does not say which columns these are
     train(
         "spec_002.yaml",
-        f"data.paths=[{cells}]",
-        "data.label_column=cell_type",
-        "data.batch_column=batch",
+        f"data.uri={write_census(tmp_path / 'census', homo_sapiens=adata)}",
         "training.num_gpus=0",
-        "training.strategy=auto",
         "training.max_epochs=1",
-        "training.precision=32-true",
-        "eval.benchmarks=[cell_type_annotation, batch_integration]",
+        "model.hidden_dim=32",
+        "model.num_layers=1",
+        f"eval.benchmarks=[cell_type_annotation: {known}, batch_integration: {known}]",
     )
     run = tmp_path / "runs/spec_002"
+    fingerprint = json.loads((run / "model/fingerprint.json").read_text())
+    wanted = adata.obs["is_primary_data"] & (adata.obs["tissue"] != "skin")
+    assert [entry["cells"] for entry in fingerprint["data"]] == [wanted.sum()]
     vocab = json.loads((run / "model/vocab.json").read_text())
     assert 2000 <= len(vocab["genes"]) <= 2010  # ties at the cut are all taken
     metrics = {json.loads(line)["metric"] for line in (run / "results.jsonl").read_text().splitlines()}

@@ -42,7 +42,7 @@ class TestValidate:
         result = invoke("validate", path)
         assert result.exit_code == 0
         assert result.stdout == (
-            f"{path} is valid: source local, tokenizer rank_value, model transformer_encoder, "
+            f"{path} is valid: source cellxgene_census, tokenizer rank_value, model transformer_encoder, "
             "benchmarks cell_type_annotation, batch_integration.\n"
         )
 

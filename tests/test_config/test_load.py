@@ -69,8 +69,8 @@ class TestSpecification:
     def test_the_proposal_s_file_lands_in_its_homes(self):
         expected = {
             "data": {
-                "source": "local",
-                "paths": ["/path/to/lung.h5ad"],
+                "source": "cellxgene_census",
+                "organism": "homo_sapiens",
                 "gene_vocab": "human_protein_coding",
                 "preprocessing": {"normalize": "library_size", "hvg_selection": 2000, "log1p": False},
             },
@@ -96,6 +96,7 @@ class TestSpecification:
         }
         config = load_config(FIXTURES / "spec_002.yaml")
         assert settings_of(config, expected) == expected
+        assert config.data.filters == {"tissue": ["lung", "heart", "liver"], "is_primary_data": True}
         assert [(each.name, each.dataset) for each in config.eval.benchmarks] == [
             ("cell_type_annotation", "tabula_sapiens"),
             ("batch_integration", "immune_atlas"),

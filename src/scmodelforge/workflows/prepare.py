@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 _SCHEME = "dataset://"
 _PLACEMENT = (
     ("data", "paths"),
+    ("data", "uri"),
     ("data", "num_workers"),
     ("training", "accelerator"),
     ("training", "devices"),
@@ -98,6 +99,7 @@ def config_hash(config: RunConfig) -> str:
     if isinstance(config.data, MixtureDataConfig):
         for entry in settings["data"]["sources"]:
             entry.pop("paths", None)
+            entry.pop("uri", None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -120,6 +120,9 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
         if hasattr(part, "paths"):
             paths = part.paths
             part.paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in paths]
+        uri = getattr(part, "uri", None)
+        if uri is not None and "://" not in uri:
+            setattr(part, "uri", str(Path(uri).expanduser().absolute()))  # noqa: B010 - a setting of some only
     if config.data.split.file is not None:
         config.data.split.file = str(Path(config.data.split.file).expanduser().absolute())
     if isinstance(config.data.gene_vocab, str) and Path(config.data.gene_vocab).is_file():
