@@ -1,8 +1,9 @@
 """Speed of the loader: shuffled cells of a large file, as sparse rows and as rank tokens, beside sequential h5py.
 
 The file is made first (kept with --keep): synthetic counts of 20,000 genes, 30 cell types, stored batch after batch,
-about 1,456 expressed genes a cell, CSR .h5ad as anndata writes it. Each measurement is one pass in a fresh process,
-interleaved, warm page cache; medians of --repeats. Batches of 256 cells, 2 threads.
+about 1,456 expressed genes a cell, CSR .h5ad as anndata writes it, or a zarr collection as annbatch has them: chunks of
+64 cells in shards, Blosc lz4 with the bytes shuffled, columns as uint16. Each measurement is one pass in a fresh
+process, interleaved, warm page cache; medians of --repeats. Batches of 256 cells, 2 threads.
 
     python benchmarks/loader.py --cells 100000
 """
@@ -22,13 +23,15 @@ import numpy as np
 NUM_GENES, NUM_TYPES, NUM_BATCHES, EXPRESSED = 20_000, 30, 20, 1_456
 BATCH_SIZE = 256
 ROWS_PER_WRITE = 2_000
+PACKINGS = ("gzip", "none", "zarr")
+CELLS_OF_A_CHUNK, CHUNKS_OF_A_SHARD = 64, 1024
 WAYS = ("h5py in order", "rows", "rank tokens", "rank batches")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=100_000)
-    parser.add_argument("--packing", choices=["gzip", "none"], nargs="+", default=["gzip", "none"])
+    parser.add_argument("--packing", choices=PACKINGS, nargs="+", default=list(PACKINGS))
     parser.add_argument("--ways", choices=WAYS, nargs="+", default=list(WAYS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -45,14 +48,17 @@ def main() -> None:
 
 def compare(folder: Path, options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {packing: folder / f"cells_{options.cells}_{packing}.h5ad" for packing in options.packing}
-    for packing, path in paths.items():
-        if not path.exists():
-            make(path, options.cells, packing)
-        with path.open("rb") as file:  # into the page cache
-            while file.read(1 << 24):
-                pass
+    paths = {}
+    for packing in options.packing:
+        paths[packing] = folder / f"cells_{options.cells}_{packing}.{'zarr' if packing == 'zarr' else 'h5ad'}"
+        if not paths[packing].exists():
+            make(paths[packing], options.cells, packing)
+        for path in files_of(paths[packing]):
+            with path.open("rb") as file:  # into the page cache
+                while file.read(1 << 24):
+                    pass
     jobs = [(packing, way) for packing in options.packing for way in options.ways]
+    jobs = [job for job in jobs if job != ("zarr", "h5py in order")]
     found: dict[tuple[str, str], list[dict]] = {job: [] for job in jobs}
     for _ in range(options.repeats):
         for packing, way in jobs:
@@ -66,28 +72,51 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     print(f"{'packing':8}{'what':16}{'MiB':>7}" + "".join(f"{word:>15}" for word in head))
     for (packing, way), rows in found.items():
         middle = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
-        size = paths[packing].stat().st_size / 2**20
+        size = sum(path.stat().st_size for path in files_of(paths[packing])) / 2**20
         print(
             f"{packing:8}{way:16}{size:>7.0f}{middle['cells'] / middle['seconds']:>15,.0f}"
             f"{middle['cells'] / middle['cpu_seconds']:>15,.0f}{middle['first']:>15.2f}{middle['rss']:>15,.0f}"
         )
 
 
+def files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+
 def make(path: Path, num_cells: int, packing: str) -> None:
     """Write a file of random counts, stored batch after batch, in parts."""
     import anndata as ad
-    import h5py
     import pandas as pd
     import scipy.sparse as sp
 
-    rng = np.random.default_rng(0)
-    rates = rng.gamma(0.25, 1.0, (1, NUM_GENES)) * rng.lognormal(0, 0.7, (NUM_TYPES, NUM_GENES))
-    chances = 1 - np.exp(-rates * _depth(rates))
     obs = pd.DataFrame(index=[f"cell{n}" for n in range(num_cells)])
     obs["batch"] = pd.Categorical([f"batch{n * NUM_BATCHES // num_cells}" for n in range(num_cells)])
     var = pd.DataFrame(index=[f"ENSG{n:011d}" for n in range(NUM_GENES)])
-    empty = sp.csr_matrix((num_cells, NUM_GENES), dtype=np.float32)
-    ad.AnnData(empty, obs, var).write_h5ad(path)
+    adata = ad.AnnData(sp.csr_matrix((num_cells, NUM_GENES), dtype=np.float32), obs, var)
+    if packing == "zarr":
+        _write_collection(path, adata)
+    else:
+        _write_h5ad(path, adata, packing)
+
+
+def _counts(num_cells: int):
+    """Yield counts, genes and number of genes of each cell, some cells at a time."""
+    rng = np.random.default_rng(0)
+    rates = rng.gamma(0.25, 1.0, (1, NUM_GENES)) * rng.lognormal(0, 0.7, (NUM_TYPES, NUM_GENES))
+    chances = 1 - np.exp(-rates * _depth(rates))
+    for start in range(0, num_cells, ROWS_PER_WRITE):
+        rows = min(ROWS_PER_WRITE, num_cells - start)
+        types = rng.integers(0, NUM_TYPES, rows)
+        is_on = rng.random((rows, NUM_GENES), dtype=np.float32) < chances[types]
+        cells, genes = np.nonzero(is_on)
+        counts = rng.geometric(np.clip(1 - chances[types[cells], genes], 0.02, 1)).astype(np.float32)
+        yield counts, genes.astype(np.int32), np.bincount(cells, minlength=rows)
+
+
+def _write_h5ad(path: Path, adata, packing: str) -> None:
+    import h5py
+
+    adata.write_h5ad(path)
     with h5py.File(path, "r+") as file:
         group = file["X"]
         del group["data"], group["indices"]
@@ -96,17 +125,55 @@ def make(path: Path, num_cells: int, packing: str) -> None:
         data = group.create_dataset("data", dtype="f4", **chunk, **compression)
         columns = group.create_dataset("indices", dtype="i4", **chunk, **compression)
         lengths = [np.zeros(1, dtype=np.int64)]
-        for start in range(0, num_cells, ROWS_PER_WRITE):
-            rows = min(ROWS_PER_WRITE, num_cells - start)
-            types = rng.integers(0, NUM_TYPES, rows)
-            is_on = rng.random((rows, NUM_GENES), dtype=np.float32) < chances[types]
-            cells, genes = np.nonzero(is_on)
-            counts = rng.geometric(np.clip(1 - chances[types[cells], genes], 0.02, 1)).astype(np.float32)
-            for item, values in ((data, counts), (columns, genes.astype(np.int32))):
+        for counts, genes, length in _counts(adata.n_obs):
+            for item, values in ((data, counts), (columns, genes)):
                 item.resize(len(item) + len(values), axis=0)
                 item[-len(values) :] = values
-            lengths.append(np.bincount(cells, minlength=rows))
+            lengths.append(length)
         group["indptr"][:] = np.cumsum(np.concatenate(lengths))
+
+
+def _write_collection(path: Path, adata) -> None:
+    import warnings
+
+    import anndata as ad
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    warnings.simplefilter("ignore")  # of zarr and anndata, on settings to come
+    collection = {"encoding-type": "annbatch-preshuffled", "encoding-version": "0.1.0"}
+    zarr.create_group(path, attributes=collection)
+    with ad.settings.override(zarr_write_format=3):
+        adata.write_zarr(path / "dataset_0")
+    group = zarr.open_group(path / "dataset_0" / "X", mode="r+")
+    chunk = CELLS_OF_A_CHUNK * EXPRESSED
+    shard = CHUNKS_OF_A_SHARD * chunk
+    blosc = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
+    settings = {"shape": (0,), "chunks": (chunk,), "shards": (shard,), "compressors": blosc, "overwrite": True}
+    arrays = [group.create_array(name, dtype=dtype, **settings) for name, dtype in (("data", "f4"), ("indices", "u2"))]
+    waiting: list[list[np.ndarray]] = [[], []]
+    lengths = [np.zeros(1, dtype=np.int64)]
+
+    def write(*, least: int) -> None:
+        """Append whole shards; the rest once ``least`` is 1."""
+        for array, parts in zip(arrays, waiting, strict=True):
+            values = np.concatenate(parts)
+            number = len(values) // least * least
+            begin = array.shape[0]
+            array.resize((begin + number,))
+            array[begin:] = values[:number]
+            parts[:] = [values[number:]]
+
+    for counts, genes, length in _counts(adata.n_obs):
+        waiting[0].append(counts)
+        waiting[1].append(genes)
+        lengths.append(length)
+        if sum(map(len, waiting[0])) >= shard:
+            write(least=shard)
+    write(least=1)
+    starts = np.cumsum(np.concatenate(lengths))
+    group.create_array("indptr", data=starts, chunks=starts.shape, overwrite=True)
+    zarr.consolidate_metadata(path / "dataset_0")
 
 
 def _depth(rates: np.ndarray) -> float:
@@ -162,7 +229,7 @@ def _loader(path: Path, threads: int, encoder, collate):
     from scmodelforge.config.schema import DataConfig
     from scmodelforge.data.loader import CellLoader
     from scmodelforge.data.sampling import GlobalOrder
-    from scmodelforge.data.sources.h5ad import LocalDataConfig, LocalSource
+    from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 
     source = LocalSource(LocalDataConfig(source="local", paths=[str(path)]))
     settings = DataConfig(source="local")

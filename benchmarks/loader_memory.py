@@ -119,7 +119,7 @@ def read(path: Path, workers: int, buffer_size: int) -> dict[str, float]:
     """Iterate one shuffled pass and return peak memory in bytes and times in seconds."""
     from scmodelforge.data.loader import CellLoader
     from scmodelforge.data.sampling import GlobalOrder
-    from scmodelforge.data.sources.h5ad import LocalDataConfig, LocalSource
+    from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 
     config = LocalDataConfig(paths=[str(path)], buffer_size=buffer_size)
     before = peak_memory()

@@ -14,7 +14,7 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import PreprocessingConfig, RunConfig
 from scmodelforge.data.hvg import HighlyVariable
 from scmodelforge.data.size_factors import fit_size_factors
-from scmodelforge.data.sources.h5ad import LocalDataConfig
+from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.hub import load_bundle
 from scmodelforge.workflows.evaluation_sets import split_for_evaluation
 from scmodelforge.workflows.prepare import PreparedData, prepare_data

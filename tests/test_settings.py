@@ -44,7 +44,7 @@ READERS = {
     "BenchmarkConfig": ["workflows/eval*.py"],
     "OutputConfig": ["workflows/*.py"],
     "DataConfig": ["workflows/*.py", "data/training_order.py"],
-    "LocalDataConfig": ["data/sources/h5ad.py"],
+    "LocalDataConfig": ["data/sources/local.py"],
     "CensusDataConfig": ["data/sources/census.py"],
     "RankValueConfig": ["tokenizers/rank_value.py"],
     "RunConfig": ["workflows/*.py"],

@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 
-from scmodelforge.data.sources.h5ad import LocalDataConfig, LocalSource
+from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 from scmodelforge.data.types import CellBlock
 
 

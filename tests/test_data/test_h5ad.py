@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from scmodelforge._registry import SOURCES
 from scmodelforge.data.sources._matrix import CsrMatrix, DenseMatrix
-from scmodelforge.data.sources.h5ad import LocalDataConfig, LocalSource
+from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 from scmodelforge.data.types import RowRange
 from tests.conftest import make_adata
 

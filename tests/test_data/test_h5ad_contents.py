@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from scmodelforge.data.sources._paths import content_digest
+from scmodelforge.data.sources._digest import content_digest
 from scmodelforge.data.types import RowRange
 from tests.conftest import make_adata
 

@@ -50,13 +50,14 @@ class TestPaths:
 
     def test_a_folder_is_no_file(self, tmp_path):
         message = refused(tmp_path)
-        assert (
-            f"is a folder, and .h5ad files are needed; list its files, or use a pattern: '{tmp_path}/*.h5ad'" in message
-        )
+        assert "is a folder, and .h5ad files or zarr stores are needed; list its files, or use a " in message
+        assert f"pattern: '{tmp_path}/*.h5ad'" in message
 
-    def test_a_zarr_store_is_to_be_written_as_h5ad(self, tmp_path):
+    def test_a_folder_named_like_a_zarr_store(self, tmp_path):
         (tmp_path / "lung.zarr").mkdir()
-        assert "zarr stores are not read; write it as .h5ad" in refused(tmp_path / "lung.zarr")
+        assert "it has neither zarr.json nor .zgroup, so it is no zarr store; copy it" in refused(
+            tmp_path / "lung.zarr"
+        )
 
     def test_a_pattern_without_match(self, tmp_path):
         assert "no file matches" in refused(tmp_path / "*.h5ad")
@@ -70,7 +71,7 @@ class TestPaths:
         monkeypatch.chdir(tmp_path)  # the path of a socket must be short
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind("s.h5ad")
-            assert "'s.h5ad' is not a regular file; .h5ad files are needed." in refused("s.h5ad")
+            assert "'s.h5ad' is not a regular file; .h5ad files or zarr stores are needed." in refused("s.h5ad")
 
 
 class TestFormat:
@@ -80,6 +81,7 @@ class TestFormat:
             (b"cell,gene\n1,2\n", "cells.h5ad is not an .h5ad file (it does not begin as HDF5 files do)"),
             (b"", "cells.h5ad is empty (0 bytes); an .h5ad file is needed."),
             (gzip.compress(b"cells", mtime=0), "cells.h5ad is a gzip archive; unpack it with gunzip"),
+            (b"PK\x03\x04cells", "cells.h5ad is a zip archive; unpack it with unzip and name the zarr store inside."),
             (b"\x89HDF\r\n\x1a\n" + b"junk" * 50, "cells.h5ad is a damaged HDF5 file"),
         ],
     )
@@ -103,7 +105,7 @@ class TestFormat:
         content[chunk.byte_offset + 10 : chunk.byte_offset + chunk.size] = b"\0" * (chunk.size - 10)
         source.close()
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"cells.h5ad cannot be read: .*read data.* The file is damaged"):
+        with pytest.raises(DataError, match=r"cells.h5ad: X/data: the chunk of values 0 to .* rows 0 to"):
             source.read(RowRange(0, 0, 2000))
 
     def test_a_file_that_vanished_after_it_was_checked(self, tiny_h5ad):

@@ -11,7 +11,7 @@ from scmodelforge._registry import SOURCES
 from scmodelforge.config import dump_config, load_config
 from scmodelforge.config.schema import DataConfig, SamplingConfig
 from scmodelforge.data.gather import read_rows
-from scmodelforge.data.sources.h5ad import LocalDataConfig
+from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.sources.mixture import MixtureDataConfig, MixtureSource
 from scmodelforge.data.training_order import training_order
 from scmodelforge.data.types import RowRange

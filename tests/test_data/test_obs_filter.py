@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.data.obs_filter import ObsFilter
+from scmodelforge.data.sources._bytes import Descriptors
 from scmodelforge.data.sources._frame import Frame
+from scmodelforge.data.sources._hdf5 import H5adFile
 from tests.conftest import make_adata
 
 from .h5ad_files import open_files, write
@@ -316,5 +318,7 @@ class TestNumbersOfAFile:
             obs["n"] = np.array([1, -1, 0], dtype=np.int8)
             obs["__categories/n"] = np.array([5, 7])
             obs["n"].attrs["categories"] = obs["__categories/n"].ref
-            numbers = Frame(file, "obs", "old.h5").numbers("n")
+        opened = H5adFile(tmp_path / "old.h5", "old.h5", Descriptors()).open()
+        numbers = Frame(opened, "obs", "old.h5").numbers("n")
+        opened.close()
         np.testing.assert_array_equal(numbers, [7, np.nan, 5])

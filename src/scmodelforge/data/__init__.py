@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scmodelforge.data.preprocess import Preprocessor
     from scmodelforge.data.sampling import GlobalOrder
     from scmodelforge.data.scan import ScanReport
-    from scmodelforge.data.sources.h5ad import LocalDataConfig, LocalSource
+    from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
     from scmodelforge.data.splits import CellSplit, split_cells
     from scmodelforge.data.types import Batch, BlockEncoder, CellBlock, CellSource, Panel, RowRange, TokenBlock
     from scmodelforge.data.vocab import Coverage, GeneVocab
@@ -53,7 +53,7 @@ _HOMES = {
     "preprocess": ("Preprocessor",),
     "sampling": ("GlobalOrder",),
     "scan": ("ScanReport",),
-    "sources.h5ad": ("LocalDataConfig", "LocalSource"),
+    "sources.local": ("LocalDataConfig", "LocalSource"),
     "splits": ("CellSplit", "split_cells"),
     "types": ("Batch", "BlockEncoder", "CellBlock", "CellSource", "Panel", "RowRange", "TokenBlock"),
     "vocab": ("Coverage", "GeneVocab"),

@@ -14,7 +14,7 @@ from torch import nn
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, RunConfig, SplitConfig
-from scmodelforge.data.sources.h5ad import LocalDataConfig
+from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes

@@ -10,7 +10,7 @@ from torch import nn
 from scmodelforge import datasets
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
 from scmodelforge.data.scan import scan
-from scmodelforge.data.sources.h5ad import LocalDataConfig
+from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import split_cells
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows.evaluator import EvaluationSet, Evaluator

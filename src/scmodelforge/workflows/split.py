@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scmodelforge.config.schema import SplitConfig
 from scmodelforge.data.selection import choose_cells
-from scmodelforge.data.sources.h5ad import LocalDataConfig
+from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.split_files import write_split
 from scmodelforge.workflows.embed import check_output
 from scmodelforge.workflows.prepare import open_source

@@ -1,16 +1,23 @@
-"""Bytes of a file by position: what chunks are read from, wherever the file lies."""
+"""Bytes of files by position: what chunks are read from, wherever the files lie."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from typing import Protocol
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from scmodelforge._errors import DataError
 
-__all__ = ["ByteReader", "LocalBytes"]
+__all__ = ["ByteReader", "Descriptors", "LocalBytes"]
+
+#: Files of this machine open for reads by position at a time; more would meet the system's limit on open files.
+_MOST_DESCRIPTORS = 64
 
 
 class ByteReader(Protocol):
@@ -73,3 +80,73 @@ class LocalBytes:
                 raise DataError(msg)
             found += more
         return found
+
+
+class Descriptors:
+    """Files of this machine, opened when needed and kept open, a bounded number at a time.
+
+    A copy by pickle or fork opens them anew.
+    """
+
+    def __init__(self) -> None:
+        self._processes: dict[int, _Open] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_processes": {}}
+
+    @contextmanager
+    def reader(self, path: str | Path) -> Iterator[ByteReader]:
+        """Give a file to any number of threads, open for reads by position.
+
+        Raises
+        ------
+        OSError
+            If it cannot be opened.
+        """
+        # a lock that came along with a fork may be held by a thread that is not there, so each process has an entry
+        opened = self._processes.setdefault(os.getpid(), _Open())
+        descriptor = opened.take(str(path))
+        try:
+            yield LocalBytes(descriptor)
+        finally:
+            opened.give_back(str(path))
+
+    def close(self) -> None:
+        """Close what this process has open and no thread is reading."""
+        opened = self._processes.get(os.getpid())
+        if opened is not None:
+            opened.close()
+
+
+class _Open:
+    """The open files of one process, the one used last at the end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._descriptors: OrderedDict[str, int] = OrderedDict()
+        self._users: Counter[str] = Counter()
+
+    def take(self, path: str) -> int:
+        with self._lock:
+            if path not in self._descriptors:
+                if len(self._descriptors) >= _MOST_DESCRIPTORS:
+                    idle = next((other for other in self._descriptors if not self._users[other]), None)
+                    if idle is not None:
+                        self._forget(idle)
+                self._descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptors.move_to_end(path)
+            self._users[path] += 1
+            return self._descriptors[path]
+
+    def give_back(self, path: str) -> None:
+        with self._lock:
+            self._users[path] -= 1
+
+    def close(self) -> None:
+        with self._lock:
+            for path in [path for path in self._descriptors if not self._users[path]]:
+                self._forget(path)
+
+    def _forget(self, path: str) -> None:
+        os.close(self._descriptors.pop(path))
+        del self._users[path]

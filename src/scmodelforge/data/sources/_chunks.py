@@ -1,42 +1,50 @@
-"""Values of a one-dimensional HDF5 data set read past HDF5: chunks are found once, then read and inflated by threads.
+"""Values of a one-dimensional array that lies in chunks: where they are is found once, then threads read and unpack.
 
-HDF5 does all its work under one lock, so threads wait for each other and inflating is slow. Where the chunks of a data
-set lie never changes, and how they are packed is simple in nearly all files: not at all, or deflate (gzip), perhaps
-with the bytes shuffled before. Such chunks are read here by position, from any number of threads. Of everything else
-:func:`chunk_table` says ``None``, and HDF5 reads it.
+HDF5 does all its work under one lock, and zarr-python much of its own in Python, so threads wait for each other. Where
+the chunks of an array lie never changes, and how they are packed is simple in nearly all files. Such chunks are read
+here by position, from any number of threads. The tables come from ``_hdf5`` and ``_shards``.
 """
 
 from __future__ import annotations
 
-import os
-import zlib
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 
 from scmodelforge._errors import DataError
 from scmodelforge.data._kernels import copy_runs
 from scmodelforge.data.sources._bytes import ByteReader
+from scmodelforge.data.sources._codecs import Codec, PackingError, unpack
 
-deflate: Any = None
-with suppress(ImportError):  # some three times as fast as zlib
-    import deflate
+__all__ = ["MISSING", "WHOLE_FILE", "ChunkTable", "OpenBytes", "UnreadableError", "copy_from_chunks"]
 
-__all__ = ["ChunkTable", "chunk_table", "copy_from_chunks"]
+#: Opens a file by its name, for any number of threads.
+OpenBytes = Callable[[str], AbstractContextManager[ByteReader]]
+_Pieces = Generator[tuple[np.ndarray, int], None, None]
 
-_ERRORS: tuple[type[Exception], ...] = (zlib.error,) if deflate is None else (deflate.DeflateError,)
-
+#: Offset of a chunk that is not there.
+MISSING = -1
+#: Packed size of a chunk that is a file of its own.
+WHOLE_FILE = -1
 #: Bytes that are read at once of values that are stored as they are.
 _MOST_AT_ONCE = 1 << 20
-_DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+
+
+class UnreadableError(DataError):
+    """Some values that cannot be read: numbers ``first`` to ``last`` of the array."""
+
+    def __init__(self, message: str, first: int, last: int) -> None:
+        super().__init__(message)
+        self.first = first
+        self.last = last
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkTable:
-    """Where the values of a data set lie in its file.
+    """Where the values of an array lie.
 
     Attributes
     ----------
@@ -47,11 +55,20 @@ class ChunkTable:
     size
         Number of values.
     chunk
-        Values of a chunk; the last one is filled up. A data set without chunks is one of ``size``.
+        Values of a chunk; the last one is filled up. An array without chunks is one of ``size``.
     offsets, sizes
-        Place in the file and packed size of each chunk in bytes, shape (C,), int64.
-    deflated, shuffled
-        Which chunks are deflated, and of which the bytes are shuffled, shape (C,), bool.
+        Place in its file and packed size of each chunk in bytes, shape (C,), int64; see :data:`MISSING` and
+        :data:`WHOLE_FILE`.
+    codecs
+        The ways of packing that occur.
+    codec
+        Which of them each chunk has, shape (C,), uint8.
+    key
+        Name of the file, or how the names of numbered files begin.
+    key_end
+        How the names of numbered files end.
+    per_file
+        Chunks of each numbered file; 0 if all are in one.
     """
 
     label: str
@@ -60,147 +77,148 @@ class ChunkTable:
     chunk: int
     offsets: np.ndarray
     sizes: np.ndarray
-    deflated: np.ndarray
-    shuffled: np.ndarray
+    codecs: tuple[Codec, ...]
+    codec: np.ndarray
+    key: str = ""
+    key_end: str = ""
+    per_file: int = 0
 
+    def key_of(self, chunk: int) -> str:
+        """Return the name of the file that holds a chunk."""
+        return f"{self.key}{chunk // self.per_file}{self.key_end}" if self.per_file else self.key
 
-def chunk_table(dataset: h5py.Dataset, label: str) -> ChunkTable | None:
-    """Return where the chunks of a data set lie, or ``None`` if only HDF5 should read it.
+    def unreadable(self, chunk: int, what: str) -> UnreadableError:
+        """Return the error for a chunk; ``what`` is what there is to say of it."""
+        first, last = chunk * self.chunk, min((chunk + 1) * self.chunk, self.size) - 1
+        msg = f"{self.label}: the chunk of values {first:,} to {last:,} {what}"
+        return UnreadableError(msg, first, last)
 
-    Parameters
-    ----------
-    dataset
-        The data set, open.
-    label
-        What messages call it.
-    """
-    plist = dataset.id.get_create_plist()
-    is_plain = dataset.ndim == 1 and dataset.dtype.kind in "iuf" and dataset.dtype.newbyteorder("<") == dataset.dtype
-    if not is_plain or not dataset.size or plist.get_external_count() or not hasattr(os, "pread"):
-        return None
-    nothing = np.zeros(1, dtype=bool)
-    if plist.get_layout() == h5py.h5d.CONTIGUOUS:
-        offset = dataset.id.get_offset()
-        if offset is None:
-            return None
-        size = dataset.size * dataset.dtype.itemsize
-        return ChunkTable(
-            label, dataset.dtype, dataset.size, dataset.size, np.array([offset]), np.array([size]), nothing, nothing
+    def lost(self, chunk: int) -> UnreadableError:
+        """Return the error for a chunk that is not there: by zarr's rules zeros, but values would be lost."""
+        what = (
+            f"is not there (in {self.key_of(chunk)}); copy the store again from where it came, or if all of it is 0, "
+            "write it with zarr's setting array.write_empty_chunks on."
         )
-    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
-    if plist.get_layout() != h5py.h5d.CHUNKED or filters not in ([], [_DEFLATE], [_SHUFFLE, _DEFLATE]):
-        return None
-    if not hasattr(dataset.id, "chunk_iter"):  # HDF5 before 1.12.3
-        return None
-    chunk = int(dataset.chunks[0])
-    number = -(-dataset.size // chunk)
-    found = np.full((3, number), -1, dtype=np.int64)
-
-    def take(info: Any) -> None:
-        found[:, info.chunk_offset[0] // chunk] = info.byte_offset, info.size, info.filter_mask
-
-    dataset.id.chunk_iter(take)
-    if (found < 0).any():  # chunks that were never written hold the fill value
-        return None
-    skipped = {code: (found[2] >> place) & 1 == 1 for place, code in enumerate(filters)}
-    never = np.ones(number, dtype=bool)
-    return ChunkTable(
-        label=label,
-        dtype=dataset.dtype,
-        size=dataset.size,
-        chunk=chunk,
-        offsets=found[0],
-        sizes=found[1],
-        deflated=~skipped.get(_DEFLATE, never),
-        shuffled=~skipped.get(_SHUFFLE, never),
-    )
+        return self.unreadable(chunk, what)
 
 
 def copy_from_chunks(
-    reader: ByteReader, table: ChunkTable, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray, out: np.ndarray
+    open_bytes: OpenBytes,
+    table: ChunkTable,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    places: np.ndarray,
+    out: np.ndarray,
+    *,
+    check: Callable[[np.ndarray], None] | None = None,
 ) -> None:
-    """Copy runs of values into an array; each chunk is read and inflated once.
+    """Copy runs of values into an array; each chunk is read and unpacked once.
 
     Parameters
     ----------
-    reader
-        The file.
+    open_bytes
+        What opens the files that hold the chunks.
     table
-        Where its chunks lie.
+        Where they lie.
     starts, lengths
         The runs, shape (n,), int64; ``starts`` ascending, runs apart from each other.
     places
         Where in ``out`` each run begins, shape (n,), int64.
     out
         Gets the values, converted to its type.
+    check
+        Shown the values of each chunk before they are converted.
 
     Raises
     ------
-    DataError
-        If the file ends early or a chunk is damaged.
+    UnreadableError
+        If a file ends early, or a chunk is not there or is damaged.
     """
     filled = np.flatnonzero(lengths)
     if len(filled) < len(lengths):
         starts, lengths, places = starts[filled], lengths[filled], places[filled]
     if not len(starts):
         return
-    spans = _spans(table, starts, starts + lengths)
     done = 0
-    for span, packed in zip(spans, reader.ranges(*_bytes_of(spans, table), label=table.label), strict=True):
-        done = copy_runs(_values(packed, table, *span), span[0], starts, lengths, places, done, out)
+    with closing(_pieces(open_bytes, table, _spans(table, starts, starts + lengths))) as pieces:
+        for values, first in pieces:
+            if check is not None:
+                check(values)
+            done = copy_runs(values, first, starts, lengths, places, done, out)
 
 
-def _spans(table: ChunkTable, starts: np.ndarray, ends: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return the ranges of values to read one after another, and the chunk of each."""
-    if len(table.offsets) > 1 or table.deflated[0] or table.shuffled[0]:
-        first, last = starts // table.chunk, (ends - 1) // table.chunk
-        marks = np.zeros(int(last[-1]) + 2 - int(first[0]), dtype=np.int64)
-        np.add.at(marks, first - first[0], 1)
-        np.add.at(marks, last + 1 - first[0], -1)
-        chunks = np.flatnonzero(np.cumsum(marks)) + int(first[0])
-        return [(int(c) * table.chunk, min(int(c + 1) * table.chunk, table.size), int(c)) for c in chunks]
+def _pieces(open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray) -> _Pieces:
+    """Yield the values of each span, or a few more, with the number of the first."""
+    chunks = spans[:, 2]
+    gone = chunks[table.offsets[chunks] == MISSING]
+    if len(gone):
+        raise table.lost(int(gone[0]))
+    files = chunks // table.per_file if table.per_file else np.zeros(len(spans), dtype=np.int64)
+    for part in np.split(spans, np.flatnonzero(np.diff(files)) + 1):
+        first, stop, chunk = part[0].tolist()
+        try:
+            with open_bytes(table.key_of(chunk)) as file:
+                ranges = file.ranges(*_bytes_of(part, table, file), label=table.label)
+                for first, stop, chunk in part.tolist():
+                    yield _values(next(ranges), table, first, stop, chunk)
+        except FileNotFoundError as error:
+            raise table.lost(chunk) from error
+        except UnreadableError:
+            raise
+        except DataError as error:
+            raise UnreadableError(str(error), first, stop - 1) from error
+
+
+def _spans(table: ChunkTable, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return the ranges of values to read one after another, with the chunk of each, shape (n, 3)."""
+    if len(table.offsets) > 1 or table.codecs[table.codec[0]]:
+        return _chunk_spans(table, starts, ends)
     is_new = np.ones(len(starts), dtype=bool)
     is_new[1:] = starts[1:] != ends[:-1]
     most = _MOST_AT_ONCE // table.dtype.itemsize
     spans = []
     for start, end in zip(starts[is_new].tolist(), ends[np.append(is_new[1:], True)].tolist(), strict=True):
         spans += [(at, min(at + most, end), 0) for at in range(start, end, most)]
-    return spans
+    return np.array(spans, dtype=np.int64)
 
 
-def _bytes_of(spans: list[tuple[int, int, int]], table: ChunkTable) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first byte and the number of bytes of each range of values."""
-    first, stop, chunk = np.array(spans, dtype=np.int64).T
+def _chunk_spans(table: ChunkTable, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return for each chunk that runs touch the values from the first to the last that is needed."""
+    first, last = starts // table.chunk, (ends - 1) // table.chunk
+    marks = np.zeros(int(last[-1]) + 2 - int(first[0]), dtype=np.int64)
+    np.add.at(marks, first - first[0], 1)
+    np.add.at(marks, last + 1 - first[0], -1)
+    chunks = np.flatnonzero(np.cumsum(marks)) + int(first[0])
+    begin, end = chunks * table.chunk, np.minimum((chunks + 1) * table.chunk, table.size)
+    low = np.maximum(starts[np.searchsorted(ends, begin, side="right")], begin)
+    high = np.minimum(ends[np.searchsorted(starts, end) - 1], end)
+    return np.stack([low, high, chunks], axis=1)
+
+
+def _bytes_of(spans: np.ndarray, table: ChunkTable, file: ByteReader) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first byte and the number of bytes of each span."""
+    first, stop, chunk = spans.T
     width = table.dtype.itemsize
-    is_whole = (table.deflated | table.shuffled)[chunk]
-    skipped = np.where(is_whole, 0, (first - chunk * table.chunk) * width)
-    return table.offsets[chunk] + skipped, np.where(is_whole, table.sizes[chunk], (stop - first) * width)
+    is_raw = np.array([not codec for codec in table.codecs])[table.codec[chunk]]
+    sizes = table.sizes[chunk]
+    if not is_raw.all() and (sizes == WHOLE_FILE).any():
+        sizes = np.where(sizes == WHOLE_FILE, file.size, sizes)
+    skipped = np.where(is_raw, (first - chunk * table.chunk) * width, 0)
+    return table.offsets[chunk] + skipped, np.where(is_raw, (stop - first) * width, sizes)
 
 
-def _values(packed: bytes, table: ChunkTable, first: int, stop: int, chunk: int) -> np.ndarray:
-    """Return the values ``first`` to ``stop``, which are a whole chunk, or part of one that is stored as it is."""
-    if not (table.deflated[chunk] or table.shuffled[chunk]):
-        return np.frombuffer(packed, dtype=table.dtype)
-    width = table.dtype.itemsize
-    raw: Any = _inflated(packed, table, chunk) if table.deflated[chunk] else packed
-    if len(raw) != table.chunk * width:
-        raise DataError(_damaged(table, chunk, f"holds {len(raw):,} bytes and not {table.chunk * width:,}"))
-    if table.shuffled[chunk] and width > 1:
-        raw = np.ascontiguousarray(np.frombuffer(raw, dtype=np.uint8).reshape(width, -1).T)
-    return np.frombuffer(raw, dtype=table.dtype)[: stop - first]
-
-
-def _inflated(packed: bytes, table: ChunkTable, chunk: int) -> bytes | bytearray:
-    size = table.chunk * table.dtype.itemsize
+def _values(packed: bytes, table: ChunkTable, first: int, stop: int, chunk: int) -> tuple[np.ndarray, int]:
+    """Return values of a chunk, at least ``first`` to ``stop``, and the number of the first."""
+    codec = table.codecs[table.codec[chunk]]
+    if not codec:
+        return np.frombuffer(packed, dtype=table.dtype), first
+    width, begin = table.dtype.itemsize, chunk * table.chunk
     try:
-        return zlib.decompress(packed, bufsize=size) if deflate is None else deflate.zlib_decompress(packed, size)
-    except _ERRORS as error:
-        raise DataError(_damaged(table, chunk, f"cannot be inflated ({error})")) from error
-
-
-def _damaged(table: ChunkTable, chunk: int, what: str) -> str:
-    first, last = chunk * table.chunk, min((chunk + 1) * table.chunk, table.size) - 1
-    return (
-        f"{table.label}: the chunk of values {first:,} to {last:,} {what}. The file is damaged; copy it again from "
-        "where it came."
-    )
+        raw, skipped = unpack(
+            packed, codec, table.chunk * width, width, (first - begin) * width, (stop - begin) * width
+        )
+    except PackingError as error:
+        what = f"{error}. The file is damaged; copy it again from where it came."
+        raise table.unreadable(chunk, what) from error
+    begin += skipped // width
+    return np.frombuffer(raw, dtype=table.dtype)[: table.size - begin], begin

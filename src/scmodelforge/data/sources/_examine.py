@@ -1,4 +1,4 @@
-"""What is in an .h5ad file: its cells, its genes and the matrix that holds counts."""
+"""What is in an AnnData file or store: its cells, its genes and the matrix that holds counts."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def examine(file: OpenFile, name: str, *, layer: str | None, gene_id_column: str
     DataError
         If something is missing or does not fit together.
     """
-    obs = Frame(file.h5, "obs", name)
+    obs = Frame(file, "obs", name)
     if not len(obs):
         msg = f"{name} has no cells; leave it out of data.paths."
         raise DataError(msg)
@@ -86,7 +86,7 @@ def examine(file: OpenFile, name: str, *, layer: str | None, gene_id_column: str
         matrix = _open(file, name, places[layer], num_cells=len(obs))
         kind = _sample_kind(file, matrix)
         reason = f"{_label(places[layer])} is read, as data.layer says ({kind.kind}: {kind.evidence})"
-    gene_ids, note = _gene_ids(Frame(file.h5, _var_of(matrix.where), name), gene_id_column)
+    gene_ids, note = _gene_ids(Frame(file, _var_of(matrix.where), name), gene_id_column)
     description = f"{name}: {len(obs):,} cells, {len(gene_ids):,} genes; {reason}{note}"
     return FileFacts(Panel(gene_ids, name), matrix, kind, obs.columns, description)
 
@@ -94,13 +94,13 @@ def examine(file: OpenFile, name: str, *, layer: str | None, gene_id_column: str
 def _places(file: OpenFile, name: str) -> dict[str, str]:
     """Return the place of each matrix under its name in ``data.layer``."""
     places = {}
-    if "X" in file.h5 and file.h5["X"].attrs.get("encoding-type") != "null":
+    if "X" in file.root and file.root["X"].attrs.get("encoding-type") != "null":
         places["X"] = "X"
-    if "raw/X" in file.h5:
+    if "raw/X" in file.root:
         places["raw"] = "raw/X"
     # Cells that `scmodelforge generate` made have bins in a layer: whole numbers that are no counts.
-    is_synthetic = "uns/scmodelforge/synthetic" in file.h5
-    for layer in () if is_synthetic else file.h5.get("layers", ()):
+    is_synthetic = "uns/scmodelforge/synthetic" in file.root
+    for layer in () if is_synthetic else file.root.get("layers", ()):
         places.setdefault(layer, f"layers/{layer}")
     if not places:
         msg = f"{name} has no expression matrix: neither X nor raw nor a layer."
@@ -140,8 +140,8 @@ def _find_counts(
 
 
 def _open(file: OpenFile, name: str, where: str, *, num_cells: int) -> CsrMatrix | DenseMatrix:
-    num_genes = len(Frame(file.h5, _var_of(where), name))
-    return open_matrix(file.h5, where, f"{name}: {_label(where)}", shape=(num_cells, num_genes))
+    num_genes = len(Frame(file, _var_of(where), name))
+    return open_matrix(file, where, f"{name}: {_label(where)}", shape=(num_cells, num_genes))
 
 
 def _sample_kind(file: OpenFile, matrix: CsrMatrix | DenseMatrix) -> ValueKind:

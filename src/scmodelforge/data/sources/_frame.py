@@ -1,4 +1,4 @@
-"""The obs and var tables of an .h5ad file: their index, their columns, and columns as codes."""
+"""The obs and var tables of an AnnData file or store: their index, their columns, and columns as codes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from scmodelforge._errors import DataError, nearest
+from scmodelforge.data.sources._pool import OpenFile
 
 __all__ = ["Frame", "no_column"]
 
@@ -24,7 +25,7 @@ class Frame:
 
     Parameters
     ----------
-    h5
+    file
         The file.
     where
         ``obs``, ``var`` or ``raw/var``.
@@ -37,15 +38,16 @@ class Frame:
         If there is no such table, or if it is written as anndata did before version 0.7.
     """
 
-    def __init__(self, h5: h5py.File, where: str, name: str) -> None:
+    def __init__(self, file: OpenFile, where: str, name: str) -> None:
         self.label = f"{name}: {where.replace('/', '.')}"
-        if where not in h5:
-            found = ", ".join(h5) or "nothing"
-            hint = " It looks like a 10x file; read it with scanpy.read_10x_h5 first." if "matrix" in h5 else ""
-            msg = f"{name} is an HDF5 file but not AnnData: it has no {where}, but {found}.{hint}"
+        root = file.root
+        if where not in root:
+            found = ", ".join(root) or "nothing"
+            hint = " It looks like a 10x file; read it with scanpy.read_10x_h5 first." if "matrix" in root else ""
+            msg = f"{name} is {file.form} but not AnnData: it has no {where}, but {found}.{hint}"
             raise DataError(msg)
-        group = h5[where]
-        if not isinstance(group, h5py.Group):
+        group = root[where]
+        if not _is_group(group):
             msg = f"{self.label} is written as anndata did before 0.7; read and write the file with a newer anndata."
             raise DataError(msg)
         self._group = group
@@ -67,7 +69,7 @@ class Frame:
     def index(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Return the names of some rows."""
         item = self._group[self._index]
-        return _texts(item["values"] if isinstance(item, h5py.Group) else item, start, stop)
+        return _texts(item["values"] if _is_group(item) else item, start, stop)
 
     def codes(self, column: str) -> tuple[np.ndarray, list[str]]:
         """Return a column as codes, shape (rows,), int32, -1 where missing, and the categories that occur.
@@ -94,14 +96,14 @@ class Frame:
         """
         item = self._group[column]
         codes = missing = None
-        if isinstance(item, h5py.Group) and "codes" in item:
+        if _is_group(item) and "codes" in item:
             codes, item = item["codes"][:], item["categories"]
-        elif isinstance(item, h5py.Dataset) and "categories" in item.attrs:  # anndata 0.7
-            codes, item = item[:], item.file[item.attrs["categories"]]
-        if isinstance(item, h5py.Group) and "values" in item:
+        elif not _is_group(item) and "categories" in item.attrs:  # anndata 0.7
+            codes, item = item[:], self._old_categories(item)
+        if _is_group(item) and "values" in item:
             missing = item["mask"][:] if "mask" in item else None
             item = item["values"]
-        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iuf":
+        if _is_group(item) or item.dtype.kind not in "iuf":
             return None
         values = item[:]
         if values.dtype.kind in "iu" and len(values) and (values.max() > _EXACT or values.min() < -_EXACT):
@@ -113,16 +115,21 @@ class Frame:
         return numbers if codes is None else np.append(numbers, np.nan)[codes]
 
     def _codes(self, item: Any, column: str) -> tuple[np.ndarray, list[str]]:
-        if isinstance(item, h5py.Group) and "codes" in item:
+        if _is_group(item) and "codes" in item:
             return self._used(item["codes"][:], _categories(item["categories"]), column)
-        if isinstance(item, h5py.Group) and "values" in item:
+        if _is_group(item) and "values" in item:
             return _factorize(item["values"], item["mask"][:] if "mask" in item else None)
-        if isinstance(item, h5py.Group):
+        if _is_group(item):
             msg = f"{self.label}: column '{column}' is a {item.attrs.get('encoding-type', 'group')}; it cannot be read."
             raise DataError(msg)
         if "categories" in item.attrs:  # anndata 0.7
-            return self._used(item[:], _categories(item.file[item.attrs["categories"]]), column)
+            return self._used(item[:], _categories(self._old_categories(item)), column)
         return _factorize(item, None)
+
+    def _old_categories(self, item: Any) -> Any:
+        """Return the categories that a column of anndata 0.7 points to."""
+        place = item.attrs["categories"]
+        return self._group[place] if isinstance(place, str) else item.file[place]
 
     def _used(self, codes: np.ndarray, categories: list[str], column: str) -> tuple[np.ndarray, list[str]]:
         codes = codes.astype(np.int64)
@@ -144,19 +151,30 @@ def no_column(label: str, column: str, columns: list[str], *, setting: str = "")
     return f"{label} has no column '{column}'{setting}.{hint} There are: {listed}{more}."
 
 
+def _is_group(item: Any) -> bool:
+    return not hasattr(item, "shape")
+
+
 def _length(item: Any) -> int:
-    return len(item["values"] if isinstance(item, h5py.Group) else item)
+    return len(item["values"] if _is_group(item) else item)
 
 
-def _texts(values: h5py.Dataset, start: int, stop: int | None) -> list[str]:
-    if h5py.check_string_dtype(values.dtype) is not None:
+def _is_text(values: Any) -> bool:
+    if isinstance(values, h5py.Dataset):
+        return h5py.check_string_dtype(values.dtype) is not None
+    return bool(values.is_text)
+
+
+def _texts(values: Any, start: int, stop: int | None) -> list[str]:
+    if isinstance(values, h5py.Dataset) and _is_text(values):
         return list(values.asstr(errors="replace")[start:stop])
-    return [str(value) for value in values[start:stop]]
+    found = values[start:stop]
+    return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in found.tolist()]
 
 
 def _categories(item: Any) -> list[str]:
-    values = item["values"] if isinstance(item, h5py.Group) else item
-    if h5py.check_string_dtype(values.dtype) is not None:
+    values = item["values"] if _is_group(item) else item
+    if _is_text(values):
         return _texts(values, 0, None)
     return _number_texts(values[:])
 
@@ -168,8 +186,8 @@ def _number_texts(values: np.ndarray) -> list[str]:
     return [str(value) for value in values]
 
 
-def _factorize(values: h5py.Dataset, mask: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
-    if h5py.check_string_dtype(values.dtype) is None:
+def _factorize(values: Any, mask: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
+    if not _is_text(values):
         numbers = values[:]
         missing = np.zeros(len(numbers), dtype=bool) if mask is None else mask.astype(bool)
         if numbers.dtype.kind == "f":
@@ -187,6 +205,6 @@ def _factorize(values: h5py.Dataset, mask: np.ndarray | None) -> tuple[np.ndarra
     return codes, list(seen)
 
 
-def _in_parts(values: h5py.Dataset) -> Iterator[tuple[int, list[str]]]:
+def _in_parts(values: Any) -> Iterator[tuple[int, list[str]]]:
     for start in range(0, len(values), _ROWS_AT_ONCE):
         yield start, _texts(values, start, start + _ROWS_AT_ONCE)

@@ -1,18 +1,25 @@
-"""Expression matrices of an .h5ad file, read by ranges of rows."""
+"""Expression matrices of an AnnData file or store, read by rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import h5py
 import numpy as np
 
 from scmodelforge._errors import DataError
-from scmodelforge.data.sources._bytes import ByteReader
-from scmodelforge.data.sources._chunks import ChunkTable, chunk_table, copy_from_chunks
+from scmodelforge.data.sources._chunks import (
+    MISSING,
+    ChunkTable,
+    OpenBytes,
+    UnreadableError,
+    copy_from_chunks,
+)
+from scmodelforge.data.sources._pool import OpenFile
 
 __all__ = ["ColumnsError", "CsrMatrix", "DenseMatrix", "Rows", "Tables", "open_matrix"]
 
@@ -64,47 +71,80 @@ class CsrMatrix:
         indptr = self.indptr[start : stop + 1] - first
         if first == last:
             return np.zeros(0, np.float32), np.zeros(0, np.int32), indptr
-        data = _as_float32(file[f"{self.where}/data"][first:last], self.label)
-        return data, self._columns(file[f"{self.where}/indices"][first:last], start, stop), indptr
+        try:
+            data, indices = (file[f"{self.where}/{name}"][first:last] for name in ("data", "indices"))
+        except UnreadableError as error:
+            raise self._name_rows(error) from error
+        self._check_columns(indices, span=(start, stop))
+        return _as_float32(data, self.label), indices.astype(np.int32, copy=False), indptr
 
-    def tables(self, file: Mapping[str, Any] | Any) -> Tables | None:
-        """Return where values and columns lie in the file, or ``None`` if only HDF5 should read them."""
-        data = chunk_table(file[f"{self.where}/data"], f"{self.label}/data")
-        indices = chunk_table(file[f"{self.where}/indices"], f"{self.label}/indices")
+    def tables(self, file: OpenFile) -> Tables | None:
+        """Return where values and columns lie in the file, or ``None`` if only its library should read it.
+
+        Raises
+        ------
+        DataError
+            If a part of them is lost; it names the rows.
+        """
+        try:
+            found = [file.table(f"{self.where}/{name}", f"{self.label}/{name}") for name in ("data", "indices")]
+            for table in found:
+                if table is not None and (table.offsets == MISSING).any():
+                    raise table.lost(int(np.flatnonzero(table.offsets == MISSING)[0]))
+        except UnreadableError as error:
+            raise self._name_rows(error) from error
+        data, indices = found
         return None if data is None or indices is None else (data, indices)
 
-    def gather(self, reader: ByteReader, tables: Tables, rows: np.ndarray) -> Rows:
+    def gather(self, open_bytes: OpenBytes, tables: Tables, rows: np.ndarray) -> Rows:
         """Return some rows, each once, in any order; safe in any number of threads.
 
         Parameters
         ----------
-        reader
-            The file.
+        open_bytes
+            What opens the files of the tables.
         tables
             What :meth:`tables` gave.
         rows
             Row numbers, shape (n,), int64.
+
+        Raises
+        ------
+        DataError
+            If they cannot be read; it names the rows.
         """
         lengths = self.indptr[rows + 1] - self.indptr[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        data, columns = np.empty(indptr[-1], dtype=np.float32), np.empty(indptr[-1], dtype=np.int32)
+        if not len(data):
+            return data, columns, indptr
         order = np.argsort(rows)
         runs = self.indptr[rows[order]], lengths[order], indptr[order]
-        found = [np.empty(indptr[-1], dtype=table.dtype) for table in tables]
-        for table, out in zip(tables, found, strict=True):
-            copy_from_chunks(reader, table, *runs, out)
-        if not len(found[0]):
-            return np.zeros(0, np.float32), np.zeros(0, np.int32), indptr
-        columns = self._columns(found[1], int(rows[order[0]]), int(rows[order[-1]]) + 1)
-        return _as_float32(found[0], self.label), columns, indptr
+        span = int(rows[order[0]]), int(rows[order[-1]]) + 1
+        of_data, of_columns = tables
+        check_data = partial(_check_exact, label=self.label) if _is_inexact(of_data.dtype) else None
+        # what int32 holds is looked at once it is converted
+        check_columns = None if np.can_cast(of_columns.dtype, np.int32) else partial(self._check_columns, span=span)
+        try:
+            with np.errstate(over="ignore"):  # becomes infinite, which the scan reports with cell and gene
+                copy_from_chunks(open_bytes, of_data, *runs, data, check=check_data)
+            copy_from_chunks(open_bytes, of_columns, *runs, columns, check=check_columns)
+        except UnreadableError as error:
+            raise self._name_rows(error) from error
+        self._check_columns(columns, span=span)
+        return data, columns, indptr
 
-    def _columns(self, indices: np.ndarray, start: int, stop: int) -> np.ndarray:
+    def _name_rows(self, error: UnreadableError) -> DataError:
+        first, last = np.searchsorted(self.indptr, [error.first, error.last], side="right") - 1
+        return DataError(f"{error} It concerns rows {first:,} to {last:,}.")
+
+    def _check_columns(self, indices: np.ndarray, *, span: tuple[int, int]) -> None:
         if indices.min() < 0 or indices.max() >= self.shape[1]:
             msg = (
-                f"{self.label} has column numbers outside 0 to {self.shape[1] - 1:,} in rows {start:,} to {stop - 1:,};"
-                " the file is damaged, write it again."
+                f"{self.label} has column numbers outside 0 to {self.shape[1] - 1:,} in rows {span[0]:,} to "
+                f"{span[1] - 1:,}; the file is damaged, write it again."
             )
             raise DataError(msg)
-        return indices.astype(np.int32, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +166,12 @@ class DenseMatrix:
         data, indices = [np.zeros(0, np.float32)], [np.zeros(0, np.int32)]
         lengths = [np.zeros(1, np.int64)]
         for first in range(start, stop, at_once):
-            values = _as_float32(file[self.where][first : min(first + at_once, stop)], self.label)
+            try:
+                found = file[self.where][first : min(first + at_once, stop)]
+            except UnreadableError as error:
+                msg = f"{error} It concerns rows {error.first:,} to {error.last:,}."
+                raise DataError(msg) from error
+            values = _as_float32(found, self.label)
             rows, columns = np.nonzero(values)
             data.append(values[rows, columns])
             indices.append(columns.astype(np.int32))
@@ -135,12 +180,12 @@ class DenseMatrix:
         return np.concatenate(data), np.concatenate(indices), indptr
 
 
-def open_matrix(h5: h5py.File, where: str, label: str, *, shape: tuple[int, int]) -> CsrMatrix | DenseMatrix:
+def open_matrix(file: OpenFile, where: str, label: str, *, shape: tuple[int, int]) -> CsrMatrix | DenseMatrix:
     """Check a matrix of a file and return what reads its rows.
 
     Parameters
     ----------
-    h5
+    file
         The file.
     where
         The matrix's place in it.
@@ -156,8 +201,8 @@ def open_matrix(h5: h5py.File, where: str, label: str, *, shape: tuple[int, int]
     DataError
         If it is of another kind, has no numbers, or does not fit the tables.
     """
-    item = h5[where]
-    if isinstance(item, h5py.Dataset):
+    item = file.root[where]
+    if hasattr(item, "shape"):
         _check_shape(item.shape, shape, label)
         _check_values(item, label)
         return DenseMatrix(where, label, shape)
@@ -202,10 +247,15 @@ def _check_indptr(indptr: np.ndarray, num_data: int, num_indices: int, num_cells
         raise DataError(msg)
 
 
-def _check_values(values: h5py.Dataset, label: str) -> None:
+def _check_values(values: Any, label: str) -> None:
     if values.dtype.kind not in "biuf":
         msg = f"{label} holds {values.dtype}; numbers are needed."
         raise DataError(msg)
+    if isinstance(values, h5py.Dataset):
+        _check_filters(values, label)
+
+
+def _check_filters(values: h5py.Dataset, label: str) -> None:
     filters = values.id.get_create_plist()
     for number in range(filters.get_nfilters()):
         code = filters.get_filter(number)[0]
@@ -219,13 +269,23 @@ def _check_values(values: h5py.Dataset, label: str) -> None:
             raise DataError(msg)
 
 
-def _as_float32(values: np.ndarray, label: str) -> np.ndarray:
-    if values.dtype.kind in "iu" and values.size and max(int(values.max()), -int(values.min())) > _LARGEST_WHOLE:
+def _is_inexact(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a type has whole numbers that float32 does not."""
+    return dtype.kind in "iu" and not np.can_cast(dtype, np.float32)
+
+
+def _check_exact(values: np.ndarray, label: str) -> None:
+    if values.size and max(int(values.max()), -int(values.min())) > _LARGEST_WHOLE:
         worst = max(int(values.max()), int(values.min()), key=abs)
         msg = (
             f"{label} holds {worst:,}; whole numbers beyond {_LARGEST_WHOLE:,} are not exact as float32. "
             "Counts of a cell are smaller: check which matrix data.layer names."
         )
         raise DataError(msg)
+
+
+def _as_float32(values: np.ndarray, label: str) -> np.ndarray:
+    if _is_inexact(values.dtype):
+        _check_exact(values, label)
     with np.errstate(over="ignore"):  # becomes infinite, which the scan reports with cell and gene
         return values.astype(np.float32, copy=False)

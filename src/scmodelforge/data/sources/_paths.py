@@ -1,9 +1,10 @@
-"""The files that ``data.paths`` names, and a short name for each."""
+"""The files and zarr stores that ``data.paths`` names, and a short name for each."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
+import re
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -11,18 +12,23 @@ from typing import Any
 
 from scmodelforge._errors import DataError, nearest
 
-__all__ = ["content_digest", "resolve_paths", "short_names"]
+__all__ = ["resolve_paths", "short_names"]
 
-_MIB = 1 << 20
+#: Groups of an annbatch collection, each an AnnData of its own.
+_MEMBER = re.compile(r"dataset_(\d+)")
+_COLLECTION = "annbatch-preshuffled"
 
 
 def resolve_paths(paths: Sequence[str]) -> list[Path]:
-    """Return the files of ``data.paths``: ``~`` is the home folder, patterns give all matching files, sorted.
+    """Return the .h5ad files and the folders of AnnData zarr stores of ``data.paths``.
+
+    ``~`` is the home folder, a pattern gives all that match, sorted, an annbatch collection its AnnData in the order of
+    their numbers.
 
     Raises
     ------
     DataError
-        If an entry is missing, a folder or a pattern without match, or if two are one file.
+        If an entry is missing, another folder or a pattern without match, or if two are one file.
     """
     found = [path for entry in paths for path in _expand(entry)]
     _refuse_repeats(found)
@@ -30,40 +36,16 @@ def resolve_paths(paths: Sequence[str]) -> list[Path]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the file names, each with as many of its folders as tell it from the others. The files must differ."""
+    """Return the file names, each with as many of its folders as tell it from the others. The files must differ.
+
+    What is in a collection has the collection's name in front.
+    """
     parts = [path.absolute().parts for path in paths]
+    parts = [(*part[:-2], "/".join(part[-2:])) if _MEMBER.fullmatch(part[-1]) else part for part in parts]
     depth = 1
     while len({part[-depth:] for part in parts}) < len(parts):
         depth += 1
     return ["/".join(part[-depth:]) for part in parts]
-
-
-def content_digest(path: Path, *, whole_up_to: int = 256 * _MIB, edge: int = 64 * _MIB) -> dict[str, Any]:
-    """Return the size of a file in bytes and its sha256, and what the sha256 is of.
-
-    Parameters
-    ----------
-    path
-        The file.
-    whole_up_to
-        A file of at most so many bytes is read whole. Of a larger one its size, its first and last ``edge`` bytes and
-        64 samples in between of 1 MiB each are taken; neither its place nor its times, so that a copy has the same.
-    edge
-        Bytes at both ends.
-    """
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        if size <= whole_up_to:
-            while part := file.read(_MIB):
-                digest.update(part)
-            return {"bytes": size, "sha256": digest.hexdigest(), "sha256_of": "content"}
-        digest.update(str(size).encode())
-        samples = [(edge + i * (size - 2 * edge) // 64, _MIB) for i in range(64)]
-        for start, length in [(0, edge), *samples, (size - edge, edge)]:
-            file.seek(start)
-            digest.update(file.read(length))
-    return {"bytes": size, "sha256": digest.hexdigest(), "sha256_of": "size, both ends and 64 samples"}
 
 
 def _expand(entry: str) -> list[Path]:
@@ -76,13 +58,7 @@ def _expand(entry: str) -> list[Path]:
     if is_file:
         return [path]
     if is_dir:
-        hint = (
-            "zarr stores are not read; write it as .h5ad"
-            if path.suffix == ".zarr"
-            else f"list its files, or use a pattern: '{path / '*.h5ad'}'"
-        )
-        msg = f"data.paths: '{entry}' is a folder, and .h5ad files are needed; {hint}."
-        raise DataError(msg)
+        return _stores(entry, path)
     if has_magic(entry):
         matches = [Path(match) for match in sorted(glob(str(path), recursive=True))]
         if not matches:
@@ -92,14 +68,52 @@ def _expand(entry: str) -> list[Path]:
     raise DataError(_missing(entry, path))
 
 
+def _stores(entry: str, path: Path) -> list[Path]:
+    """Return the AnnData of a folder that is a zarr store."""
+    attributes = _zarr_attributes(entry, path)
+    if attributes is None:
+        hint = (
+            "it has neither zarr.json nor .zgroup, so it is no zarr store; copy it again from where it came"
+            if path.suffix == ".zarr"
+            else f"list its files, or use a pattern: '{path / '*.h5ad'}'"
+        )
+        msg = f"data.paths: '{entry}' is a folder, and .h5ad files or zarr stores are needed; {hint}."
+        raise DataError(msg)
+    encoding = attributes.get("encoding-type")
+    if encoding == _COLLECTION:
+        members = {int(found[1]): path / name for name in os.listdir(path) if (found := _MEMBER.fullmatch(name))}
+        if not members:
+            msg = f"data.paths: '{entry}' is an annbatch collection without dataset_0 or any other; copy it again."
+            raise DataError(msg)
+        return [members[number] for number in sorted(members)]
+    if encoding not in (None, "anndata"):
+        msg = f"data.paths: '{entry}' is a zarr store with '{encoding}'; AnnData or an annbatch collection is needed."
+        raise DataError(msg)
+    return [path]
+
+
+def _zarr_attributes(entry: str, path: Path) -> dict[str, Any] | None:
+    """Return the attributes of the group that a folder is by zarr's rules, version 3 or 2, or ``None``."""
+    try:
+        if (path / "zarr.json").is_file():
+            return dict(json.loads((path / "zarr.json").read_bytes()).get("attributes", {}))
+        if (path / ".zgroup").is_file():
+            attributes = path / ".zattrs"
+            return dict(json.loads(attributes.read_bytes())) if attributes.is_file() else {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        msg = f"data.paths: '{entry}' has metadata that cannot be read ({error}); copy the store again."
+        raise DataError(msg) from error
+    return None
+
+
 def _missing(entry: str, path: Path) -> str:
     if path.exists():
-        return f"data.paths: '{entry}' is not a regular file; .h5ad files are needed."
+        return f"data.paths: '{entry}' is not a regular file; .h5ad files or zarr stores are needed."
     folder = path.parent
     if not folder.is_dir():
         return f"data.paths: no file '{entry}', nor a folder '{folder}'; correct the path."
     names = os.listdir(folder) if os.access(folder, os.R_OK) else []
-    hint = nearest(path.name, [name for name in names if name.endswith((".h5ad", path.suffix or ".h5ad"))])
+    hint = nearest(path.name, [name for name in names if name.endswith((".h5ad", ".zarr", path.suffix or ".h5ad"))])
     return f"data.paths: no file '{entry}'.{hint or ' Correct the path.'}"
 
 
@@ -109,5 +123,5 @@ def _refuse_repeats(paths: Sequence[Path]) -> None:
         status = path.stat()
         first = seen.setdefault((status.st_dev, status.st_ino), path)
         if first is not path:
-            msg = f"data.paths: '{first}' and '{path}' are one file; list it once."
+            msg = f"data.paths: '{first}' and '{path}' are one {'store' if path.is_dir() else 'file'}; list it once."
             raise DataError(msg)

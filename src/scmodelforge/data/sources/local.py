@@ -1,9 +1,10 @@
-"""Cells of local AnnData files (.h5ad), read by ranges of rows with h5py; a file is never in memory whole."""
+"""Cells of local AnnData: .h5ad files, zarr stores and annbatch collections, read by rows, never whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,15 @@ from scmodelforge._registry import SOURCES
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.gather import gather_by_ranges
 from scmodelforge.data.inspect import ValueKind
+from scmodelforge.data.sources._bytes import Descriptors
 from scmodelforge.data.sources._examine import FileFacts, examine
+from scmodelforge.data.sources._folder import LocalFolder
 from scmodelforge.data.sources._frame import Frame, no_column
+from scmodelforge.data.sources._hdf5 import H5adFile
 from scmodelforge.data.sources._matrix import CsrMatrix, Tables
-from scmodelforge.data.sources._paths import content_digest, resolve_paths, short_names
-from scmodelforge.data.sources._pool import FilePool
+from scmodelforge.data.sources._paths import resolve_paths, short_names
+from scmodelforge.data.sources._pool import FilePool, StoredFile
+from scmodelforge.data.sources._zarr import ZarrFile
 from scmodelforge.data.types import CellBlock, Panel, RowRange
 
 __all__ = ["LocalDataConfig", "LocalSource"]
@@ -30,7 +35,7 @@ class LocalDataConfig(DataConfig):
     """Settings of the data source ``local``."""
 
     paths: list[str] = Field(min_length=1)
-    """Files (.h5ad) or patterns such as ``data/*.h5ad``; files may have different genes."""
+    """Files (.h5ad), zarr stores, annbatch collections, or patterns such as ``data/*.h5ad``; genes may differ."""
     layer: str | None = None
     """Matrix to read: ``X``, ``raw`` or a layer's name; ``None`` finds the one that holds counts."""
     gene_id_column: str | None = None
@@ -39,7 +44,7 @@ class LocalDataConfig(DataConfig):
 
 @SOURCES.register("local")
 class LocalSource:
-    """Cells of one or several .h5ad files, each with its own panel of genes.
+    """Cells of one or several .h5ad files or zarr stores, each with its own panel of genes.
 
     Every file is checked here, once; its values are read when asked for. Threads may share a source, a copy by pickle
     or fork opens the files anew.
@@ -52,19 +57,20 @@ class LocalSource:
     Raises
     ------
     DataError
-        If a file is missing, damaged, no .h5ad file, or does not have what the settings name.
+        If a file is missing, damaged, not AnnData, or does not have what the settings name.
     """
 
     config_class = LocalDataConfig
 
     def __init__(self, config: LocalDataConfig) -> None:
-        self._paths = resolve_paths(config.paths)
-        self._names = short_names(self._paths)
-        self._pool = FilePool(self._paths, self._names)
+        paths = resolve_paths(config.paths)
+        names = short_names(paths)
+        descriptors = Descriptors()
+        self._pool = FilePool([_stored(path, name, descriptors) for path, name in zip(paths, names, strict=True)])
         self._files: list[FileFacts] = []
         self._tables: dict[int, Tables | None] = {}  # found when rows of a file are first asked for
         try:
-            for number, name in enumerate(self._names):
+            for number, name in enumerate(names):
                 with self._pool.use(number) as file:
                     facts = examine(file, name, layer=config.layer, gene_id_column=config.gene_id_column)
                 self._files.append(facts)
@@ -113,7 +119,7 @@ class LocalSource:
             if column not in facts.obs_columns:
                 raise DataError(no_column(f"{facts.panel.name}: obs", column, self.obs_columns))
             with self._pool.use(number) as file:
-                own, categories = Frame(file.h5, "obs", facts.panel.name).codes(column)
+                own, categories = Frame(file, "obs", facts.panel.name).codes(column)
             renumbered = [merged.setdefault(category, len(merged)) for category in categories]
             codes[self._starts[number] : self._starts[number + 1]] = np.array([*renumbered, -1], dtype=np.int32)[own]
         return codes, list(merged)
@@ -133,7 +139,7 @@ class LocalSource:
             if column not in facts.obs_columns:
                 raise DataError(no_column(f"{facts.panel.name}: obs", column, self.obs_columns))
             with self._pool.use(number) as file:
-                own = Frame(file.h5, "obs", facts.panel.name).numbers(column)
+                own = Frame(file, "obs", facts.panel.name).numbers(column)
             if own is None:
                 return None
             numbers[self._starts[number] : self._starts[number + 1]] = own
@@ -144,7 +150,7 @@ class LocalSource:
         for number, facts in enumerate(self._files):
             for start in range(0, facts.matrix.shape[0], _NAMES_AT_ONCE):
                 with self._pool.use(number) as file:
-                    names = Frame(file.h5, "obs", facts.panel.name).index(start, start + _NAMES_AT_ONCE)
+                    names = Frame(file, "obs", facts.panel.name).index(start, start + _NAMES_AT_ONCE)
                 yield from names
 
     def read(self, rows: RowRange) -> CellBlock:
@@ -161,6 +167,8 @@ class LocalSource:
         if not 0 <= rows.start <= rows.stop <= facts.matrix.shape[0]:
             msg = f"rows {rows.start} to {rows.stop} of {facts.panel.name}, which has {facts.matrix.shape[0]:,} cells"
             raise IndexError(msg)
+        if self._tables_of(rows.file) is not None:
+            return self.read_rows(rows.file, np.arange(rows.start, rows.stop))
         with self._pool.use(rows.file) as file:
             data, indices, indptr = facts.matrix.read(file, rows.start, rows.stop)
         first = int(self._starts[rows.file])
@@ -170,7 +178,8 @@ class LocalSource:
     def read_rows(self, file: int, rows: np.ndarray) -> CellBlock:
         """Return some cells of a file, each once, in any order, as raw values. Safe to call from several threads.
 
-        Of a file whose chunks are packed as usual, threads read and inflate beside each other; HDF5 reads the others.
+        Of a file whose chunks are packed as usual, threads read and unpack beside each other; h5py or zarr-python reads
+        the others.
 
         Parameters
         ----------
@@ -188,8 +197,7 @@ class LocalSource:
         tables = self._tables_of(file)
         if tables is None or not isinstance(facts.matrix, CsrMatrix):
             return gather_by_ranges(self, file, rows)
-        with self._pool.reader(file) as reader:
-            data, indices, indptr = facts.matrix.gather(reader, tables, rows)
+        data, indices, indptr = facts.matrix.gather(self._pool[file].reader, tables, rows)
         return CellBlock(data, indices, indptr, facts.panel, int(self._starts[file]) + rows)
 
     def _tables_of(self, file: int) -> Tables | None:
@@ -209,12 +217,18 @@ class LocalSource:
     @cached_property
     def _fingerprint(self) -> list[dict[str, Any]]:
         found = []
-        for path, facts in zip(self._paths, self._files, strict=True):
+        for number, facts in enumerate(self._files):
             cells, genes = facts.matrix.shape
             entry = {"name": facts.panel.name, "cells": cells, "genes": genes, "nnz": facts.matrix.nnz}
-            found.append({**entry, **content_digest(path)})
+            found.append({**entry, **self._pool[number].digest()})
         return found
 
     def close(self) -> None:
         """Close the files that this process has open. Reading opens them again."""
         self._pool.close()
+
+
+def _stored(path: Path, name: str, descriptors: Descriptors) -> StoredFile:
+    if path.is_dir():
+        return ZarrFile(LocalFolder(path, descriptors), name)
+    return H5adFile(path, name, descriptors)
