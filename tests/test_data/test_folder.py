@@ -27,6 +27,9 @@ from .zarr_stores import write_collection, write_store
 class MemoryFolder:
     """A folder in memory that counts what is asked of it."""
 
+    is_remote = False
+    lists_files = True
+
     def __init__(self, path: Path) -> None:
         self.files = {
             file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()

@@ -43,6 +43,7 @@ _SCHEME = "dataset://"
 _PLACEMENT = (
     ("data", "paths"),
     ("data", "uri"),
+    ("data", "remote"),
     ("data", "num_workers"),
     ("training", "accelerator"),
     ("training", "devices"),
@@ -100,6 +101,7 @@ def config_hash(config: RunConfig) -> str:
         for entry in settings["data"]["sources"]:
             entry.pop("paths", None)
             entry.pop("uri", None)
+            entry.pop("remote", None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -120,6 +120,9 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
         if hasattr(part, "paths"):
             paths = part.paths
             part.paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in paths]
+        remote = getattr(part, "remote", None)
+        if remote is not None and remote.cache is not None:
+            remote.cache = str(Path(remote.cache).expanduser().absolute())
         uri = getattr(part, "uri", None)
         if uri is not None and "://" not in uri:
             setattr(part, "uri", str(Path(uri).expanduser().absolute()))  # noqa: B010 - a setting of some only

@@ -17,6 +17,16 @@ __all__ = ["Folder", "LocalFolder"]
 class Folder(Protocol):
     """A folder of files, as a zarr store is. Pickled along with a source; threads share it."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading waits for a server."""
+        ...
+
+    @property
+    def lists_files(self) -> bool:
+        """Whether it can be asked which files it has."""
+        ...
+
     def reader(self, key: str) -> AbstractContextManager[ByteReader]:
         """Open a file by its path within the folder, such as ``X/data/c/0``, for any number of threads.
 
@@ -52,6 +62,9 @@ class LocalFolder:
     descriptors
         What opens its files.
     """
+
+    is_remote = False
+    lists_files = True
 
     def __init__(self, path: Path, descriptors: Descriptors) -> None:
         self._path = path

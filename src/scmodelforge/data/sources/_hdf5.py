@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,10 +18,10 @@ from scmodelforge.data.sources._bytes import ByteReader, Descriptors
 from scmodelforge.data.sources._chunks import ChunkTable
 from scmodelforge.data.sources._digest import content_digest
 
-__all__ = ["H5adFile", "hdf5_table"]
+__all__ = ["CHUNK_CACHE", "H5adFile", "OpenH5ad", "hdf5_table"]
 
 #: Decompressed chunks kept of each data set, in bytes; ranges that follow each other share one.
-_CHUNK_CACHE = 1 << 20
+CHUNK_CACHE = 1 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 _CODECS = ((), ("zlib",), ("shuffle",), ("zlib", "shuffle"))
@@ -40,16 +41,17 @@ class H5adFile:
     """
 
     errors = (OSError, RuntimeError, KeyError)
+    is_remote = False
 
     def __init__(self, path: Path, name: str, descriptors: Descriptors) -> None:
         self.name = name
         self._path = path
         self._descriptors = descriptors
 
-    def open(self) -> _OpenH5ad:
+    def open(self) -> OpenH5ad:
         """Open it with h5py."""
         try:
-            return _OpenH5ad(h5py.File(self._path, "r", locking="best-effort", rdcc_nbytes=_CHUNK_CACHE))
+            return OpenH5ad(h5py.File(self._path, "r", locking="best-effort", rdcc_nbytes=CHUNK_CACHE))
         except OSError as error:
             raise DataError(_explain(self._path, self.name, error)) from error
 
@@ -73,13 +75,14 @@ class H5adFile:
         self._descriptors.close()
 
 
-class _OpenH5ad:
+class OpenH5ad:
     """An open .h5ad file. Its data sets stay open along with it, and with them their last decompressed chunks."""
 
     form = "an HDF5 file"
 
     def __init__(self, h5: h5py.File) -> None:
         self.root = h5
+        weakref.finalize(self, h5.close)  # HDF5 must not read through Python once the interpreter ends
         self._datasets: dict[str, h5py.Dataset] = {}
 
     def __getitem__(self, where: str) -> h5py.Dataset:

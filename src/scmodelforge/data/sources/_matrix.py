@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -96,7 +97,7 @@ class CsrMatrix:
         data, indices = found
         return None if data is None or indices is None else (data, indices)
 
-    def gather(self, open_bytes: OpenBytes, tables: Tables, rows: np.ndarray) -> Rows:
+    def gather(self, open_bytes: OpenBytes, tables: Tables, rows: np.ndarray, *, at_once: bool = False) -> Rows:
         """Return some rows, each once, in any order; safe in any number of threads.
 
         Parameters
@@ -107,6 +108,8 @@ class CsrMatrix:
             What :meth:`tables` gave.
         rows
             Row numbers, shape (n,), int64.
+        at_once
+            Whether values and columns are asked for at the same time, since each waits for a server.
 
         Raises
         ------
@@ -125,10 +128,20 @@ class CsrMatrix:
         check_data = partial(_check_exact, label=self.label) if _is_inexact(of_data.dtype) else None
         # what int32 holds is looked at once it is converted
         check_columns = None if np.can_cast(of_columns.dtype, np.int32) else partial(self._check_columns, span=span)
-        try:
+        parts = (of_data, data, check_data), (of_columns, columns, check_columns)
+
+        def copy(table: ChunkTable, out: np.ndarray, check: Callable[[np.ndarray], None] | None) -> None:
             with np.errstate(over="ignore"):  # becomes infinite, which the scan reports with cell and gene
-                copy_from_chunks(open_bytes, of_data, *runs, data, check=check_data)
-            copy_from_chunks(open_bytes, of_columns, *runs, columns, check=check_columns)
+                copy_from_chunks(open_bytes, table, *runs, out, check=check)
+
+        try:
+            if at_once:
+                with ThreadPoolExecutor(len(parts)) as pool:
+                    for copied in [pool.submit(copy, *part) for part in parts]:
+                        copied.result()
+            else:
+                for part in parts:
+                    copy(*part)
         except UnreadableError as error:
             raise self._name_rows(error) from error
         self._check_columns(columns, span=span)

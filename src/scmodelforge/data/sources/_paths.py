@@ -11,41 +11,64 @@ from pathlib import Path
 from typing import Any
 
 from scmodelforge._errors import DataError, nearest
+from scmodelforge.data.sources._remote_config import RemoteConfig
+from scmodelforge.data.sources._url import COLLECTION, RemoteUrl, is_remote, parse_url
 
-__all__ = ["resolve_paths", "short_names"]
+__all__ = ["Location", "resolve_paths", "short_names"]
+
+#: Where a file or store lies: on this machine or elsewhere.
+Location = Path | RemoteUrl
 
 #: Groups of an annbatch collection, each an AnnData of its own.
 _MEMBER = re.compile(r"dataset_(\d+)")
-_COLLECTION = "annbatch-preshuffled"
 
 
-def resolve_paths(paths: Sequence[str]) -> list[Path]:
+def resolve_paths(paths: Sequence[str], remote: RemoteConfig | None = None) -> list[Location]:
     """Return the .h5ad files and the folders of AnnData zarr stores of ``data.paths``.
 
     ``~`` is the home folder, a pattern gives all that match, sorted, an annbatch collection its AnnData in the order of
     their numbers.
+
+    Parameters
+    ----------
+    paths
+        Paths, patterns and addresses.
+    remote
+        How buckets and servers are asked.
 
     Raises
     ------
     DataError
         If an entry is missing, another folder or a pattern without match, or if two are one file.
     """
-    found = [path for entry in paths for path in _expand(entry)]
-    _refuse_repeats(found)
+    found: list[Location] = []
+    for entry in paths:
+        found += _expand_address(entry, remote or RemoteConfig()) if is_remote(entry) else _expand(entry)
+    _refuse_repeats([path for path in found if isinstance(path, Path)])
+    _refuse_repeated_addresses([path for path in found if isinstance(path, RemoteUrl)])
     return found
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
+def short_names(paths: Sequence[Location]) -> list[str]:
     """Return the file names, each with as many of its folders as tell it from the others. The files must differ.
 
     What is in a collection has the collection's name in front.
     """
-    parts = [path.absolute().parts for path in paths]
+    parts = [path.parts if isinstance(path, RemoteUrl) else path.absolute().parts for path in paths]
     parts = [(*part[:-2], "/".join(part[-2:])) if _MEMBER.fullmatch(part[-1]) else part for part in parts]
     depth = 1
     while len({part[-depth:] for part in parts}) < len(parts):
         depth += 1
     return ["/".join(part[-depth:]) for part in parts]
+
+
+def _expand_address(entry: str, remote: RemoteConfig) -> list[RemoteUrl]:
+    from scmodelforge.data.sources._remote_files import find_remote, find_stores
+
+    url = parse_url(entry)
+    if url.is_pattern:
+        return find_remote(url, remote)
+    return find_stores(url, remote) if url.is_folder else [url]
 
 
 def _expand(entry: str) -> list[Path]:
@@ -80,7 +103,7 @@ def _stores(entry: str, path: Path) -> list[Path]:
         msg = f"data.paths: '{entry}' is a folder, and .h5ad files or zarr stores are needed; {hint}."
         raise DataError(msg)
     encoding = attributes.get("encoding-type")
-    if encoding == _COLLECTION:
+    if encoding == COLLECTION:
         members = {int(found[1]): path / name for name in os.listdir(path) if (found := _MEMBER.fullmatch(name))}
         if not members:
             msg = f"data.paths: '{entry}' is an annbatch collection without dataset_0 or any other; copy it again."
@@ -125,3 +148,16 @@ def _refuse_repeats(paths: Sequence[Path]) -> None:
         if first is not path:
             msg = f"data.paths: '{first}' and '{path}' are one {'store' if path.is_dir() else 'file'}; list it once."
             raise DataError(msg)
+
+
+def _refuse_repeated_addresses(urls: Sequence[RemoteUrl]) -> None:
+    seen: dict[tuple[str, ...], RemoteUrl] = {}
+    for url in urls:
+        first = seen.setdefault(url.parts, url)
+        if first is url:
+            continue
+        if first.lasting == url.lasting:
+            msg = f"data.paths: '{url}' is listed twice; list it once."
+        else:
+            msg = f"data.paths: two addresses '{url}' differ only behind '?', and could not be told apart; rename one."
+        raise DataError(msg)

@@ -6,12 +6,13 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from scmodelforge._errors import DataError
 from scmodelforge.data.sources._bytes import ByteReader
 from scmodelforge.data.sources._chunks import ChunkTable
+from scmodelforge.data.sources._collection import collection_paused
 
 __all__ = ["FilePool", "OpenFile", "StoredFile"]
 
@@ -56,6 +57,11 @@ class StoredFile(Protocol):
     @property
     def errors(self) -> tuple[type[Exception], ...]:
         """What its library raises where it is damaged."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading waits for a server."""
         ...
 
     def open(self) -> OpenFile:
@@ -106,7 +112,7 @@ class FilePool:
         # a lock or an HDF5 handle that came along with a fork must not be touched, so each process has an entry
         process = self._processes.setdefault(os.getpid(), _Process())
         stored = self._files[file]
-        with process.lock:
+        with process.lock, collection_paused() if stored.is_remote else nullcontext():
             try:
                 yield process.get(file, stored)
             except DataError:

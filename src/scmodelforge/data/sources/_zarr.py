@@ -43,6 +43,7 @@ class ZarrFile:
 
     def __init__(self, folder: Folder, name: str, member: str = "") -> None:
         self.name = name
+        self.is_remote = folder.is_remote
         self._folder = folder
         self._member = member
 
@@ -51,6 +52,12 @@ class ZarrFile:
         import zarr
 
         root = zarr.open_group(self._folder.zarr_store(), mode="r")
+        if not self._folder.lists_files and root.metadata.consolidated_metadata is None:
+            msg = (
+                f"{self.name} lies on a server that does not list its files, and the store has no consolidated "
+                "metadata; make them with zarr.consolidate_metadata(store) before uploading it, or read it from a bucket."
+            )
+            raise DataError(msg)
         return _OpenZarr(root[self._member] if self._member else root, self._folder.reader, self.name)
 
     def reader(self, key: str) -> AbstractContextManager[ByteReader]:

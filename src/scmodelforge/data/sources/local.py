@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,11 @@ from scmodelforge.data.sources._folder import LocalFolder
 from scmodelforge.data.sources._frame import Frame, no_column
 from scmodelforge.data.sources._hdf5 import H5adFile
 from scmodelforge.data.sources._matrix import CsrMatrix, Tables
-from scmodelforge.data.sources._paths import resolve_paths, short_names
+from scmodelforge.data.sources._paths import Location, resolve_paths, short_names
 from scmodelforge.data.sources._pool import FilePool, StoredFile
+from scmodelforge.data.sources._remote_config import RemoteConfig
+from scmodelforge.data.sources._remote_files import RemoteFiles, RemoteFolder, RemoteH5ad
+from scmodelforge.data.sources._url import RemoteUrl
 from scmodelforge.data.sources._zarr import ZarrFile
 from scmodelforge.data.types import CellBlock, Panel, RowRange
 
@@ -35,7 +37,10 @@ class LocalDataConfig(DataConfig):
     """Settings of the data source ``local``."""
 
     paths: list[str] = Field(min_length=1)
-    """Files (.h5ad), zarr stores, annbatch collections, or patterns such as ``data/*.h5ad``; genes may differ."""
+    """Files (.h5ad), zarr stores, annbatch collections, or patterns such as ``data/*.h5ad``, here or at ``s3://``,
+    ``gs://`` or ``https://``; genes may differ."""
+    remote: RemoteConfig = Field(default_factory=RemoteConfig)
+    """How files that lie elsewhere are read."""
     layer: str | None = None
     """Matrix to read: ``X``, ``raw`` or a layer's name; ``None`` finds the one that holds counts."""
     gene_id_column: str | None = None
@@ -63,10 +68,9 @@ class LocalSource:
     config_class = LocalDataConfig
 
     def __init__(self, config: LocalDataConfig) -> None:
-        paths = resolve_paths(config.paths)
+        paths = resolve_paths(config.paths, config.remote)
         names = short_names(paths)
-        descriptors = Descriptors()
-        self._pool = FilePool([_stored(path, name, descriptors) for path, name in zip(paths, names, strict=True)])
+        self._pool = FilePool(_stored_files(paths, names, config.remote))
         self._files: list[FileFacts] = []
         self._tables: dict[int, Tables | None] = {}  # found when rows of a file are first asked for
         try:
@@ -197,7 +201,9 @@ class LocalSource:
         tables = self._tables_of(file)
         if tables is None or not isinstance(facts.matrix, CsrMatrix):
             return gather_by_ranges(self, file, rows)
-        data, indices, indptr = facts.matrix.gather(self._pool[file].reader, tables, rows)
+        data, indices, indptr = facts.matrix.gather(
+            self._pool[file].reader, tables, rows, at_once=self._pool[file].is_remote
+        )
         return CellBlock(data, indices, indptr, facts.panel, int(self._starts[file]) + rows)
 
     def _tables_of(self, file: int) -> Tables | None:
@@ -228,7 +234,17 @@ class LocalSource:
         self._pool.close()
 
 
-def _stored(path: Path, name: str, descriptors: Descriptors) -> StoredFile:
-    if path.is_dir():
-        return ZarrFile(LocalFolder(path, descriptors), name)
-    return H5adFile(path, name, descriptors)
+def _stored_files(paths: Sequence[Location], names: Sequence[str], remote: RemoteConfig) -> list[StoredFile]:
+    descriptors, addresses = Descriptors(), RemoteFiles(remote)
+    stored: list[StoredFile] = []
+    for path, name in zip(paths, names, strict=True):
+        if isinstance(path, RemoteUrl):
+            is_store = path.is_folder
+            stored.append(
+                ZarrFile(RemoteFolder(path, remote, name), name) if is_store else RemoteH5ad(path, name, addresses)
+            )
+        elif path.is_dir():
+            stored.append(ZarrFile(LocalFolder(path, descriptors), name))
+        else:
+            stored.append(H5adFile(path, name, descriptors))
+    return stored
