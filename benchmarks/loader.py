@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
             with path.open("rb") as file:  # into the page cache
                 while file.read(1 << 24):
                     pass
-    jobs = [(packing, way) for packing in options.packing for way in options.ways]
-    jobs = [job for job in jobs if job != ("zarr", "h5py in order")]
+    jobs = [job for job in product(options.packing, options.ways) if job != ("zarr", "h5py in order")]
     found: dict[tuple[str, str], list[dict]] = {job: [] for job in jobs}
     for _ in range(options.repeats):
         for packing, way in jobs:
@@ -141,25 +141,24 @@ def _write_collection(path: Path, adata) -> None:
     from zarr.codecs import BloscCodec
 
     warnings.simplefilter("ignore")  # of zarr and anndata, on settings to come
-    collection = {"encoding-type": "annbatch-preshuffled", "encoding-version": "0.1.0"}
-    zarr.create_group(path, attributes=collection)
+    zarr.create_group(path, attributes={"encoding-type": "annbatch-preshuffled", "encoding-version": "0.1.0"})
     with ad.settings.override(zarr_write_format=3):
         adata.write_zarr(path / "dataset_0")
     group = zarr.open_group(path / "dataset_0" / "X", mode="r+")
-    chunk = CELLS_OF_A_CHUNK * EXPRESSED
-    shard = CHUNKS_OF_A_SHARD * chunk
+    shard = CHUNKS_OF_A_SHARD * CELLS_OF_A_CHUNK * EXPRESSED
     blosc = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
-    settings = {"shape": (0,), "chunks": (chunk,), "shards": (shard,), "compressors": blosc, "overwrite": True}
-    arrays = [group.create_array(name, dtype=dtype, **settings) for name, dtype in (("data", "f4"), ("indices", "u2"))]
+    settings = {"chunks": (shard // CHUNKS_OF_A_SHARD,), "shards": (shard,), "compressors": blosc, "overwrite": True}
+    arrays = [
+        group.create_array(name, shape=(0,), dtype=dtype, **settings)
+        for name, dtype in (("data", "f4"), ("indices", "u2"))
+    ]
     waiting: list[list[np.ndarray]] = [[], []]
     lengths = [np.zeros(1, dtype=np.int64)]
 
-    def write(*, least: int) -> None:
-        """Append whole shards; the rest once ``least`` is 1."""
+    def write(*, least: int) -> None:  # whole shards; the rest once ``least`` is 1
         for array, parts in zip(arrays, waiting, strict=True):
             values = np.concatenate(parts)
-            number = len(values) // least * least
-            begin = array.shape[0]
+            begin, number = array.shape[0], len(values) // least * least
             array.resize((begin + number,))
             array[begin:] = values[:number]
             parts[:] = [values[number:]]

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pytest
 import zarr
+from zarr.codecs import BloscCodec
+
+from scmodelforge._errors import DataError
+from scmodelforge.data.sources.local import LocalSource
+from scmodelforge.data.types import CellBlock, RowRange
+
+from .h5ad_files import open_files
+
+BLOSC = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle", typesize=4)
 
 
 def write_store(folder: Path, adata: ad.AnnData, name: str = "cells.zarr", *, version: int = 3, **packing) -> Path:
@@ -64,3 +74,15 @@ def write_collection(folder: Path, parts: dict[int, ad.AnnData], name: str = "al
     for number, part in parts.items():
         write_store(path, part, f"dataset_{number}", **packing)
     return path
+
+
+def read_all(source: LocalSource) -> CellBlock:
+    return source.read(RowRange(0, 0, source.file_sizes[0]))
+
+
+def refused(path: Path, **settings) -> str:
+    """Return the one line that says why a store is refused, at the latest when its cells are read."""
+    with pytest.raises(DataError) as caught:
+        read_all(open_files(path, **settings))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

@@ -55,7 +55,7 @@ class ZarrFile:
         if not self._folder.lists_files and root.metadata.consolidated_metadata is None:
             msg = (
                 f"{self.name} lies on a server that does not list its files, and the store has no consolidated "
-                "metadata; make them with zarr.consolidate_metadata(store) before uploading it, or read it from a bucket."
+                "metadata; make them with zarr.consolidate_metadata before uploading it, or read it from a bucket."
             )
             raise DataError(msg)
         return _OpenZarr(root[self._member] if self._member else root, self._folder.reader, self.name)
