@@ -25,7 +25,8 @@ def test_the_help_of_every_command_loads_neither_torch_nor_anndata():
     code = """
 from typer.testing import CliRunner
 from scmodelforge.cli.main import app
-for words in ([], ["train"], ["embed"], ["evaluate"], ["models"], ["data"], ["datasets"], ["config"]):
+commands = ["train", "convert", "data", "embed", "evaluate", "models", "datasets", "config"]
+for words in ([], *([name] for name in commands), ["data", "bench"]):
     result = CliRunner().invoke(app, [*words, "--help"])
     assert result.exit_code == 0, result.output
 """

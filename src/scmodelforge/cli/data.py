@@ -8,13 +8,17 @@ from typing import Annotated
 import typer
 
 from scmodelforge import _console
+from scmodelforge.cli import _data_bench
 
-app = typer.Typer(help="Split data, before a run.", no_args_is_help=True)
+app = typer.Typer(help="Before a run: split data, time reading them.", no_args_is_help=True)
 
 
 @app.callback()
 def data() -> None:
-    """Split data, before a run."""
+    """Before a run: split data, time reading them."""
+
+
+app.command("bench")(_data_bench.bench)
 
 
 @app.command("split")

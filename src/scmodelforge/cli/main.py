@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from scmodelforge import __version__, _console
 from scmodelforge._errors import Interrupted, UserError
-from scmodelforge.cli import config, data, datasets, embed, evaluate, generate, models, train
+from scmodelforge.cli import config, convert, data, datasets, embed, evaluate, generate, models, train
 
 __all__ = ["app", "run"]
 
@@ -63,6 +63,7 @@ def main(
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")

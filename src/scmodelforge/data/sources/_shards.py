@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from scmodelforge.data._shard_writer import crc32c
 from scmodelforge.data.sources._bytes import ByteReader
 from scmodelforge.data.sources._chunks import MISSING, WHOLE_FILE, ChunkTable, OpenBytes, UnreadableError
 from scmodelforge.data.sources._codecs import Codec
@@ -183,16 +184,10 @@ def _index(table: ChunkTable, layout: _Layout, shard: int, file: ByteReader) -> 
         raise _of_shard(table, shard, what)
     (packed,) = file.ranges(np.array([start]), np.array([size]), label=table.label)
     content = packed[: 16 * table.per_file]
-    if layout.has_checksum and _crc32c(content) != int.from_bytes(packed[-4:], "little"):
+    if layout.has_checksum and crc32c(content) != int.from_bytes(packed[-4:], "little"):
         what = "has a damaged index or is cut off (the checksum differs); copy the store again from where it came."
         raise _of_shard(table, shard, what)
     return np.frombuffer(content, dtype="<u8").astype(np.int64).reshape(-1, 2)
-
-
-def _crc32c(content: bytes) -> int:
-    import google_crc32c  # zarr needs it too
-
-    return int(google_crc32c.value(content))
 
 
 def _of_shard(table: ChunkTable, shard: int, what: str) -> UnreadableError:

@@ -14,6 +14,7 @@ from scmodelforge._registry import SOURCES
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.gather import gather_by_ranges
 from scmodelforge.data.inspect import ValueKind
+from scmodelforge.data.sources._as_stored import AsStored
 from scmodelforge.data.sources._bytes import Descriptors
 from scmodelforge.data.sources._examine import FileFacts, examine
 from scmodelforge.data.sources._folder import LocalFolder
@@ -212,6 +213,10 @@ class LocalSource:
             with self._pool.use(file) as opened:
                 self._tables[file] = matrix.tables(opened) if isinstance(matrix, CsrMatrix) else None
         return self._tables[file]
+
+    def stored(self, file: int) -> AsStored:
+        """Return a file's values and tables in the types they are stored in."""
+        return AsStored(self._pool, file, self._files[file])
 
     def fingerprint(self) -> list[dict[str, Any]]:
         """Return for each file its name, cells, genes, nnz (``None`` if dense), bytes and sha256.

@@ -1,0 +1,1 @@
+"""Parts of ``scmodelforge convert``: what is to be done, the buckets of the shuffle, the tables, what was done."""
