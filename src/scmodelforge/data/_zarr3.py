@@ -40,10 +40,7 @@ def write_group(where: Path | zarr.Group, encoding: str, *, name: str = "", **at
     """
     import zarr
 
-    if isinstance(where, Path):
-        group = zarr.open_group(where, mode="a", zarr_format=3)
-    else:
-        group = where.require_group(name)
+    group = zarr.open_group(where, mode="a", zarr_format=3) if isinstance(where, Path) else where.require_group(name)
     # attrs.update would write the description once for each attribute
     changed: zarr.Group = group.update_attributes(
         {**attributes, "encoding-type": encoding, "encoding-version": _VERSIONS[encoding]}
