@@ -1,31 +1,32 @@
-"""Speed of the loader: shuffled cells of a large file, as sparse rows and as rank tokens, beside sequential h5py.
+"""Speed of the loader: shuffled cells as sparse rows, as rank tokens and as padded batches, beside loaders of others.
 
-The file is made first (kept with --keep): synthetic counts of 20,000 genes, 30 cell types, stored batch after batch,
-about 1,456 expressed genes a cell, CSR .h5ad as anndata writes it, or a zarr collection as annbatch has them: chunks of
-64 cells in shards, Blosc lz4 with the bytes shuffled, columns as uint16. Each measurement is one pass in a fresh
-process, interleaved, warm page cache; medians of --repeats. Batches of 256 cells, 2 threads.
+The files are made first (``loader_data.py``; kept with --keep). Each measurement is one pass in a fresh process,
+interleaved, warm page cache, from the start of iterating; medians of --repeats. Batches of 256 cells, 2 threads, the
+loader's settings as in a run. Genes have medians, as a fitted tokenizer has them. The label entropy says how well
+batches mix a file that is stored batch after batch. RSS is over a process that has imported the loader.
 
-    python benchmarks/loader.py --cells 100000
+    python benchmarks/loader.py --cells 500000
+    python benchmarks/loader.py --peers --python annbatch=OTHER/bin/python   # where annbatch is installed
+    python benchmarks/loader.py --cells 500000 --packing gzip --ways "rank tokens" --repeats 1 --times 20
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from itertools import product
 from pathlib import Path
 
 import numpy as np
+from loader_data import NUM_BATCHES, NUM_GENES, PACKINGS, files_of, gene_names, make, warm
+from loader_peers import PEERS
 
-NUM_GENES, NUM_TYPES, NUM_BATCHES, EXPRESSED = 20_000, 30, 20, 1_456
 BATCH_SIZE = 256
-ROWS_PER_WRITE = 2_000
-PACKINGS = ("gzip", "none", "zarr")
-CELLS_OF_A_CHUNK, CHUNKS_OF_A_SHARD = 64, 1024
 WAYS = ("h5py in order", "rows", "rank tokens", "rank batches")
 
 
@@ -33,15 +34,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--packing", choices=PACKINGS, nargs="+", default=list(PACKINGS))
-    parser.add_argument("--ways", choices=WAYS, nargs="+", default=list(WAYS))
+    parser.add_argument("--ways", choices=WAYS, nargs="*", default=list(WAYS))
+    parser.add_argument("--peers", action="store_true", help="measure the loaders of others that are installed")
+    parser.add_argument("--python", action="append", default=[], metavar="PEER=FILE", help="interpreter of a peer")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--times", type=int, default=1, help="list each file so many times, as different files")
     parser.add_argument("--keep", type=Path, help="folder in which files are made once and kept")
-    parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure, options.path, options.threads)))
+        print(json.dumps(measure(options.measure, options.path, options)))
         return
     with tempfile.TemporaryDirectory() as name:
         compare(options.keep or Path(name), options)
@@ -54,146 +58,62 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
         paths[packing] = folder / f"cells_{options.cells}_{packing}.{'zarr' if packing == 'zarr' else 'h5ad'}"
         if not paths[packing].exists():
             make(paths[packing], options.cells, packing)
-        for path in files_of(paths[packing]):
-            with path.open("rb") as file:  # into the page cache
-                while file.read(1 << 24):
-                    pass
-    jobs = [job for job in product(options.packing, options.ways) if job != ("zarr", "h5py in order")]
+        warm(paths[packing])
+    jobs = [job for job in itertools.product(options.packing, options.ways) if job != ("zarr", "h5py in order")]
+    if options.peers:
+        jobs += [(packing, name) for name, (_, _, packing, _) in PEERS.items() if packing in options.packing]
+    pythons = dict(entry.split("=", 1) for entry in options.python)
     found: dict[tuple[str, str], list[dict]] = {job: [] for job in jobs}
-    for _ in range(options.repeats):
-        for packing, way in jobs:
-            command = [sys.executable, __file__, "--measure", way, "--path", paths[packing]]
-            done = subprocess.run(
-                [str(word) for word in [*command, "--threads", options.threads]], check=True, stdout=subprocess.PIPE
-            )
-            found[packing, way].append(json.loads(done.stdout))
-    print(f"{options.cells:,} cells, {NUM_GENES:,} genes, batches of {BATCH_SIZE}, {options.threads} threads")
-    head = ("cells/s", "cells/CPU s", "first batch s", "RSS MiB more")
+    for _, (packing, way) in itertools.product(range(options.repeats), jobs):
+        words = [pythons.get(way, sys.executable), __file__, "--measure", way, "--path", paths[packing]]
+        words += ["--threads", options.threads, "--times", options.times]
+        done = subprocess.run([str(word) for word in words], check=True, stdout=subprocess.PIPE)
+        found[packing, way].append(json.loads(done.stdout.splitlines()[-1]))
+    tell(found, paths, options)
+
+
+def tell(found: dict[tuple[str, str], list[dict]], paths: dict[str, Path], options: argparse.Namespace) -> None:
+    times = f", each file listed {options.times} times" if options.times > 1 else ""
+    print(f"{options.cells:,} cells, {NUM_GENES:,} genes{times}, batches of {BATCH_SIZE}, {options.threads} threads")
+    head = ("cells", "cells/s", "cells/CPU s", "first batch s", "RSS MiB more")
     print(f"{'packing':8}{'what':16}{'MiB':>7}" + "".join(f"{word:>15}" for word in head))
     for (packing, way), rows in found.items():
-        middle = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
         size = sum(path.stat().st_size for path in files_of(paths[packing])) / 2**20
+        if "missing" in rows[0]:
+            print(f"{packing:8}{way:16}{size:>7.0f}   not installed ({rows[0]['missing']})")
+            continue
+        middle = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
         print(
-            f"{packing:8}{way:16}{size:>7.0f}{middle['cells'] / middle['seconds']:>15,.0f}"
+            f"{packing:8}{way:16}{size:>7.0f}{middle['cells']:>15,.0f}{middle['cells'] / middle['seconds']:>15,.0f}"
             f"{middle['cells'] / middle['cpu_seconds']:>15,.0f}{middle['first']:>15.2f}{middle['rss']:>15,.0f}"
         )
+    mean, worst = entropy(options.cells)
+    print(f"label entropy of batches over that of a full shuffle: mean {mean:.1%}, worst {worst:.1%}")
 
 
-def files_of(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-
-
-def make(path: Path, num_cells: int, packing: str) -> None:
-    """Write a file of random counts, stored batch after batch, in parts."""
-    import anndata as ad
-    import pandas as pd
-    import scipy.sparse as sp
-
-    obs = pd.DataFrame(index=[f"cell{n}" for n in range(num_cells)])
-    obs["batch"] = pd.Categorical([f"batch{n * NUM_BATCHES // num_cells}" for n in range(num_cells)])
-    var = pd.DataFrame(index=[f"ENSG{n:011d}" for n in range(NUM_GENES)])
-    adata = ad.AnnData(sp.csr_matrix((num_cells, NUM_GENES), dtype=np.float32), obs, var)
-    if packing == "zarr":
-        _write_collection(path, adata)
+def measure(way: str, path: Path, options: argparse.Namespace) -> dict[str, float | str]:
+    """Time one pass from the start of iterating; the source is open before."""
+    if way in PEERS:
+        load, module, _, most = PEERS[way]
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            return {"missing": str(error)}
+        before = memory("VmRSS")
+        numbers = load(path, BATCH_SIZE)
     else:
-        _write_h5ad(path, adata, packing)
+        ways = {"h5py in order": in_order, "rows": rows, "rank tokens": rank_tokens, "rank batches": rank_batches}
+        most = None
 
-
-def _counts(num_cells: int):
-    """Yield counts, genes and number of genes of each cell, some cells at a time."""
-    rng = np.random.default_rng(0)
-    rates = rng.gamma(0.25, 1.0, (1, NUM_GENES)) * rng.lognormal(0, 0.7, (NUM_TYPES, NUM_GENES))
-    chances = 1 - np.exp(-rates * _depth(rates))
-    for start in range(0, num_cells, ROWS_PER_WRITE):
-        rows = min(ROWS_PER_WRITE, num_cells - start)
-        types = rng.integers(0, NUM_TYPES, rows)
-        is_on = rng.random((rows, NUM_GENES), dtype=np.float32) < chances[types]
-        cells, genes = np.nonzero(is_on)
-        counts = rng.geometric(np.clip(1 - chances[types[cells], genes], 0.02, 1)).astype(np.float32)
-        yield counts, genes.astype(np.int32), np.bincount(cells, minlength=rows)
-
-
-def _write_h5ad(path: Path, adata, packing: str) -> None:
-    import h5py
-
-    adata.write_h5ad(path)
-    with h5py.File(path, "r+") as file:
-        group = file["X"]
-        del group["data"], group["indices"]
-        compression = {"compression": "gzip", "compression_opts": 4} if packing == "gzip" else {}
-        chunk = {"chunks": (32_768,), "maxshape": (None,), "shape": (0,)}
-        data = group.create_dataset("data", dtype="f4", **chunk, **compression)
-        columns = group.create_dataset("indices", dtype="i4", **chunk, **compression)
-        lengths = [np.zeros(1, dtype=np.int64)]
-        for counts, genes, length in _counts(adata.n_obs):
-            for item, values in ((data, counts), (columns, genes)):
-                item.resize(len(item) + len(values), axis=0)
-                item[-len(values) :] = values
-            lengths.append(length)
-        group["indptr"][:] = np.cumsum(np.concatenate(lengths))
-
-
-def _write_collection(path: Path, adata) -> None:
-    import warnings
-
-    import anndata as ad
-    import zarr
-    from zarr.codecs import BloscCodec
-
-    warnings.simplefilter("ignore")  # of zarr and anndata, on settings to come
-    zarr.create_group(path, attributes={"encoding-type": "annbatch-preshuffled", "encoding-version": "0.1.0"})
-    with ad.settings.override(zarr_write_format=3):
-        adata.write_zarr(path / "dataset_0")
-    group = zarr.open_group(path / "dataset_0" / "X", mode="r+")
-    shard = CHUNKS_OF_A_SHARD * CELLS_OF_A_CHUNK * EXPRESSED
-    blosc = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
-    settings = {"chunks": (shard // CHUNKS_OF_A_SHARD,), "shards": (shard,), "compressors": blosc, "overwrite": True}
-    arrays = [
-        group.create_array(name, shape=(0,), dtype=dtype, **settings)
-        for name, dtype in (("data", "f4"), ("indices", "u2"))
-    ]
-    waiting: list[list[np.ndarray]] = [[], []]
-    lengths = [np.zeros(1, dtype=np.int64)]
-
-    def write(*, least: int) -> None:  # whole shards; the rest once ``least`` is 1
-        for array, parts in zip(arrays, waiting, strict=True):
-            values = np.concatenate(parts)
-            begin, number = array.shape[0], len(values) // least * least
-            array.resize((begin + number,))
-            array[begin:] = values[:number]
-            parts[:] = [values[number:]]
-
-    for counts, genes, length in _counts(adata.n_obs):
-        waiting[0].append(counts)
-        waiting[1].append(genes)
-        lengths.append(length)
-        if sum(map(len, waiting[0])) >= shard:
-            write(least=shard)
-    write(least=1)
-    starts = np.cumsum(np.concatenate(lengths))
-    group.create_array("indptr", data=starts, chunks=starts.shape, overwrite=True)
-    zarr.consolidate_metadata(path / "dataset_0")
-
-
-def _depth(rates: np.ndarray) -> float:
-    """Return what the rates are multiplied by, so that cells express as many genes as asked for on average."""
-    low, high = 1e-3, 1e3
-    for _ in range(50):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if (1 - np.exp(-rates * middle)).sum(1).mean() < EXPRESSED else (low, middle)
-    return low
-
-
-def measure(way: str, path: Path, threads: int) -> dict[str, float]:
-    """Time one pass from the start of iterating; the source is open before, kernels are loaded in it."""
-    ways = {"h5py in order": in_order, "rows": rows, "rank tokens": rank_tokens, "rank batches": rank_batches}
-    numbers = ways[way](path, threads)
-    before = memory("VmRSS")
+        before = memory("VmRSS")
+        numbers = ways[way](path, options)
     began, cpu = time.perf_counter(), time.process_time()
     cells, first = 0, 0.0
     for number in numbers:
         first = first or time.perf_counter() - began
         cells += number
+        if most is not None and cells >= most:
+            break
     used = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
     return {"cells": cells, "first": first, "rss": memory("VmHWM") - before, **used}
 
@@ -204,7 +124,26 @@ def memory(which: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def in_order(path: Path, threads: int):
+def entropy(num_cells: int) -> tuple[float, float]:
+    """Return mean and least label entropy of batches in the loader's order over those of a full shuffle."""
+    order = _order([num_cells])
+    labels = np.arange(num_cells) * NUM_BATCHES // num_cells
+    seen = np.empty(num_cells, dtype=np.int64)
+    for stream in range(order.num_streams):
+        for number in range(order.num_windows(stream)):
+            window = order.window(0, stream, number)
+            seen[window.global_positions] = labels[window.positions]
+
+    def of_batches(sequence: np.ndarray) -> np.ndarray:
+        batches = sequence[: len(sequence) // BATCH_SIZE * BATCH_SIZE].reshape(-1, BATCH_SIZE)
+        shares = np.stack([(batches == label).mean(axis=1) for label in range(NUM_BATCHES)])
+        return -(shares * np.log2(np.where(shares > 0, shares, 1))).sum(axis=0)
+
+    ours, full = of_batches(seen), of_batches(np.random.default_rng(0).permutation(labels))
+    return ours.mean() / full.mean(), ours.min() / full.min()
+
+
+def in_order(path: Path, options: argparse.Namespace):
     import h5py
 
     return _in_order(h5py.File(path))
@@ -224,33 +163,51 @@ def _in_order(opened):
             yield stop - start
 
 
-def _loader(path: Path, threads: int, encoder, collate):
+def _order(sizes: list[int]):
     from scmodelforge.config.schema import DataConfig
-    from scmodelforge.data.loader import CellLoader
     from scmodelforge.data.sampling import GlobalOrder
-    from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 
-    source = LocalSource(LocalDataConfig(source="local", paths=[str(path)]))
     settings = DataConfig(source="local")
-    order = GlobalOrder(
-        source.file_sizes,
-        np.arange(sum(source.file_sizes)),
+    return GlobalOrder(
+        sizes,
+        np.arange(sum(sizes)),
         seed=0,
         block_size=settings.block_size,
         buffer_size=settings.buffer_size,
         num_streams=settings.num_streams,
         shuffle=True,
     )
+
+
+def _loader(path: Path, options: argparse.Namespace, encoder, collate):
+    from scmodelforge.data.loader import CellLoader
+    from scmodelforge.data.sources import _paths
+    from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
+
+    paths = [str(path)]
+    if options.times > 1:
+        # A source refuses to have a file twice, under whatever name; here that stands for files of as many cells.
+        _paths._refuse_repeats = lambda paths: None
+        paths = [str(link) for link in _links(path, options.times)]
+    source = LocalSource(LocalDataConfig(source="local", paths=paths))
     return CellLoader(
         source,
         encoder(source),
         lambda block: block,
-        order,
+        _order(source.file_sizes),
         batch_size=BATCH_SIZE,
         seed=0,
         collate=collate,
-        num_workers=threads,
+        num_workers=options.threads,
     )
+
+
+def _links(path: Path, number: int) -> list[Path]:
+    links = [path.with_name(f"{path.stem}_as_{n}{path.suffix}") for n in range(number)]
+    for link in links:
+        if not link.is_symlink():
+            link.symlink_to(path.absolute())
+    return links
 
 
 class _Rows:
@@ -267,11 +224,12 @@ class _Rows:
 
 def _rank(source):
     from scmodelforge.data.vocab import GeneVocab
-    from scmodelforge.tokenizers import get_tokenizer
-    from scmodelforge.tokenizers.rank_value import RankValueConfig
+    from scmodelforge.tokenizers.medians import GeneMedians
+    from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
 
-    vocab = GeneVocab.from_panels(source.panels)
-    return get_tokenizer("rank_value", RankValueConfig(max_genes=2048, medians="none"), vocab)
+    vocab = GeneVocab.from_genes(gene_names(), name="synthetic")
+    values = np.random.default_rng(1).lognormal(0.5, 0.4, len(vocab))
+    return RankValueTokenizer(RankValueConfig(max_genes=2048), vocab, medians=GeneMedians(values, "exact", 1))
 
 
 def _count(tokens) -> int:
@@ -284,19 +242,19 @@ def _pass(loader):
             yield sum(group)
 
 
-def rows(path: Path, threads: int):
-    return _pass(_loader(path, threads, lambda source: _Rows(), _count))
+def rows(path: Path, options: argparse.Namespace):
+    return _pass(_loader(path, options, lambda source: _Rows(), _count))
 
 
-def rank_tokens(path: Path, threads: int):
-    return _pass(_loader(path, threads, _rank, _count))
+def rank_tokens(path: Path, options: argparse.Namespace):
+    return _pass(_loader(path, options, _rank, _count))
 
 
-def rank_batches(path: Path, threads: int):
+def rank_batches(path: Path, options: argparse.Namespace):
     """Padded tensors, as a model gets them."""
     from scmodelforge.objectives.collate import pad
 
-    return _pass(_loader(path, threads, _rank, lambda tokens: len(pad(tokens, pad_id=0)["input_ids"])))
+    return _pass(_loader(path, options, _rank, lambda tokens: len(pad(tokens, pad_id=0)["input_ids"])))
 
 
 if __name__ == "__main__":
