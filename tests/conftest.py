@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from scmodelforge import _registry
+from scmodelforge.data import _compile
 
 
 @pytest.fixture
@@ -83,6 +84,13 @@ def tiny_h5ad(tmp_path: Path, tiny_adata) -> Path:
     path = tmp_path / "tiny.h5ad"
     tiny_adata.write_h5ad(path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _forget_that_many_cells_were_loaded():
+    """Leave loops uncompiled where a test has few cells, whatever others had."""
+    yield
+    _compile._state.many_to_come = False
 
 
 @pytest.fixture(autouse=True)

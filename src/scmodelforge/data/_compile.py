@@ -9,12 +9,26 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-__all__ = ["Inner", "compiled", "inner", "inner_sum"]
+__all__ = ["Inner", "compiled", "expect_many", "inner", "inner_sum"]
 
 #: Numbers from which on a compiled loop is worth importing numba, and compiling the loop the first time.
 _WORTH_COMPILING = 1 << 17
 
 _one_at_a_time = threading.RLock()
+
+
+class _State:
+    """Whether so much is to come that loops are worth compiling however few numbers they are given at a time."""
+
+    many_to_come = False
+
+
+_state = _State()
+
+
+def expect_many() -> None:
+    """Say that loops will be given many numbers in all, perhaps few at a time: they are compiled from now on."""
+    _state.many_to_come = True
 
 
 class Inner:
@@ -44,7 +58,7 @@ def compiled(function: Callable[..., Any]) -> Callable[[int], Callable[..., Any]
         return None
 
     def get(size: int) -> Callable[..., Any] | None:
-        if size < _WORTH_COMPILING:
+        if size < _WORTH_COMPILING and not _state.many_to_come:
             return None
         with _one_at_a_time:
             return kernel()

@@ -6,12 +6,10 @@ import threading
 
 import numpy as np
 
-from scmodelforge.data._compile import compiled
+from scmodelforge.data._compile import compiled, expect_many
 
 __all__ = ["copy_rows", "copy_runs", "pad_rows", "row_sums", "scaled", "take_rows", "warm_up"]
 
-#: More numbers than a loop needs to be compiled.
-_MANY = 1 << 62
 #: Whole numbers below this have their logarithm computed once a row.
 _FEW = 256
 
@@ -256,15 +254,16 @@ def _scaled(data, indptr, factors, log1p, out):
 
 
 def warm_up() -> None:
-    """Begin to load numba in a thread of its own; the first who needs a loop waits the less for it.
+    """Compile loops from now on, however few numbers they are given, and begin to load numba in a thread of its own.
 
-    That and what numba needs to run a loop take the better part of a second.
+    That takes the better part of a second, which the first who needs a loop would wait for.
     """
+    expect_many()
     threading.Thread(target=_load_one, name="scmodelforge-warm-up", daemon=True).start()
 
 
 def _load_one() -> None:
-    kernel = _copy_rows(_MANY)
+    kernel = _copy_rows(1)
     if kernel is not None:
         some = np.zeros(1, dtype=np.int64)
         kernel(some.astype(np.float32), some, some, some, some.astype(np.float32))
