@@ -15,7 +15,7 @@ def convert(
     inputs: Annotated[
         list[str] | None, typer.Argument(metavar="IN...", help="Files or patterns; their genes may differ.")
     ] = None,
-    out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="Folder to write.")] = Path(),
+    out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="Folder to write.", show_default=False)] = Path(),
     verify: Annotated[bool, typer.Option("--verify", help="Only check OUT.zarr against its checksums.")] = False,
     layer: Annotated[str | None, typer.Option(help="Matrix to take: X, raw or a layer's name.")] = None,
     gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
