@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ import pytest
 
 from scmodelforge import _registry
 from scmodelforge.data import _compile
+
+#: Tests of the Census need the extra ``census``, whose packages take minutes to install; .ci/full has them.
+collect_ignore = [] if find_spec("tiledbsoma") else ["test_data/test_census.py"]
 
 
 @pytest.fixture

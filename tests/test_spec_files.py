@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from scmodelforge.cli.main import app
 from scmodelforge.data.vocab import GeneVocab
 from tests.conftest import make_adata
-from tests.test_data.soma_stores import write_census
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -65,6 +64,8 @@ def _ends_its_process_group():
 @pytest.mark.slow
 @pytest.mark.usefixtures("_ends_its_process_group")
 def test_the_proposal_s_file_trains_on_a_census_and_evaluates(cells, tmp_path, monkeypatch):
+    from tests.test_data.soma_stores import write_census  # needs the extra census, as slow tests do
+
     monkeypatch.chdir(tmp_path)
     adata = ad.read_h5ad(cells)
     adata.obs["tissue"] = np.resize(["lung", "skin", "heart", "liver"], len(adata))
