@@ -17,11 +17,11 @@ from scmodelforge.data.size_factors import fit_size_factors
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.hub import load_bundle
 from scmodelforge.workflows.evaluation_sets import split_for_evaluation
-from scmodelforge.workflows.prepare import PreparedData, prepare_data
+from scmodelforge.workflows.prepare import PreparedData, config_hash, prepare_data
 from scmodelforge.workflows.vocabulary import build_vocab
 from tests.conftest import make_adata
 from tests.test_bad_input import refused, written
-from tests.test_life_cycle import invoke, train
+from tests.test_life_cycle import invoke, losses, train
 
 ALL = {
     "min_counts_per_cell": 20,
@@ -167,3 +167,25 @@ class TestRun:
     def test_evaluates_and_resumes(self, run):
         invoke("evaluate", run)
         invoke("train", "--resume", run)
+
+
+class TestCache:
+    def test_a_run_from_the_cache_is_the_run_without(self, data, tmp_path):
+        scaled = {"normalize": "scran", "min_genes_per_cell": 5}
+        plain = train(tmp_path, data, "plain", data__preprocessing=scaled)
+        first = train(tmp_path, data, "first", data__preprocessing={**scaled, "cache": str(tmp_path / "cache")})
+        (entry,) = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+        written = entry.stat().st_mtime_ns
+        second = train(tmp_path, data, "second", data__preprocessing={**scaled, "cache": str(tmp_path / "cache")})
+        assert entry.stat().st_mtime_ns == written
+        assert losses(first) == losses(second) == losses(plain)
+        for run in (first, second):
+            assert (run / "results.jsonl").read_text().count("\n") == (plain / "results.jsonl").read_text().count("\n")
+            assert (run / "model/preprocessing.json").read_text() == (plain / "model/preprocessing.json").read_text()
+
+    def test_where_it_lies_does_not_make_another_run(self, tmp_path):
+        hashes = set()
+        for cache in (None, str(tmp_path / "a"), str(tmp_path / "b")):
+            data = LocalDataConfig(paths=["cells.h5ad"], preprocessing=PreprocessingConfig(cache=cache))
+            hashes.add(config_hash(RunConfig(data=data)))
+        assert len(hashes) == 1

@@ -32,7 +32,7 @@ def own_fields() -> list[tuple[str, str]]:
 READERS = {
     "SplitConfig": ["data/splits.py", "data/selection.py"],
     "SamplingConfig": ["data/shares.py", "data/training_order.py"],
-    "PreprocessingConfig": ["data/preprocess.py", "data/filters.py", "workflows/vocabulary.py"],
+    "PreprocessingConfig": ["data/preprocess.py", "data/filters.py", "workflows/vocabulary.py", "workflows/prepare.py"],
     "MaskingConfig": ["objectives/masked_gene.py"],
     "AutoregressiveConfig": ["models/autoregressive.py", "objectives/next_gene.py"],
     "MaskedAutoencoderConfig": ["models/masked_autoencoder.py", "objectives/masked_value.py"],

@@ -40,6 +40,9 @@ class PreprocessingConfig(Section):
     """Total of each cell after library-size normalisation."""
     log1p: bool = False
     """Take log(1 + x) after normalisation."""
+    cache: str | None = None
+    """Folder in which the training data are kept after normalisation and logarithm, as zarr stores, for later passes
+    and runs; ``None`` preprocesses while reading."""
 
     @model_validator(mode="after")
     def _limits_leave_room(self) -> PreprocessingConfig:

@@ -126,7 +126,7 @@ class Preprocessor:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        return self.config.model_dump(mode="json")
+        return self.config.model_dump(mode="json", exclude={"cache"})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Preprocessor:

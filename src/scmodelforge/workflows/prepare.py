@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scmodelforge import datasets
 from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES, TOKENIZERS
 from scmodelforge.config.schema import DataConfig, RunConfig, TrainingConfig
+from scmodelforge.data.cached import CachedCells, cached_cells
 from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
@@ -61,6 +63,10 @@ class Readable:
     tokenizer: Any
     preprocessor: Callable[[CellBlock], CellBlock]
 
+    def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
+        """Return where a loader reads cells, and what is left to do to them."""
+        return self.source, self.preprocessor
+
 
 @dataclass
 class PreparedData(Readable):
@@ -76,6 +82,8 @@ class PreparedData(Readable):
         Cells left out because they express no gene of the vocabulary.
     num_dropped
         Cells left out because they break a limit of ``data.preprocessing``.
+    kept
+        The cells after preprocessing, from ``data.preprocessing.cache``.
     """
 
     preprocessor: Preprocessor
@@ -83,6 +91,11 @@ class PreparedData(Readable):
     split: CellSplit
     num_empty: int
     num_dropped: int = 0
+    kept: CachedCells | None = None
+
+    def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
+        """Return the cells from the cache, if there is one."""
+        return super().ready() if self.kept is None else (self.kept, _unchanged)
 
 
 def config_hash(config: RunConfig) -> str:
@@ -97,6 +110,7 @@ def config_hash(config: RunConfig) -> str:
     for section, key in _PLACEMENT:
         settings[section].pop(key, None)
     settings["data"]["split"].pop("file")
+    settings["data"]["preprocessing"].pop("cache")
     if isinstance(config.data, MixtureDataConfig):
         for entry in settings["data"]["sources"]:
             entry.pop("paths", None)
@@ -154,8 +168,14 @@ def prepare_data(config: RunConfig) -> PreparedData:
     if sampling is not None:
         _log.info(sampling)
     _log.info(tokenizer.describe())
-    preprocessor = preprocessor.fitted(source)
-    return PreparedData(source, tokenizer, preprocessor, vocab, split, len(report.empty), len(report.dropped))
+    kept = None
+    if preprocessing.cache is None:
+        preprocessor = preprocessor.fitted(source)
+    else:
+        unfitted = preprocessor
+        kept = cached_cells(source, config.data, Path(preprocessing.cache), fitted=lambda: unfitted.fitted(source))
+    numbers = len(report.empty), len(report.dropped)
+    return PreparedData(source, tokenizer, preprocessor, vocab, split, *numbers, kept=kept)
 
 
 def sequential_loader(
@@ -177,10 +197,11 @@ def sequential_loader(
         num_streams=1,
         shuffle=False,
     )
+    source, preprocess = data.ready()
     return CellLoader(
-        data.source,
+        source,
         data.tokenizer,
-        data.preprocessor,
+        preprocess,
         order,
         batch_size=batch_size,
         num_workers=config.num_workers,
@@ -232,6 +253,10 @@ def check_columns(config: RunConfig, source: CellSource) -> None:
 def global_batch_size(config: TrainingConfig) -> int:
     """Return the cells of an optimiser step, over all devices."""
     return config.batch_size * config.gradient_accumulation * config.devices * config.num_nodes
+
+
+def _unchanged(block: CellBlock) -> CellBlock:
+    return block
 
 
 def membership(positions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

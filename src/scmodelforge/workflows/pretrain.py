@@ -126,6 +126,8 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
         uri = getattr(part, "uri", None)
         if uri is not None and "://" not in uri:
             setattr(part, "uri", str(Path(uri).expanduser().absolute()))  # noqa: B010 - a setting of some only
+    if config.data.preprocessing.cache is not None:
+        config.data.preprocessing.cache = str(Path(config.data.preprocessing.cache).expanduser().absolute())
     if config.data.split.file is not None:
         config.data.split.file = str(Path(config.data.split.file).expanduser().absolute())
     if isinstance(config.data.gene_vocab, str) and Path(config.data.gene_vocab).is_file():

@@ -193,10 +193,11 @@ class TrainingRun:
                 num_streams=data.num_streams,
                 shuffle=False,
             )
+        source, preprocess = self.data.ready()
         return CellLoader(
-            self.data.source,
+            source,
             self.data.tokenizer,
-            self.data.preprocessor,
+            preprocess,
             order,
             batch_size=config.batch_size,
             rank=self.fabric.global_rank,
