@@ -10,7 +10,11 @@ from torch.utils.data import DataLoader
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.types import TokenBlock
 from scmodelforge.training import CellDataset
+from tests.conftest import make_adata
+from tests.test_data.h5ad_files import open_files, write
 from tests.test_data.loading import make_loader
+from tests.test_data.remote_cells import Rows
+from tests.test_data.zarr_stores import write_store
 
 NUM_CELLS = 93
 
@@ -62,6 +66,18 @@ class TestWithWorkers:
         # the parent's threads are idle or reading while the workers are forked
         assert all_of(cells_of(loader, num_workers=2, multiprocessing_context="fork")) == list(range(NUM_CELLS))
         next(batches)
+        loader.close()
+
+    @pytest.mark.parametrize("form", ["h5ad", "dense", "zarr"])
+    def test_forked_ones_open_files_anew(self, tmp_path, form):
+        adata = make_adata(120, 20)
+        if form == "dense":
+            adata.X = adata.X.toarray()  # read by h5py itself, whose lock the parent's threads hold at times
+        path = write_store(tmp_path, adata) if form == "zarr" else write(tmp_path, adata, compression="gzip")
+        loader = make_loader(open_files(path), encoder=Rows(), collate=cell_index, num_workers=1)
+        batches = iter(loader)
+        next(batches)
+        assert all_of(cells_of(loader, num_workers=2, multiprocessing_context="fork")) == list(range(120))
         loader.close()
 
     @pytest.mark.slow
