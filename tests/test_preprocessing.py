@@ -170,6 +170,7 @@ class TestRun:
 
 
 class TestCache:
+    @pytest.mark.slow
     def test_a_run_from_the_cache_is_the_run_without(self, data, tmp_path):
         scaled = {"normalize": "scran", "min_genes_per_cell": 5}
         plain = train(tmp_path, data, "plain", data__preprocessing=scaled)

@@ -166,6 +166,7 @@ class TestZarrStores:
         assert categories == here.obs("cell_type")[1]
         np.testing.assert_array_equal(codes, here.obs("cell_type")[0])
 
+    @pytest.mark.slow
     def test_in_a_bucket(self, aws, keys, stores, tmp_path):
         for file in [file for store in stores for file in store.rglob("*") if file.is_file()]:
             aws.upload_file(str(file), "lung", f"z/{file.relative_to(tmp_path)}")
