@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from contextlib import suppress
 from functools import cache
 
 import numcodecs
 import numpy as np
 import pytest
 import zarr  # noqa: F401 - turns Blosc's own threads off, as it is wherever a store is read
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scmodelforge.data.sources import _codecs
+from scmodelforge.data.sources import _codecs, _libraries
 from scmodelforge.data.sources._codecs import PackingError, unpack
 
 VALUES = np.random.default_rng(0).poisson(2.0, 40_000).astype(np.float32)
@@ -38,32 +39,64 @@ def packed_by(codec: tuple[str, ...]) -> bytes:
 CODECS = [("zlib",), ("gzip",), ("zstd",), ("blosc",), ("shuffle",), ("zlib", "shuffle")]
 
 
-class TestUnpack:
-    @pytest.mark.parametrize("library", ["deflate", "zlib"])
-    @pytest.mark.parametrize("codec", CODECS, ids="+".join)
-    def test_all_values_come_out(self, codec, library, monkeypatch):
-        if library == "zlib":
-            monkeypatch.setattr(_codecs, "deflate", None)
-        raw, first = unpack(packed_by(codec), codec, SIZE, 4, 0, SIZE)
-        assert first == 0
-        np.testing.assert_array_equal(np.frombuffer(raw, np.float32), VALUES)
+def unpacked(packed: bytes, codec: tuple[str, ...], size: int = SIZE) -> np.ndarray:
+    out = np.empty(size, np.uint8)
+    unpack(packed, codec, out, size=size, width=4)
+    return out.view(np.float32)
 
-    @pytest.mark.parametrize("library", ["deflate", "zlib"])
+
+@pytest.fixture(params=["the C library", "the package", "zlib"])
+def library(request, monkeypatch):
+    """How it is unpacked: straight into place, by the functions of the packages, without the package deflate."""
+    if request.param != "the C library":
+        monkeypatch.setattr(_libraries, "_function", lambda *_: None)
+        monkeypatch.setattr(_codecs, "blosc_getitem", lambda: None)
+    if request.param == "zlib":
+        monkeypatch.setattr(_codecs, "deflate", None)
+
+
+@pytest.mark.usefixtures("library")
+class TestUnpack:
     @pytest.mark.parametrize("codec", CODECS, ids="+".join)
-    def test_a_part_of_the_bytes_is_refused(self, codec, library, monkeypatch):
-        if library == "zlib":
-            monkeypatch.setattr(_codecs, "deflate", None)
+    def test_all_values_come_out(self, codec):
+        np.testing.assert_array_equal(unpacked(packed_by(codec), codec), VALUES)
+
+    @pytest.mark.parametrize("codec", CODECS, ids="+".join)
+    def test_from_any_buffer(self, codec):
+        whole = memoryview(b"before" + packed_by(codec) + b"after")[6:-5]
+        np.testing.assert_array_equal(unpacked(whole, codec), VALUES)
+
+    @pytest.mark.parametrize("codec", CODECS, ids="+".join)
+    def test_a_part_of_the_bytes_is_refused(self, codec):
         for cut in (0, 3, 20, -9):
             with pytest.raises(PackingError):
-                unpack(packed_by(codec)[:cut], codec, SIZE, 4, 0, SIZE)
+                unpacked(packed_by(codec)[:cut], codec)
 
-    def test_fewer_values_than_a_chunk_has(self):
-        with pytest.raises(PackingError, match="holds 160,000 bytes and not 160,004"):
-            unpack(packed_by(("zlib",)), ("zlib",), SIZE + 4, 4, 0, SIZE + 4)
+    @pytest.mark.parametrize("codec", [("zlib",), ("gzip",), ("zlib", "shuffle")], ids="+".join)
+    def test_a_flipped_byte_is_noticed_by_the_checksum(self, codec):
+        packed = bytearray(packed_by(codec))
+        packed[len(packed) // 2] ^= 1
+        with pytest.raises(PackingError, match=r"cannot be unpacked|holds"):
+            unpacked(bytes(packed), codec)
+
+    @pytest.mark.parametrize("more", [4, -4])
+    @pytest.mark.parametrize("codec", CODECS[:3], ids="+".join)
+    def test_a_chunk_of_another_size(self, codec, more):
+        with pytest.raises(PackingError, match=r"holds 160,000 bytes and not 1|cannot be unpacked"):
+            unpacked(packed_by(codec), codec, SIZE + more)
 
 
+class TestLibraries:
+    def test_are_found_here(self):
+        assert _libraries.blosc_getitem() is not None
+        packed, out = np.frombuffer(zlib.compress(b"12345678"), np.uint8), np.zeros(8, np.uint8)
+        assert _libraries.inflate("zlib", packed.ctypes.data, len(packed), out.ctypes.data, 8)
+        assert out.tobytes() == b"12345678"
+
+
+@pytest.mark.usefixtures("library")
 class TestPartsOfBlosc:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         st.integers(1, 90_000),
         st.sampled_from(["u1", "u2", "f4", "f8"]),
@@ -73,29 +106,33 @@ class TestPartsOfBlosc:
         st.integers(0, 9),
         st.data(),
     )
-    def test_equal_the_same_part_of_the_whole(self, number, dtype, library, shuffle, block, level, data):
+    def test_equal_the_same_part_of_the_whole(self, number, dtype, library_used, shuffle, block, level, data):
         values = np.resize(VALUES, number).astype(dtype)
-        packed = bytes(numcodecs.Blosc(library, level, shuffle, block).encode(values))
+        packed = bytes(numcodecs.Blosc(library_used, level, shuffle, block).encode(values))
         start = data.draw(st.integers(0, number - 1))
         stop = data.draw(st.integers(start + 1, number))
         width = values.itemsize
-        raw, first = unpack(packed, ("blosc",), values.nbytes, width, start * width, stop * width)
-        assert first % width == 0
-        assert first <= start * width
-        assert first + len(raw) >= stop * width
-        found = np.frombuffer(raw, values.dtype)
-        np.testing.assert_array_equal(found, values[first // width :][: len(found)])
+        out = np.zeros((stop - start) * width, np.uint8)
+        unpack(packed, ("blosc",), out, size=values.nbytes, width=width, start=start * width)
+        np.testing.assert_array_equal(out.view(dtype), values[start:stop])
 
-    def test_less_is_unpacked_than_is_there(self):
-        packed = bytes(numcodecs.Blosc("lz4", 3, 1, 4096).encode(VALUES))
-        assert int.from_bytes(packed[8:12], "little") == 65_536  # what Blosc makes of 4096
-        for start, stop, expected in ((0, 4, 0), (65_532, 65_540, 0), (65_536, 65_540, 1), (131_072, SIZE, 2)):
-            raw, first = unpack(packed, ("blosc",), SIZE, 4, start, stop)
-            assert first == expected * 65_536
-            assert len(raw) == min(SIZE, -(-stop // 65_536) * 65_536) - first
-            np.testing.assert_array_equal(np.frombuffer(raw, np.float32), VALUES[first // 4 :][: len(raw) // 4])
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def test_damage_is_refused_or_gives_other_values_but_never_ends_the_process(self, data):
+        packed = bytearray(numcodecs.Blosc("lz4", 3, 1, 4096).encode(VALUES))
+        place = data.draw(st.integers(0, 60) | st.integers(0, len(packed) - 1))
+        packed[place] ^= data.draw(st.integers(1, 255))
+        out = np.zeros(4000, np.uint8)
+        with suppress(PackingError):
+            unpack(bytes(packed), ("blosc",), out, size=SIZE, width=4, start=data.draw(st.integers(0, 39_000)) * 4)
+
+    def test_values_of_another_width_than_they_were_packed_with(self):
+        packed = bytes(numcodecs.Blosc("lz4", 3, 1).encode(VALUES.view(np.uint8)))
+        out = np.zeros(40, np.uint8)
+        unpack(packed, ("blosc",), out, size=SIZE, width=4, start=400)
+        np.testing.assert_array_equal(out.view(np.float32), VALUES[100:110])
 
     def test_a_header_that_says_another_size(self):
-        packed = packed_by(("blosc",))
+        out = np.zeros(4, np.uint8)
         with pytest.raises(PackingError, match="cannot be unpacked"):
-            unpack(packed, ("blosc",), SIZE - 4, 4, 0, 4)
+            unpack(packed_by(("blosc",)), ("blosc",), out, size=SIZE - 4, width=4)

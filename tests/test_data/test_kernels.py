@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scmodelforge.data import _compile
-from scmodelforge.data._kernels import copy_rows, copy_runs, pad_rows, row_sums, scaled, take_rows
+from scmodelforge.data._kernels import (
+    copy_cells,
+    copy_rows,
+    fit_in_16_bits,
+    pack_cells,
+    pad_rows,
+    row_sums,
+    scaled,
+    take_rows,
+)
 
 pytest.importorskip("numba")
 
@@ -18,6 +27,9 @@ def form(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_compile, "_WORTH_COMPILING", request.param)
         yield
+
+
+NOT_16_BITS = st.sampled_from([-1.0, 0.5, 65_536.0, -3e38, 3e38, float("nan"), float("inf"), -float("inf"), 1e-40])
 
 
 @pytest.mark.usefixtures("form")
@@ -35,22 +47,6 @@ class TestBothForms:
         assert found.dtype == np.float32
 
     @settings(max_examples=40, deadline=None)
-    @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), max_size=9), st.integers(1, 12))
-    def test_runs_are_copied_span_by_span(self, gaps_and_lengths, span):
-        lengths = np.array([length for _, length in gaps_and_lengths], dtype=np.int64)
-        gaps = np.array([gap for gap, _ in gaps_and_lengths], dtype=np.int64)
-        starts = np.cumsum(gaps) + np.cumsum(lengths) - lengths
-        whole = np.arange(int(gaps.sum() + lengths.sum()) + 3) + 100
-        places = (np.cumsum(lengths[::-1]) - lengths[::-1])[::-1]  # the last run first
-        out = np.zeros(int(lengths.sum()), dtype=np.int32)
-        done = 0
-        for first in range(0, len(whole), span):
-            done = copy_runs(whole[first : first + span], first, starts, lengths, places, done, out)
-        assert done == len(starts)
-        for start, length, place in zip(starts, lengths, places, strict=True):
-            assert out[place : place + length].tolist() == whole[start : start + length].tolist()
-
-    @settings(max_examples=40, deadline=None)
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=9), st.randoms(use_true_random=False))
     def test_pieces_are_copied_to_their_places(self, pieces, random):
         values = np.arange(15, dtype=np.int32) + 1
@@ -63,6 +59,38 @@ class TestBothForms:
         for start, length, place in zip(starts, lengths, places, strict=True):
             assert out[place : place + length].tolist() == values[start : start + length].tolist()
         assert out[-2:].tolist() == [0, 0]
+
+    def test_values_and_columns_are_copied_together(self):
+        values, columns = np.array([3, 1, 65_535, 7], np.uint16), np.array([0, 9, 65_535, 2], np.uint16)
+        out_values, out_columns = np.zeros(4, np.float32), np.zeros(4, np.int32)
+        runs = np.array([2, 0]), np.array([2, 1]), np.array([1, 3])
+        copy_cells(values, columns, *runs, out_values, out_columns)
+        assert out_values.tolist() == [0, 65_535, 7, 3]
+        assert out_columns.tolist() == [0, 65_535, 2, 0]
+
+    @settings(max_examples=80, deadline=None)
+    @given(st.lists(st.integers(0, 65_535), max_size=40), st.lists(NOT_16_BITS, max_size=1), st.randoms())
+    def test_values_are_packed_only_if_none_is_lost(self, whole, other, random):
+        data = np.array(random.sample(whole + other, len(whole) + len(other)), dtype=np.float32)
+        columns = np.arange(len(data), dtype=np.int32)
+        packed, packed_columns = np.zeros(len(data), np.uint16), np.zeros(len(data), np.uint16)
+        assert fit_in_16_bits(data) == (not other)
+        assert pack_cells(data, columns, packed, packed_columns) == (not other)
+        if not other:
+            assert packed.tolist() == data.tolist()
+        wide = np.zeros(len(data), np.float32)
+        assert pack_cells(data, columns, wide, packed_columns)
+        np.testing.assert_array_equal(wide, data)
+        assert packed_columns.tolist() == columns.tolist()
+
+    @pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "u8", "f8"])
+    def test_values_of_other_types(self, dtype):
+        assert fit_in_16_bits(np.array([0, 1, 255], dtype))
+        if dtype != "u1":
+            assert fit_in_16_bits(np.array([65_535, 0], dtype))
+        if dtype in ("i4", "u8", "f8"):
+            assert not fit_in_16_bits(np.array([0, 65_536], dtype))
+            assert not fit_in_16_bits(np.array([0, 2**31 - 1], dtype))
 
     @settings(max_examples=40, deadline=None)
     @given(st.lists(st.integers(0, 5), max_size=9), st.integers(0, 3))

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from scmodelforge._errors import DataError
 from scmodelforge.data._prefetch import Prefetch
-from scmodelforge.data._window import LoadedWindow
+from scmodelforge.data._window import WindowBuffer, WindowCells
 
 from .loading import SIZES, make_loader, take
 from .sources import MemorySource, NoisyEncoder
@@ -16,6 +17,34 @@ from .sources import MemorySource, NoisyEncoder
 
 def loader_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("scmodelforge-loader")]
+
+
+class Counter:
+    """Loads windows of no genes, and counts those in memory."""
+
+    def __init__(self) -> None:
+        self.alive = self.most = 0
+        self.released: list[int] = []
+        self._lock = threading.Lock()
+
+    def load(self, plan: range, stopped: threading.Event) -> WindowCells:
+        def release() -> None:
+            with self._lock:
+                self.alive -= 1
+                self.released.append(plan.start)
+
+        with self._lock:
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+        buffer = WindowBuffer()
+        buffer.begin(len(plan))
+        return buffer.finish(np.array(plan), np.zeros(len(plan), np.uint64), release)
+
+
+def work_on(windows, wanted):
+    """Have the cells counted that some streams give next."""
+    parts = [part for stream, count in wanted for part in windows.take(stream, count)]
+    return windows.submit(lambda: sum(len(part.cells().positions[part.start : part.stop]) for part in parts), parts)
 
 
 class TestThreads:
@@ -32,54 +61,53 @@ class TestThreads:
 
     @pytest.mark.parametrize("num_workers", [0, 1, 2])
     def test_load_no_more_windows_than_streams_and_a_few_more(self, num_workers):
-        alive = most = 0
-        tokens = next(make_loader(sizes=(10,), batch_size=10).one_pass())[0]
-
-        def load(plan, stopped):
-            nonlocal alive, most
-            with lock:
-                alive += 1
-                most = max(most, alive)
-            return LoadedWindow(tokens, np.arange(10), release)
-
-        def release():
-            nonlocal alive
-            with lock:
-                alive -= 1
-
-        lock = threading.Lock()
+        counter = Counter()
         by_need = itertools.chain([0, 1, 2], itertools.cycle([2, 1, 0]))
-        plans = ((stream, None) for stream in by_need)
-        windows = Prefetch(plans, load, skips={0: 0, 1: 4, 2: 8}, num_workers=num_workers)
-        windows.start()
-        for _ in range(20):
-            for stream in range(3):
-                assert sum(len(rows) for _, rows in windows.take(stream, 3)) == 3
-            windows.settle()
-        windows.close()
-        assert most <= 3 + num_workers + 1
+        plans = ((stream, range(10)) for stream in by_need)
+        windows = Prefetch(plans, counter.load, skips={0: 0, 1: 4, 2: 8}, num_workers=num_workers)
+        with closing(windows):
+            for number in range(20):
+                result = work_on(windows, [(stream, 3) for stream in range(3)])
+                windows.load_ahead()
+                assert result() == 9
+                if number > 10 and num_workers:
+                    assert counter.alive > 0
+        assert 3 <= counter.most <= 3 + num_workers + 1
 
     @pytest.mark.parametrize("num_workers", [0, 2])
-    def test_memory_is_given_back_once_nothing_taken_is_needed(self, num_workers):
-        released = []
-        tokens = next(make_loader(sizes=(10,), batch_size=10).one_pass())[0]
+    def test_memory_is_given_back_once_all_work_on_it_is_done(self, num_workers):
+        counter = Counter()
+        plans = ((0, range(10 * number, 10 * number + 10)) for number in range(4))
+        windows = Prefetch(plans, counter.load, skips={0: 5}, num_workers=num_workers)
+        with closing(windows):
+            first, second = work_on(windows, [(0, 3)]), work_on(windows, [(0, 17)])
+            assert second() == 17
+            if not num_workers:
+                assert counter.released == [10]  # three cells of the first window are still to be worked on
+            assert first() == 3
+            assert sorted(counter.released) == [0, 10]
+            assert work_on(windows, [(0, 15)])() == 15
+            assert sorted(counter.released) == [0, 10, 20, 30]
+            with pytest.raises(IndexError, match="stream 0 has no cells left"):
+                windows.take(0, 1)
 
-        def load(plan, stopped):
-            return LoadedWindow(tokens, np.arange(10), lambda: released.append(plan))
+    def test_work_is_done_by_the_threads(self):
+        plans = ((0, range(10)) for _ in range(2))
+        with closing(Prefetch(plans, Counter().load, skips={0: 0}, num_workers=1)) as windows:
+            name = windows.submit(lambda: threading.current_thread().name, windows.take(0, 10))()
+        assert name.startswith("scmodelforge-loader")
 
-        plans = ((0, number) for number in range(4))
-        windows = Prefetch(plans, load, skips={0: 0}, num_workers=num_workers)
-        windows.start()
-        windows.take(0, 25)
-        assert released == []
-        windows.settle()
-        assert released == [0, 1]
-        windows.take(0, 15)
-        windows.settle()
-        assert released == [0, 1, 2, 3]
-        with pytest.raises(IndexError, match="stream 0 has no cells left"):
-            windows.take(0, 1)
-        windows.close()
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    def test_an_error_of_the_work_is_raised_where_its_result_is_asked_for(self, num_workers):
+        def fail():
+            raise ZeroDivisionError
+
+        with closing(
+            Prefetch(iter([(0, range(10))]), Counter().load, skips={0: 0}, num_workers=num_workers)
+        ) as windows:
+            result = windows.submit(fail, windows.take(0, 5))
+            with pytest.raises(ZeroDivisionError):
+                result()
 
     def test_do_not_begin_what_is_queued_once_closed(self):
         begun = threading.Semaphore(0)
@@ -88,9 +116,9 @@ class TestThreads:
             begun.release()
             stopped.wait(timeout=5)
 
-        plans = ((number % 4, number) for number in range(36))
+        plans = ((number % 4, range(10)) for number in range(36))
         windows = Prefetch(plans, load, skips=dict.fromkeys(range(4), 0), num_workers=1)
-        windows.start()
+        windows.load_ahead()
         begun.acquire()
         windows.close()
         assert not begun.acquire(blocking=False)

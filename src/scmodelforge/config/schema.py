@@ -51,9 +51,9 @@ class DataConfig(Section):
     preprocessing: PreprocessingConfig = Field(default_factory=PreprocessingConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
-    block_size: int = Field(64, gt=0)
+    block_size: int = Field(128, gt=0)
     """Neighbouring rows read together."""
-    buffer_size: int = Field(16_384, gt=0)
+    buffer_size: int = Field(24_576, gt=0)
     """Cells held in memory and shuffled together."""
     num_streams: int = Field(8, gt=0)
     """Canonical streams of the global order; the same order results for every number of devices that divides it."""

@@ -8,71 +8,22 @@ import numpy as np
 
 from scmodelforge.data._compile import compiled, expect_many
 
-__all__ = ["copy_rows", "copy_runs", "pad_rows", "row_sums", "scaled", "take_rows", "warm_up"]
+__all__ = [
+    "copy_cells",
+    "copy_rows",
+    "fit_in_16_bits",
+    "pack_cells",
+    "pad_rows",
+    "row_sums",
+    "scaled",
+    "take_rows",
+    "warm_up",
+]
 
 #: Whole numbers below this have their logarithm computed once a row.
 _FEW = 256
-
-
-def copy_runs(
-    values: np.ndarray,
-    first: int,
-    starts: np.ndarray,
-    lengths: np.ndarray,
-    places: np.ndarray,
-    done: int,
-    out: np.ndarray,
-) -> int:
-    """Copy what some values hold of runs into an array.
-
-    Parameters
-    ----------
-    values
-        Values number ``first`` and on of an array that is not here whole.
-    first
-        Number of the first of them.
-    starts, lengths
-        The runs in the whole array, shape (n,), int64, none empty; ``starts`` ascending.
-    places
-        Where in ``out`` each run begins.
-    done
-        Number of the first run that may not be copied whole yet.
-    out
-        Gets the values.
-
-    Returns
-    -------
-    ``done`` after this.
-    """
-    kernel = _copy_runs(len(out))
-    if kernel is not None:
-        return int(kernel(values, first, starts, lengths, places, done, out))
-    stop = first + len(values)
-    while done < len(starts) and starts[done] < stop:
-        begin, end = max(int(starts[done]), first), min(int(starts[done] + lengths[done]), stop)
-        place = int(places[done] + begin - starts[done])
-        out[place : place + end - begin] = values[begin - first : end - first]
-        if starts[done] + lengths[done] > stop:
-            break
-        done += 1
-    return done
-
-
-@compiled
-def _copy_runs(values, first, starts, lengths, places, done, out):
-    stop = first + len(values)
-    while done < len(starts) and starts[done] < stop:
-        begin = max(starts[done], first)
-        end = min(starts[done] + lengths[done], stop)
-        place = places[done] + begin - starts[done]
-        # through views, whose bounds the compiler knows, this is three times as fast as by numbers in the arrays
-        source, target = values[begin - first : end - first], out[place : place + end - begin]
-        for number in range(len(source)):
-            target[number] = source[number]
-        if starts[done] + lengths[done] > stop:
-            break
-        done += 1
-    return done
+#: Largest number of 16 bits.
+_LARGEST = 0xFFFF
 
 
 def copy_rows(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
@@ -101,10 +52,97 @@ def copy_rows(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, place
 def _copy_rows(values, starts, lengths, places, out):
     for number in range(len(starts)):
         length = lengths[number]
+        # through views, whose bounds the compiler knows, this is three times as fast as by numbers in the arrays
         source = values[starts[number] : starts[number] + length]
         target = out[places[number] : places[number] + length]
         for step in range(length):
             target[step] = source[step]
+
+
+def pack_cells(data: np.ndarray, columns: np.ndarray, out_data: np.ndarray, out_columns: np.ndarray) -> bool:
+    """Copy values and columns into arrays of other types; say whether the values are the same there.
+
+    Parameters
+    ----------
+    data, columns
+        Shape (nnz,).
+    out_data
+        Gets the values, shape (nnz,), float32 or uint16. Whole numbers below 65,536 are the same in both.
+    out_columns
+        Gets the columns, shape (nnz,); its type must hold them.
+    """
+    kernel = _pack_cells(len(data))
+    if kernel is not None:
+        return bool(kernel(data, columns, out_data, out_columns))
+    out_columns[:] = columns
+    with np.errstate(invalid="ignore"):
+        out_data[:] = data
+    return bool((out_data == data).all()) or out_data.dtype == data.dtype
+
+
+@compiled
+def _pack_cells(data, columns, out_data, out_columns):
+    for n in range(len(columns)):
+        out_columns[n] = columns[n]
+    if out_data.itemsize == 4:
+        for n in range(len(data)):
+            out_data[n] = data[n]
+        return True
+    differing = 0
+    for n in range(len(data)):
+        whole = np.int32(min(max(data[n], np.float32(0)), np.float32(_LARGEST)))
+        out_data[n] = whole
+        differing += np.float32(whole) != data[n]
+    return differing == 0
+
+
+def fit_in_16_bits(values: np.ndarray) -> bool:
+    """Tell whether all values are whole numbers from 0 to 65,535."""
+    kernel = _count_others(len(values))
+    if kernel is not None:
+        return bool(kernel(values) == 0)
+    with np.errstate(invalid="ignore"):
+        return bool((values.astype(np.uint16) == values).all())
+
+
+@compiled
+def _count_others(values):
+    others = np.uint32(0)
+    for n in range(len(values)):
+        value = np.float32(values[n])
+        whole = np.int32(min(max(value, np.float32(0)), np.float32(_LARGEST)))
+        others += np.uint32(np.float32(whole) != value)
+    return others
+
+
+def copy_cells(
+    values: np.ndarray,
+    columns: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    places: np.ndarray,
+    out_values: np.ndarray,
+    out_columns: np.ndarray,
+) -> None:
+    """Do as :func:`copy_rows` for values and columns at once, which may be of other types than where they go to."""
+    kernel = _copy_cells(len(out_values))
+    if kernel is not None:
+        kernel(values, columns, starts, lengths, places, out_values, out_columns)
+        return
+    copy_rows(values, starts, lengths, places, out_values)
+    copy_rows(columns, starts, lengths, places, out_columns)
+
+
+@compiled
+def _copy_cells(values, columns, starts, lengths, places, out_values, out_columns):
+    for number in range(len(starts)):
+        begin, place, length = starts[number], places[number], lengths[number]
+        source, target = values[begin : begin + length], out_values[place : place + length]
+        for step in range(len(source)):
+            target[step] = source[step]
+        source_columns, target_columns = columns[begin : begin + length], out_columns[place : place + length]
+        for step in range(len(source_columns)):
+            target_columns[step] = source_columns[step]
 
 
 def take_rows(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -1,34 +1,48 @@
-"""Windows of several streams, loaded ahead of need by threads or at need without them."""
+"""Windows of several streams and what is made of their cells, ahead of need by threads or at need without them."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
+from scmodelforge.data._window import WindowCells
 
-from scmodelforge.data._window import LoadedWindow
-from scmodelforge.data.types import TokenBlock
+__all__ = ["Part", "Prefetch"]
 
-__all__ = ["Prefetch"]
+_Plan = TypeVar("_Plan", bound=Sized)
+_Result = TypeVar("_Result")
 
-_Plan = TypeVar("_Plan")
+
+class Part(NamedTuple):
+    """Cells ``start`` to ``stop`` of a window, which may not be read yet."""
+
+    window: _Loading
+    start: int
+    stop: int
+
+    def cells(self) -> WindowCells:
+        """Return the window, once it is read."""
+        return self.window.cells()
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 class Prefetch(Generic[_Plan]):
-    """The tokens of each stream, taken from front to back.
+    """The cells of each stream, taken from front to back, and work on them.
 
     With threads as many windows are loaded or being loaded as there are streams, and one more for each thread and one
     to spare: those needed next. Without them a window is loaded when it is needed. What is taken does not depend on it.
+    Threads begin their work in the order it was given to them, so work never waits for a window that is not begun.
 
     Parameters
     ----------
     plans
-        What to load, with the stream it is of, in the order of need. Drawn from in the consumer's thread.
+        What to load, with the stream it is of, in the order of need. Drawn from in the consumer's thread. The length
+        of a plan is its number of cells.
     load
         Loads a window; runs in any thread. It should give up once the event is set.
     skips
@@ -40,7 +54,7 @@ class Prefetch(Generic[_Plan]):
     def __init__(
         self,
         plans: Iterable[tuple[int, _Plan]],
-        load: Callable[[_Plan, threading.Event], LoadedWindow],
+        load: Callable[[_Plan, threading.Event], WindowCells],
         *,
         skips: Mapping[int, int],
         num_workers: int,
@@ -48,64 +62,90 @@ class Prefetch(Generic[_Plan]):
         self._plans: Iterator[tuple[int, _Plan]] = iter(plans)
         self._load = load
         self._offsets = dict(skips)
-        self._windows: dict[int, deque[Callable[[], LoadedWindow]]] = {stream: deque() for stream in skips}
-        self._used_up: list[LoadedWindow] = []
+        self._windows: dict[int, deque[_Loading]] = {stream: deque() for stream in skips}
+        self._counted = threading.Lock()
         self._stopped = threading.Event()
-        self._most = len(skips) + num_workers + 1
-        self._pool = ThreadPoolExecutor(num_workers, "scmodelforge-loader") if num_workers else None
+        self._in_memory, self._most = 0, len(skips) + num_workers + 1
+        self._num_workers = num_workers
+        self._pool: ThreadPoolExecutor | None = None
 
-    def start(self) -> None:
-        """Let the threads begin. Call it once, where :meth:`close` is sure to follow."""
-        if self._pool is not None:
-            for _ in range(self._most):
-                self._draw()
+    @property
+    def num_ahead(self) -> int:
+        """How much work to submit before the first result is asked for."""
+        return self._num_workers + 1 if self._num_workers else 0
 
-    def take(self, stream: int, count: int) -> list[tuple[TokenBlock, np.ndarray]]:
-        """Return the next ``count`` cells of a stream, as blocks and rows of them; valid until :meth:`settle`."""
+    def take(self, stream: int, count: int) -> list[Part]:
+        """Return the next ``count`` cells of a stream, to be given to :meth:`submit`; waits for nothing."""
         parts = []
         while count:
             window = self._current(stream)
             start = self._offsets[stream]
-            stop = min(start + count, len(window))
-            parts.append((window.tokens, window.rows[start:stop]))
+            stop = min(start + count, window.size)
+            parts.append(Part(window, start, stop))
             self._offsets[stream] = stop
             count -= stop - start
-            if stop == len(window):
+            if stop == window.size:
                 self._windows[stream].popleft()
                 self._offsets[stream] = 0
-                self._used_up.append(window)
         return parts
 
-    def settle(self) -> None:
-        """Say that nothing that was taken is needed any more: its memory is used for what is loaded next."""
-        for window in self._used_up:
-            window.release()
-            if self._pool is not None and sum(map(len, self._windows.values())) < self._most:
-                self._draw()
-        self._used_up.clear()
+    def submit(self, work: Callable[[], _Result], parts: Sequence[Part]) -> Callable[[], _Result]:
+        """Have something done, by a thread where there are any, and return what gives the result.
+
+        Parameters
+        ----------
+        work
+            What is to be done.
+        parts
+            The cells it needs. Once all of a window's are used, its memory is for the next one.
+        """
+
+        def run() -> _Result:
+            result = work()
+            for part in parts:
+                with self._counted:
+                    part.window.left -= len(part)
+                    is_used_up = part.window.left == 0
+                    self._in_memory -= is_used_up
+                if is_used_up:
+                    part.window.release()
+            return result
+
+        job = self._threads().submit(run).result if self._num_workers else run
+
+        def result() -> _Result:
+            self.check_open()
+            return job()
+
+        return result
+
+    def load_ahead(self) -> None:
+        """Have windows loaded that are needed next, as many as there is memory for."""
+        while self._num_workers and self._in_memory < self._most and self._draw():
+            pass
+
+    def check_open(self) -> None:
+        """Raise an error if it was closed."""
+        if self._stopped.is_set():
+            msg = "the loader was closed while it was being iterated"
+            raise RuntimeError(msg)
 
     def close(self) -> None:
-        """Cancel what is not loaded yet and wait until no thread is left."""
+        """Cancel what is not begun yet and wait until no thread is left."""
         self._stopped.set()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         for windows in self._windows.values():
             windows.clear()
-        self._used_up.clear()
 
-    def _current(self, stream: int) -> LoadedWindow:
-        if self._stopped.is_set():
-            msg = "the loader was closed while it was being iterated"
-            raise RuntimeError(msg)
+    def _current(self, stream: int) -> _Loading:
+        self.check_open()
         windows = self._windows[stream]
         while not windows:
             if not self._draw():
                 msg = f"stream {stream} has no cells left"
                 raise IndexError(msg)
-        window = windows[0]()
-        if self._pool is None:
-            windows[0] = lambda: window
-        return window
+        return windows[0]
 
     def _draw(self) -> bool:
         """Submit the next window, or without threads note what is to be loaded; say whether there was one."""
@@ -113,8 +153,50 @@ class Prefetch(Generic[_Plan]):
         if drawn is None:
             return False
         stream, plan = drawn
-        if self._pool is None:
-            self._windows[stream].append(partial(self._load, plan, self._stopped))
+        is_first = not self._windows[stream] and self._offsets[stream]
+        window = _Loading(len(plan), len(plan) - self._offsets[stream] if is_first else len(plan))
+        with self._counted:
+            self._in_memory += 1
+        if self._num_workers:
+            window.future = self._threads().submit(self._load, plan, self._stopped)
         else:
-            self._windows[stream].append(self._pool.submit(self._load, plan, self._stopped).result)
+            window.load = lambda: self._load(plan, self._stopped)
+        self._windows[stream].append(window)
         return True
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._num_workers, "scmodelforge-loader")
+        return self._pool
+
+
+class _Loading:
+    """A window that is being loaded, or will be when it is first asked for.
+
+    Parameters
+    ----------
+    size
+        Its cells.
+    left
+        Those that are yet to be used.
+    """
+
+    def __init__(self, size: int, left: int) -> None:
+        self.size, self.left = size, left
+        self.future: Future[WindowCells] | None = None
+        self.load: Callable[[], WindowCells] | None = None
+        self._cells: WindowCells | None = None
+
+    def cells(self) -> WindowCells:
+        """Return the window, once it is read."""
+        if self.future is not None:
+            return self.future.result()
+        if self._cells is None:
+            assert self.load is not None
+            self._cells = self.load()
+        return self._cells
+
+    def release(self) -> None:
+        """Let go of the window."""
+        self.cells().release()
+        self.future = self.load = self._cells = None

@@ -82,6 +82,14 @@ class CachedCells:
         """Return some preprocessed cells of a file, in any order."""
         return replace(self._kept.read_rows(file, rows), panel=self.panels[file])
 
+    def row_lengths(self, file: int, rows: np.ndarray) -> np.ndarray | None:
+        """Return the kept values of some rows, or ``None`` where :meth:`read_into` cannot read."""
+        return self._kept.row_lengths(file, rows)
+
+    def read_into(self, file: int, rows: np.ndarray, values: np.ndarray, columns: np.ndarray) -> bool:
+        """Read some preprocessed cells, each once, into arrays."""
+        return self._kept.read_into(file, rows, values, columns)
+
     def fingerprint(self) -> list[dict[str, Any]]:
         """Return what identifies the data that the cache is of."""
         return self._source.fingerprint()

@@ -11,28 +11,35 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing
 from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.data._assemble import assemble
 from scmodelforge.data._kernels import warm_up
-from scmodelforge.data._prefetch import Prefetch
-from scmodelforge.data._window import LoadedWindow, TokenBuffer, pieces
+from scmodelforge.data._prefetch import Part, Prefetch
+from scmodelforge.data._window import WindowBuffer, WindowCells, pieces
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows
-from scmodelforge.data.sampling import FilePart, GlobalOrder, Window
+from scmodelforge.data.sampling import GlobalOrder, Window
 from scmodelforge.data.types import BlockEncoder, BoundEncoder, CellBlock, CellSource, TokenBlock
 
 __all__ = ["CellLoader"]
 
 #: Cells from which on compiled loops will be needed at once.
 _MANY_CELLS = 8192
+#: Cells of each file that are worth a call of its encoder, and most batches whose cells are encoded together for that.
+_CELLS_OF_A_FILE, _MOST_AT_ONCE = 32, 8
 _STATE_NAMES = {
     "seed": "training.seed",
     "num_streams": "the number of streams (data.num_streams, raised to a multiple of the number of devices)",
@@ -42,6 +49,17 @@ _STATE_NAMES = {
     "window_size": "the window size (data.buffer_size / data.num_streams)",
     "sampling": "the sampling (data.sampling)",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A window of a pass."""
+
+    data_pass: int
+    window: Window
+
+    def __len__(self) -> int:
+        return len(self.window)
 
 
 class CellLoader:
@@ -211,6 +229,8 @@ class CellLoader:
         self.global_batch_size = self._batch_size * world_size * self._num_micro_batches
         self.steps_per_pass = self.order.num_batches(self.global_batch_size)
         self._streams = range(rank, self.order.num_streams, world_size)
+        wanted = len(self._source.file_sizes) * _CELLS_OF_A_FILE
+        self._batches_at_once = min(_MOST_AT_ONCE, -(-wanted // (self._batch_size * self._num_micro_batches)))
         self._begin()
 
     def _begin(self) -> None:
@@ -219,7 +239,7 @@ class CellLoader:
         self._nothing: TokenBlock | None = None
         self._bind_lock = threading.Lock()
         self._open: set[Prefetch[Any]] = set()
-        self._buffers: list[TokenBuffer] = []
+        self._buffers: list[WindowBuffer] = []
         if self.num_cells >= _MANY_CELLS:
             warm_up()
 
@@ -246,17 +266,31 @@ class CellLoader:
         windows = self._prefetch(*divmod(first, self.steps_per_pass), endless=stop is None)
         self._open.add(windows)
         try:
-            windows.start()
-            for step in itertools.count(first) if stop is None else range(first, stop):
-                batch = self._batch(windows, *divmod(step, self.steps_per_pass))
-                self.wait_seconds += time.perf_counter() - began
-                yield batch
-                began = time.perf_counter()
+            for batches in self._ahead(windows, first, stop):
+                for micro_batches in batches:
+                    windows.check_open()
+                    batch = [self._collate(tokens) for tokens in micro_batches]
+                    self.wait_seconds += time.perf_counter() - began
+                    yield batch
+                    began = time.perf_counter()
         finally:
             windows.close()
             self._open.discard(windows)
 
-    def _prefetch(self, data_pass: int, batch: int, *, endless: bool) -> Prefetch[tuple[int, Window]]:
+    def _ahead(self, windows: Prefetch[_Plan], first: int, stop: int | None) -> Iterator[list[list[TokenBlock]]]:
+        """Yield the tokens of the micro-batches of some batches at a time, with more of them under way."""
+        begun: deque[Callable[[], list[list[TokenBlock]]]] = deque()
+        while stop is None or first < stop:
+            size = self._batches_at_once if stop is None else min(self._batches_at_once, stop - first)
+            begun.append(self._begin_batches(windows, range(first, first + size)))
+            first += size
+            if len(begun) > windows.num_ahead:
+                windows.load_ahead()
+                yield begun.popleft()()
+        while begun:
+            yield begun.popleft()()
+
+    def _prefetch(self, data_pass: int, batch: int, *, endless: bool) -> Prefetch[_Plan]:
         """Return the windows of all owned streams from a batch on."""
         plans, skips = [], {}
         start, _ = self.order.batch_range(data_pass, batch, self.global_batch_size)
@@ -266,7 +300,7 @@ class CellLoader:
             plans.append(self._plans(stream, data_pass, index, endless=endless))
         by_need = heapq.merge(*plans, key=lambda plan: plan[:2])
         return Prefetch(
-            ((stream, (number, self.order.window(number, stream, index))) for number, _, stream, index in by_need),
+            ((stream, _Plan(number, self.order.window(number, stream, index))) for number, _, stream, index in by_need),
             self._load,
             skips=skips,
             num_workers=self._num_workers,
@@ -280,51 +314,57 @@ class CellLoader:
                 yield number, self.order.window_start(stream, window), stream, window
             index = 0
 
-    def _batch(self, windows: Prefetch[tuple[int, Window]], data_pass: int, batch: int) -> list[Any]:
-        """Return this process's share of a global batch, in global order, as collated micro-batches."""
-        start, stop = self.order.batch_range(data_pass, batch, self.global_batch_size)
-        blocks: list[TokenBlock] = []
-        block_of, rows, positions = [], [], []
-        for stream in self._streams:
-            elements = np.arange(self.order.first_element(stream, start), self.order.first_element(stream, stop))
-            positions.append(elements * self.order.num_streams + stream)
-            for tokens, chosen in windows.take(stream, len(elements)):
-                block_of.append(np.full(len(chosen), len(blocks)))
-                rows.append(chosen)
-                blocks.append(tokens)
-        if not blocks:
-            return [self._collate(self._no_tokens()) for _ in range(self._num_micro_batches)]
-        order = np.argsort(np.concatenate(positions))
-        origins, places = np.concatenate(block_of)[order], np.concatenate(rows)[order]
-        parts = np.array_split(np.arange(len(order)), self._num_micro_batches)
-        tokens_of = [TokenBlock.gather(blocks, origins[part], places[part]) for part in parts]
-        windows.settle()
-        return [self._collate(tokens) for tokens in tokens_of]
+    def _begin_batches(self, windows: Prefetch[_Plan], steps: range) -> Callable[[], list[list[TokenBlock]]]:
+        """Have this process's share of some global batches encoded, in global order, cut into micro-batches."""
+        parts: list[Part] = []
+        orders, sizes, size = [], [], 0
+        for step in steps:
+            data_pass, batch = divmod(step, self.steps_per_pass)
+            start, stop = self.order.batch_range(data_pass, batch, self.global_batch_size)
+            positions = []
+            for stream in self._streams:
+                elements = np.arange(self.order.first_element(stream, start), self.order.first_element(stream, stop))
+                positions.append(elements * self.order.num_streams + stream)
+                parts += windows.take(stream, len(elements))
+            orders.append(np.argsort(np.concatenate(positions)) + size)
+            sizes.append(len(orders[-1]))
+            size += sizes[-1]
+        return windows.submit(partial(self._encode_batches, parts, np.concatenate(orders), sizes), parts)
 
-    def _load(self, plan: tuple[int, Window], stopped: threading.Event) -> LoadedWindow:
-        """Read and tokenise the cells of a window. Runs in any thread."""
-        data_pass, window = plan
+    def _encode_batches(self, parts: Sequence[Part], order: np.ndarray, sizes: Sequence[int]) -> list[list[TokenBlock]]:
+        if not parts:
+            return [[self._no_tokens() for _ in range(self._num_micro_batches)] for _ in sizes]
+        cells = assemble(parts, order, self._encode)
+        found, start = [], 0
+        for size in sizes:
+            share, extra = divmod(size, self._num_micro_batches)
+            bounds = [start + n * share + min(n, extra) for n in range(self._num_micro_batches + 1)]
+            found.append(
+                [cells.part(*bound) if bound[0] < bound[1] else self._no_tokens() for bound in pairwise(bounds)]
+            )
+            start += size
+        return found
+
+    def _load(self, plan: _Plan, stopped: threading.Event) -> WindowCells:
+        """Read the cells of a window. Runs in any thread."""
+        window = plan.window
         if self.order.shuffle:
-            keys = cell_keys(self._seed, window.global_positions, data_pass=data_pass)
+            keys = cell_keys(self._seed, window.global_positions, data_pass=plan.data_pass)
         else:
             keys = cell_keys(self._seed, window.positions)
-        slots = [part.slots[chosen] for part, chosen in _by_piece(window)]
-        blocks = (
-            self._encode(part.file, part.rows[chosen], keys[part.slots[chosen]], stopped)
-            for part, chosen in _by_piece(window)
-        )
-        rows = np.empty(len(window), dtype=np.int64)
-        rows[np.concatenate(slots)] = np.arange(len(window))
-        if len(slots) == 1:
-            return LoadedWindow(next(blocks), rows, lambda: None)
-        buffer = self._buffers.pop() if self._buffers else TokenBuffer()
-        tokens = buffer.collect(blocks, num_cells=len(window))
-        return LoadedWindow(tokens, rows, lambda: self._buffers.append(buffer))
+        buffer = self._buffers.pop() if self._buffers else WindowBuffer()
+        buffer.begin(len(window))
+        for part in window.parts:
+            ascending = np.argsort(part.rows)
+            for piece in pieces(part.rows[ascending]):
+                if stopped.is_set():
+                    raise CancelledError
+                chosen = ascending[piece]
+                buffer.read(self._source, part.file, part.rows[chosen], part.slots[chosen])
+        return buffer.finish(window.positions, keys, lambda: self._buffers.append(buffer))
 
-    def _encode(self, file: int, rows: np.ndarray, keys: np.ndarray, stopped: threading.Event) -> TokenBlock:
-        if stopped.is_set():
-            raise CancelledError
-        cells = self._preprocess(read_rows(self._source, file, rows))
+    def _encode(self, file: int, cells: CellBlock, keys: np.ndarray) -> TokenBlock:
+        cells = self._preprocess(cells)
         return self._encoder_of(file, cells).encode(cells, keys)
 
     def _encoder_of(self, file: int, cells: CellBlock) -> BoundEncoder:
@@ -342,11 +382,3 @@ class CellLoader:
             tokens = self._encoder_of(part.file, cells).encode(cells, np.zeros(1, dtype=np.uint64))
             self._nothing = tokens.select(np.zeros(0, dtype=np.int64))
         return self._nothing
-
-
-def _by_piece(window: Window) -> Iterator[tuple[FilePart, np.ndarray]]:
-    """Yield what is read of a window one after another: a file's part of it, and which of its cells."""
-    for part in window.parts:
-        ascending = np.argsort(part.rows)
-        for piece in pieces(part.rows[ascending]):
-            yield part, ascending[piece]

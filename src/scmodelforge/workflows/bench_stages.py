@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge.data.gather import read_rows
+from scmodelforge.data.gather import read_into, read_rows, row_lengths
 from scmodelforge.data.loader import CellLoader
-from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, TokenBlock
+from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, RowRange, TokenBlock
 
 __all__ = ["Clock", "Measured", "Rows", "TimedEncoder", "TimedSource", "run_pass"]
 
@@ -65,6 +64,21 @@ class TimedSource:
         """Read."""
         with self._clock.measure("reading"):
             return read_rows(self._source, file, rows)
+
+    def read(self, rows: RowRange) -> CellBlock:
+        """Read."""
+        with self._clock.measure("reading"):
+            cells: CellBlock = self._source.read(rows)
+        return cells
+
+    def row_lengths(self, file: int, rows: np.ndarray) -> np.ndarray | None:
+        """Return what the source says."""
+        return row_lengths(self._source, file, rows)
+
+    def read_into(self, file: int, rows: np.ndarray, values: np.ndarray, columns: np.ndarray) -> bool:
+        """Read."""
+        with self._clock.measure("reading"):
+            return read_into(self._source, file, rows, values, columns)
 
 
 class TimedEncoder:
@@ -126,10 +140,9 @@ def _resident() -> float | None:
 
 def _peak() -> float:
     """Return the most memory this process has had, in MiB, on Linux."""
-    assert sys.platform != "win32"
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # not getrusage: a process begins with the peak of the one that started it
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index("VmHWM:") + 1]) / 1024
 
 
 def _bytes_read() -> int | None:

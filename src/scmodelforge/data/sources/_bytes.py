@@ -7,6 +7,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +15,33 @@ import numpy as np
 
 from scmodelforge._errors import DataError
 
-__all__ = ["ByteReader", "Descriptors", "LocalBytes"]
+__all__ = ["ByteReader", "Descriptors", "LocalBytes", "scratch"]
 
 #: Files of this machine open for reads by position at a time; more would meet the system's limit on open files.
 _MOST_DESCRIPTORS = 64
+#: Bytes that are read at a time, about, of ranges that follow each other.
+_READ_AT_ONCE = 1 << 20
+
+
+class _Memory(threading.local):
+    """The arrays of :func:`scratch` of one thread."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+
+
+_memory = _Memory()
+
+
+def scratch(purpose: str, size: int) -> np.ndarray:
+    """Return an array of so many bytes, shape (size,), uint8, that is this thread's until it asks for the next one.
+
+    Fresh memory would have to be cleared by the system page by page.
+    """
+    array = _memory.arrays.get(purpose)
+    if array is None or len(array) < size:
+        array = _memory.arrays[purpose] = np.empty(size + size // 4, dtype=np.uint8)
+    return array[:size]
 
 
 class ByteReader(Protocol):
@@ -28,8 +52,8 @@ class ByteReader(Protocol):
         """Bytes of the file."""
         ...
 
-    def ranges(self, starts: np.ndarray, sizes: np.ndarray, *, label: str) -> Iterator[bytes]:
-        """Yield some ranges of bytes, each whole, in the order given.
+    def ranges(self, starts: np.ndarray, sizes: np.ndarray, *, label: str) -> Iterator[bytes | memoryview]:
+        """Yield some ranges of bytes, each whole, in the order given; each is valid until the next is taken.
 
         Parameters
         ----------
@@ -63,23 +87,29 @@ class LocalBytes:
         """Bytes of the file."""
         return os.fstat(self._descriptor).st_size
 
-    def ranges(self, starts: np.ndarray, sizes: np.ndarray, *, label: str) -> Iterator[bytes]:
-        """Yield some ranges of bytes, each whole, in the order given; each is read when it is asked for."""
-        for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
-            yield self._read(start, size, label)
+    def ranges(self, starts: np.ndarray, sizes: np.ndarray, *, label: str) -> Iterator[memoryview]:
+        """Yield some ranges of bytes, each whole, in the order given; those that follow each other are read at once."""
+        ends = starts + sizes
+        apart = np.flatnonzero((starts[1:] != ends[:-1]) | (np.diff(np.cumsum(sizes) // _READ_AT_ONCE) != 0)) + 1
+        for first, last in pairwise([0, *apart.tolist(), len(starts)]):
+            begin, size = int(starts[first]), int(ends[last - 1] - starts[first])
+            content = memoryview(scratch("read", size))  # type: ignore[arg-type]
+            self._read(content, begin, label)
+            for start, end in zip(starts[first:last].tolist(), ends[first:last].tolist(), strict=True):
+                yield content[start - begin : end - begin]
 
-    def _read(self, start: int, size: int, label: str) -> bytes:
-        found = os.pread(self._descriptor, size, start)
-        while len(found) < size:  # a signal or a network file system may cut a read short
-            more = os.pread(self._descriptor, size - len(found), start + len(found))
+    def _read(self, content: memoryview, start: int, label: str) -> None:
+        size = len(content)
+        found = os.preadv(self._descriptor, [content], start)
+        while found < size:  # a signal or a network file system may cut a read short
+            more = os.preadv(self._descriptor, [content[found:]], start + found)
             if not more:
                 msg = (
-                    f"{label} ends early: {size:,} bytes are needed at byte {start:,} of the file, {len(found):,} "
+                    f"{label} ends early: {size:,} bytes are needed at byte {start:,} of the file, {found:,} "
                     "are there. It is cut off or was changed while being read; copy or download it again."
                 )
                 raise DataError(msg)
             found += more
-        return found
 
 
 class Descriptors:

@@ -10,20 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from scmodelforge._errors import DataError
-from scmodelforge.data._kernels import copy_runs
-from scmodelforge.data.sources._bytes import ByteReader
-from scmodelforge.data.sources._codecs import Codec, PackingError, unpack
+from scmodelforge.data._kernels import copy_rows
+from scmodelforge.data.sources._bytes import ByteReader, scratch
+from scmodelforge.data.sources._codecs import Codec, PackingError, is_divisible, unpack
 
 __all__ = ["MISSING", "WHOLE_FILE", "ChunkTable", "OpenBytes", "UnreadableError", "copy_from_chunks"]
 
 #: Opens a file by its name, for any number of threads.
 OpenBytes = Callable[[str], AbstractContextManager[ByteReader]]
-_Pieces = Generator[tuple[np.ndarray, int], None, None]
+_Unpacked = Generator[tuple[np.ndarray, np.ndarray, np.ndarray], None, None]
 
 #: Offset of a chunk that is not there.
 MISSING = -1
@@ -31,6 +32,8 @@ MISSING = -1
 WHOLE_FILE = -1
 #: Bytes that are read at once of values that are stored as they are.
 _MOST_AT_ONCE = 1 << 20
+#: Bytes that are unpacked at a time, about; they are copied on while they are in the processor's caches.
+_MOST_UNPACKED = 4 << 20
 
 
 class UnreadableError(DataError):
@@ -139,34 +142,82 @@ def copy_from_chunks(
         starts, lengths, places = starts[filled], lengths[filled], places[filled]
     if not len(starts):
         return
-    done = 0
-    with closing(_pieces(open_bytes, table, _spans(table, starts, starts + lengths))) as pieces:
-        for values, first in pieces:
-            if check is not None:
-                check(values)
-            done = copy_runs(values, first, starts, lengths, places, done, out)
+    ends = starts + lengths
+    for values, low, origins in _unpacked(open_bytes, table, _spans(table, starts, ends)):
+        if check is not None:
+            check(values)
+        # runs that have values here, and which of these
+        first, last = np.searchsorted(ends, low[0], side="right"), np.searchsorted(starts, low[-1])
+        begin, end = np.maximum(starts[first:last], low[0]), np.minimum(ends[first:last], low[-1])
+        span = np.searchsorted(low, begin, side="right") - 1
+        shift = begin - starts[first:last]
+        copy_rows(values, begin + origins[span], end - begin, places[first:last] + shift, out)
 
 
-def _pieces(open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray) -> _Pieces:
-    """Yield the values of each span, or a few more, with the number of the first."""
+def _unpacked(open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray) -> _Unpacked:
+    """Yield the values of some spans after each other, valid until the next ones.
+
+    With them come the number of the first value of each span and of the one after the last, and what is added to the
+    number of a value to get its place.
+    """
     chunks = spans[:, 2]
     gone = chunks[table.offsets[chunks] == MISSING]
     if len(gone):
         raise table.lost(int(gone[0]))
     files = chunks // table.per_file if table.per_file else np.zeros(len(spans), dtype=np.int64)
-    for part in np.split(spans, np.flatnonzero(np.diff(files)) + 1):
-        first, stop, chunk = part[0].tolist()
-        try:
-            with open_bytes(table.key_of(chunk)) as file:
-                ranges = file.ranges(*_bytes_of(part, table, file), label=table.label)
-                for first, stop, chunk in part.tolist():
-                    yield _values(next(ranges), table, first, stop, chunk)
-        except FileNotFoundError as error:
-            raise table.lost(chunk) from error
-        except UnreadableError:
-            raise
-        except DataError as error:
-            raise UnreadableError(str(error), first, stop - 1) from error
+    low, high = _held(table, spans)
+    groups = np.cumsum(high - low) * table.dtype.itemsize // _MOST_UNPACKED
+    cuts = np.flatnonzero((np.diff(files) != 0) | (np.diff(groups) != 0)) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(spans)]):
+        part, sizes = slice(first, last), high[first:last] - low[first:last]
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        out = scratch("unpacked", int(bounds[-1]) * table.dtype.itemsize)
+        _unpack_spans(open_bytes, table, spans[part], low[part], bounds, out)
+        values = out.view(table.dtype)[: int(bounds[-1]) - max(0, int(high[last - 1]) - table.size)]
+        yield values, np.append(low[part], spans[last - 1, 1]), bounds[:-1] - low[part]
+
+
+def _unpack_spans(
+    open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray, low: np.ndarray, bounds: np.ndarray, out: np.ndarray
+) -> None:
+    """Write the values of spans of one file into an array of bytes."""
+    width = table.dtype.itemsize
+    number, chunk = 0, int(spans[0, 2])
+    try:
+        with open_bytes(table.key_of(chunk)) as file, closing(_ranges(file, spans, table)) as ranges:
+            places = (bounds * width).tolist()
+            for number, chunk in enumerate(spans[:, 2].tolist()):
+                here = out[places[number] : places[number + 1]]
+                codec = table.codecs[table.codec[chunk]]
+                packed = next(ranges)
+                if not codec:
+                    here[:] = np.frombuffer(packed, dtype=np.uint8)
+                    continue
+                start = (int(low[number]) - chunk * table.chunk) * width
+                try:
+                    unpack(packed, codec, here, size=table.chunk * width, width=width, start=start)
+                except PackingError as error:
+                    what = f"{error}. The file is damaged; copy it again from where it came."
+                    raise table.unreadable(chunk, what) from error
+    except FileNotFoundError as error:
+        raise table.lost(chunk) from error
+    except UnreadableError:
+        raise
+    except DataError as error:
+        first, stop = spans[number, :2].tolist()
+        raise UnreadableError(str(error), first, stop - 1) from error
+
+
+def _ranges(file: ByteReader, spans: np.ndarray, table: ChunkTable) -> Generator[Any, None, None]:
+    yield from file.ranges(*_bytes_of(spans, table, file), label=table.label)
+
+
+def _held(table: ChunkTable, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first value that is unpacked for each span, and the one after the last: whole chunks if need be."""
+    first, stop, chunk = spans.T
+    is_divisible_ = np.array([is_divisible(codec) for codec in table.codecs])[table.codec[chunk]]
+    begin = chunk * table.chunk
+    return np.where(is_divisible_, first, begin), np.where(is_divisible_, stop, begin + table.chunk)
 
 
 def _spans(table: ChunkTable, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -205,20 +256,3 @@ def _bytes_of(spans: np.ndarray, table: ChunkTable, file: ByteReader) -> tuple[n
         sizes = np.where(sizes == WHOLE_FILE, file.size, sizes)
     skipped = np.where(is_raw, (first - chunk * table.chunk) * width, 0)
     return table.offsets[chunk] + skipped, np.where(is_raw, (stop - first) * width, sizes)
-
-
-def _values(packed: bytes, table: ChunkTable, first: int, stop: int, chunk: int) -> tuple[np.ndarray, int]:
-    """Return values of a chunk, at least ``first`` to ``stop``, and the number of the first."""
-    codec = table.codecs[table.codec[chunk]]
-    if not codec:
-        return np.frombuffer(packed, dtype=table.dtype), first
-    width, begin = table.dtype.itemsize, chunk * table.chunk
-    try:
-        raw, skipped = unpack(
-            packed, codec, table.chunk * width, width, (first - begin) * width, (stop - begin) * width
-        )
-    except PackingError as error:
-        what = f"{error}. The file is damaged; copy it again from where it came."
-        raise table.unreadable(chunk, what) from error
-    begin += skipped // width
-    return np.frombuffer(raw, dtype=table.dtype)[: table.size - begin], begin

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from scmodelforge._errors import DataError
+from scmodelforge.data._kernels import fit_in_16_bits
 from scmodelforge.data.sources._chunks import (
     MISSING,
     ChunkTable,
@@ -34,6 +35,10 @@ _DENSE_AT_ONCE = 1 << 22
 #: float32 holds every whole number up to here.
 _LARGEST_WHOLE = 1 << 24
 _FILTERS = {32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32015: "Zstandard", 32026: "Blosc2"}
+
+
+class _TooLargeError(Exception):
+    """Values that 16 bits do not hold."""
 
 
 class ColumnsError(DataError):
@@ -119,21 +124,52 @@ class CsrMatrix:
         lengths = self.indptr[rows + 1] - self.indptr[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         data, columns = np.empty(indptr[-1], dtype=np.float32), np.empty(indptr[-1], dtype=np.int32)
-        if not len(data):
-            return data, columns, indptr
-        order = np.argsort(rows)
-        runs = self.indptr[rows[order]], lengths[order], indptr[order]
-        span = int(rows[order[0]]), int(rows[order[-1]]) + 1
-        of_data, of_columns = tables
-        check_data = partial(_check_exact, label=self.label) if _is_inexact(of_data.dtype) else None
-        # what int32 holds is looked at once it is converted
-        check_columns = None if np.can_cast(of_columns.dtype, np.int32) else partial(self._check_columns, span=span)
-        parts = (of_data, data, check_data), (of_columns, columns, check_columns)
+        self.gather_into(open_bytes, tables, rows, data, columns, at_once=at_once)
+        return data, columns, indptr
 
-        def copy(table: ChunkTable, out: np.ndarray, check: Callable[[np.ndarray], None] | None) -> None:
+    def gather_into(
+        self,
+        open_bytes: OpenBytes,
+        tables: Tables,
+        rows: np.ndarray,
+        data: np.ndarray,
+        columns: np.ndarray,
+        *,
+        at_once: bool = False,
+    ) -> bool:
+        """Write values and columns of some rows, each once, into arrays, one row after another in the order given.
+
+        Parameters
+        ----------
+        open_bytes, tables, rows, at_once
+            As of :meth:`gather`.
+        data
+            Gets the values, float32 or uint16.
+        columns
+            Gets the columns; its type must hold them.
+
+        Returns
+        -------
+        Whether all values are the same in the type of ``data``; if not, what it got is of no use.
+        """
+        if not len(data):
+            return True
+        order = np.argsort(rows)
+        span = int(rows[order[0]]), int(rows[order[-1]]) + 1
+        lengths = self.indptr[rows + 1] - self.indptr[rows]
+        runs = self.indptr[rows[order]], lengths[order], (np.cumsum(lengths) - lengths)[order]
+
+        def check_data(values: np.ndarray) -> None:
+            if _is_inexact(values.dtype):
+                _check_exact(values, self.label)
+            if data.dtype == np.uint16 and not fit_in_16_bits(values):
+                raise _TooLargeError
+
+        def copy(table: ChunkTable, out: np.ndarray, check: Callable[[np.ndarray], None]) -> None:
             with np.errstate(over="ignore"):  # becomes infinite, which the scan reports with cell and gene
                 copy_from_chunks(open_bytes, table, *runs, out, check=check)
 
+        parts = (tables[0], data, check_data), (tables[1], columns, partial(self._check_columns, span=span))
         try:
             if at_once:
                 with ThreadPoolExecutor(len(parts)) as pool:
@@ -144,8 +180,9 @@ class CsrMatrix:
                     copy(*part)
         except UnreadableError as error:
             raise self._name_rows(error) from error
-        self._check_columns(columns, span=span)
-        return data, columns, indptr
+        except _TooLargeError:
+            return False
+        return True
 
     def _name_rows(self, error: UnreadableError) -> DataError:
         first, last = np.searchsorted(self.indptr, [error.first, error.last], side="right") - 1

@@ -249,7 +249,7 @@ def _zarr_attributes(folder: RemoteFolder, url: RemoteUrl) -> dict[str, Any]:
         except FileNotFoundError:
             continue
         try:
-            found = json.loads(content)
+            found = json.loads(bytes(content))
             attributes = found.get("attributes", {}) if key == "zarr.json" else found
             return dict(attributes) if key != ".zgroup" else {}
         except (ValueError, AttributeError, TypeError) as error:

@@ -183,7 +183,7 @@ def _index(table: ChunkTable, layout: _Layout, shard: int, file: ByteReader) -> 
         what = f"is cut off ({file.size:,} bytes, less than its index); copy the store again from where it came."
         raise _of_shard(table, shard, what)
     (packed,) = file.ranges(np.array([start]), np.array([size]), label=table.label)
-    content = packed[: 16 * table.per_file]
+    content = bytes(packed[: 16 * table.per_file])
     if layout.has_checksum and crc32c(content) != int.from_bytes(packed[-4:], "little"):
         what = "has a damaged index or is cut off (the checksum differs); copy the store again from where it came."
         raise _of_shard(table, shard, what)

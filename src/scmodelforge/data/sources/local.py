@@ -207,6 +207,26 @@ class LocalSource:
         )
         return CellBlock(data, indices, indptr, facts.panel, int(self._starts[file]) + rows)
 
+    def row_lengths(self, file: int, rows: np.ndarray) -> np.ndarray | None:
+        """Return the stored values of some rows, shape (n,), int64, or ``None`` where :meth:`read_into` cannot read."""
+        matrix = self._files[file].matrix
+        if not isinstance(matrix, CsrMatrix) or self._tables_of(file) is None:
+            return None
+        return matrix.indptr[rows + 1] - matrix.indptr[rows]
+
+    def read_into(self, file: int, rows: np.ndarray, values: np.ndarray, columns: np.ndarray) -> bool:
+        """Read some cells, each once, into arrays, one after another; see :func:`~scmodelforge.data.gather.read_into`.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read there, or holds whole numbers that float32 does not.
+        """
+        tables, matrix, stored = self._tables_of(file), self._files[file].matrix, self._pool[file]
+        assert tables is not None
+        assert isinstance(matrix, CsrMatrix)
+        return matrix.gather_into(stored.reader, tables, rows, values, columns, at_once=stored.is_remote)
+
     def _tables_of(self, file: int) -> Tables | None:
         if file not in self._tables:
             matrix = self._files[file].matrix

@@ -13,7 +13,7 @@ from pydantic import Field, SerializeAsAny, field_serializer
 from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES
 from scmodelforge.config.schema import DataConfig
-from scmodelforge.data.gather import read_rows
+from scmodelforge.data.gather import read_into, read_rows, row_lengths
 from scmodelforge.data.types import CellBlock, CellSource, Panel, RowRange
 
 __all__ = ["MixtureDataConfig", "MixtureSource"]
@@ -127,6 +127,14 @@ class MixtureSource:
         """
         source = self._sources[self.file_entries[file]]
         return self._as_ours(file, read_rows(source, self._files[file], rows))
+
+    def row_lengths(self, file: int, rows: np.ndarray) -> np.ndarray | None:
+        """Return the stored values of some rows, or ``None`` where :meth:`read_into` cannot read."""
+        return row_lengths(self._sources[self.file_entries[file]], self._files[file], rows)
+
+    def read_into(self, file: int, rows: np.ndarray, values: np.ndarray, columns: np.ndarray) -> bool:
+        """Read some cells, each once, into arrays."""
+        return read_into(self._sources[self.file_entries[file]], self._files[file], rows, values, columns)
 
     def fingerprint(self) -> list[dict[str, Any]]:
         """Return what the sources say identifies their files, under the names of :attr:`panels`."""

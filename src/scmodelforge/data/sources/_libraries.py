@@ -1,0 +1,83 @@
+"""Functions of C libraries that installed packages bring along, called without a bytes object for each result.
+
+``numcodecs`` and ``deflate`` return what they unpack in new memory, which the system must clear page by page: that
+takes longer than unpacking. The libraries within, c-blosc and libdeflate, write where they are told to. They are found
+by the names in their public headers; where a package hides them, it is used as it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+__all__ = ["blosc_getitem", "inflate"]
+
+_SIZE, _POINTER, _INT = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
+
+
+@cache
+def blosc_getitem() -> Callable[[int, int, int, int], int] | None:
+    """Return c-blosc's ``blosc_getitem(source, start, number, destination)``.
+
+    It gives the number of bytes written, negative for a damaged chunk. It trusts the length in the chunk's header.
+    """
+    return _function("numcodecs.blosc", "blosc_getitem", _INT, (_POINTER, _INT, _INT, _POINTER))
+
+
+def inflate(form: str, packed: int, packed_size: int, out: int, size: int) -> bool | None:
+    """Unpack a stream of known size with libdeflate; say whether it was sound, or ``None`` without the library.
+
+    Parameters
+    ----------
+    form
+        ``zlib`` or ``gzip``.
+    packed, out
+        Addresses of the stream, and of where its content goes.
+    packed_size, size
+        Bytes of both.
+    """
+    unpack = _function(
+        "deflate._deflate",
+        f"libdeflate_{form}_decompress",
+        _INT,
+        (_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER),
+    )
+    if unpack is None:
+        return None
+    if _of_thread.state is None:
+        return None
+    return bool(unpack(_of_thread.state.address, packed, packed_size, out, size, None) == 0)
+
+
+@cache
+def _function(module: str, name: str, result: Any, arguments: tuple[Any, ...]) -> Any:
+    with suppress(ImportError, OSError, AttributeError):
+        function = getattr(ctypes.CDLL(str(import_module(module).__file__)), name)
+        function.restype, function.argtypes = result, arguments
+        return function
+    return None
+
+
+class _Decompressor:
+    """What libdeflate needs to unpack, for one thread at a time."""
+
+    def __init__(self, allocate: Any, free: Any) -> None:
+        self.address, self._free = allocate(), free
+
+    def __del__(self) -> None:
+        self._free(self.address)
+
+
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        allocate = _function("deflate._deflate", "libdeflate_alloc_decompressor", _POINTER, ())
+        free = _function("deflate._deflate", "libdeflate_free_decompressor", None, (_POINTER,))
+        self.state = None if allocate is None or free is None else _Decompressor(allocate, free)
+
+
+_of_thread = _OfThread()
