@@ -107,5 +107,5 @@ def test_few_values_are_not_worth_it(monkeypatch):
 def test_without_numba_numpy_is_used(monkeypatch):
     monkeypatch.setattr(_rank_kernel, "_fill", lambda size: None)
     block, ranks = cells("counts"), encoder(order="permuted", medians="fitted")
-    assert rank_cells(block, ranks.tokens_of_columns, ranks.medians, room=9, first=[3], scale=1e4) is None
+    assert rank_cells(block, ranks.columns, room=9, first=[3], scale=1e4) is None
     assert len(ranks.encode(block, np.arange(40, dtype=np.uint64))) == 40

@@ -36,11 +36,11 @@ class Assembled:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, start: int, stop: int) -> TokenBlock:
-        """Return cells ``start`` to ``stop``; of a single file they share memory with the whole."""
+    def part(self, cells: np.ndarray) -> TokenBlock:
+        """Return some cells that follow each other, at least one; of a single file they share memory with the whole."""
         if len(self.blocks) == 1:
-            return self.blocks[0].part(start, stop)
-        return TokenBlock.gather(self.blocks, self.block_of[start:stop], self.rows[start:stop])
+            return self.blocks[0].part(int(cells[0]), int(cells[-1]) + 1)
+        return TokenBlock.gather(self.blocks, self.block_of[cells], self.rows[cells])
 
 
 def assemble(parts: Sequence[Part], order: np.ndarray, encode: Encode) -> Assembled:

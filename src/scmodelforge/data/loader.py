@@ -7,18 +7,12 @@ reading and tokenising of windows; a window of each stream and a few more are in
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import closing
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
@@ -28,11 +22,9 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.data._assemble import assemble
 from scmodelforge.data._kernels import warm_up
 from scmodelforge.data._prefetch import Part, Prefetch
-from scmodelforge.data._window import WindowBuffer, WindowCells, pieces
-from scmodelforge.data.draws import cell_keys
-from scmodelforge.data.gather import read_rows
-from scmodelforge.data.sampling import GlobalOrder, Window
-from scmodelforge.data.types import BlockEncoder, BoundEncoder, CellBlock, CellSource, TokenBlock
+from scmodelforge.data._reading import Reading, WindowPlan, plans_by_need
+from scmodelforge.data.sampling import GlobalOrder
+from scmodelforge.data.types import BlockEncoder, CellBlock, CellSource, TokenBlock
 
 __all__ = ["CellLoader"]
 
@@ -49,17 +41,6 @@ _STATE_NAMES = {
     "window_size": "the window size (data.buffer_size / data.num_streams)",
     "sampling": "the sampling (data.sampling)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A window of a pass."""
-
-    data_pass: int
-    window: Window
-
-    def __len__(self) -> int:
-        return len(self.window)
 
 
 class CellLoader:
@@ -164,7 +145,7 @@ class CellLoader:
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_bind_lock", "_open", "_buffers", "_bound"}
+        own = {"_reading", "_open"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -235,11 +216,8 @@ class CellLoader:
 
     def _begin(self) -> None:
         """Make what belongs to this process."""
-        self._bound: dict[int, BoundEncoder] = {}
-        self._nothing: TokenBlock | None = None
-        self._bind_lock = threading.Lock()
+        self._reading = Reading(self._source, self._encoder, self._preprocess, self.order, seed=self._seed)
         self._open: set[Prefetch[Any]] = set()
-        self._buffers: list[WindowBuffer] = []
         if self.num_cells >= _MANY_CELLS:
             warm_up()
 
@@ -263,21 +241,24 @@ class CellLoader:
     def _run(self, first: int, stop: int | None) -> Generator[list[Any], None, None]:
         """Yield the batches numbered ``first`` to ``stop``, counted from the beginning of pass 0."""
         began = time.perf_counter()
-        windows = self._prefetch(*divmod(first, self.steps_per_pass), endless=stop is None)
+        data_pass, batch = divmod(first, self.steps_per_pass)
+        start = self.order.batch_range(data_pass, batch, self.global_batch_size)[0]
+        plans, skips = plans_by_need(self.order, self._streams, data_pass=data_pass, start=start, endless=stop is None)
+        windows = Prefetch(plans, self._reading.load, skips=skips, num_workers=self._num_workers)
         self._open.add(windows)
         try:
             for batches in self._ahead(windows, first, stop):
                 for micro_batches in batches:
                     windows.check_open()
-                    batch = [self._collate(tokens) for tokens in micro_batches]
+                    collated = [self._collate(tokens) for tokens in micro_batches]
                     self.wait_seconds += time.perf_counter() - began
-                    yield batch
+                    yield collated
                     began = time.perf_counter()
         finally:
             windows.close()
             self._open.discard(windows)
 
-    def _ahead(self, windows: Prefetch[_Plan], first: int, stop: int | None) -> Iterator[list[list[TokenBlock]]]:
+    def _ahead(self, windows: Prefetch[WindowPlan], first: int, stop: int | None) -> Iterator[list[list[TokenBlock]]]:
         """Yield the tokens of the micro-batches of some batches at a time, with more of them under way."""
         begun: deque[Callable[[], list[list[TokenBlock]]]] = deque()
         while stop is None or first < stop:
@@ -290,31 +271,7 @@ class CellLoader:
         while begun:
             yield begun.popleft()()
 
-    def _prefetch(self, data_pass: int, batch: int, *, endless: bool) -> Prefetch[_Plan]:
-        """Return the windows of all owned streams from a batch on."""
-        plans, skips = [], {}
-        start, _ = self.order.batch_range(data_pass, batch, self.global_batch_size)
-        for stream in self._streams:
-            element = self.order.first_element(stream, start)
-            index, skips[stream] = self.order.locate(stream, element)
-            plans.append(self._plans(stream, data_pass, index, endless=endless))
-        by_need = heapq.merge(*plans, key=lambda plan: plan[:2])
-        return Prefetch(
-            ((stream, _Plan(number, self.order.window(number, stream, index))) for number, _, stream, index in by_need),
-            self._load,
-            skips=skips,
-            num_workers=self._num_workers,
-        )
-
-    def _plans(self, stream: int, data_pass: int, index: int, *, endless: bool) -> Iterator[tuple[int, int, int, int]]:
-        """Yield pass, first element, stream and number of each window of a stream, beginning with a given one."""
-        count = self.order.num_windows(stream)
-        for number in itertools.count(data_pass) if endless and count else [data_pass]:
-            for window in range(index, count):
-                yield number, self.order.window_start(stream, window), stream, window
-            index = 0
-
-    def _begin_batches(self, windows: Prefetch[_Plan], steps: range) -> Callable[[], list[list[TokenBlock]]]:
+    def _begin_batches(self, windows: Prefetch[WindowPlan], steps: range) -> Callable[[], list[list[TokenBlock]]]:
         """Have this process's share of some global batches encoded, in global order, cut into micro-batches."""
         parts: list[Part] = []
         orders, sizes, size = [], [], 0
@@ -333,52 +290,11 @@ class CellLoader:
 
     def _encode_batches(self, parts: Sequence[Part], order: np.ndarray, sizes: Sequence[int]) -> list[list[TokenBlock]]:
         if not parts:
-            return [[self._no_tokens() for _ in range(self._num_micro_batches)] for _ in sizes]
-        cells = assemble(parts, order, self._encode)
-        found, start = [], 0
+            return [[self._reading.no_tokens() for _ in range(self._num_micro_batches)] for _ in sizes]
+        cells, start = assemble(parts, order, self._reading.encode), 0
+        found = []
         for size in sizes:
-            share, extra = divmod(size, self._num_micro_batches)
-            bounds = [start + n * share + min(n, extra) for n in range(self._num_micro_batches + 1)]
-            found.append(
-                [cells.part(*bound) if bound[0] < bound[1] else self._no_tokens() for bound in pairwise(bounds)]
-            )
+            micro_batches = np.array_split(np.arange(start, start + size), self._num_micro_batches)
+            found.append([cells.part(part) if len(part) else self._reading.no_tokens() for part in micro_batches])
             start += size
         return found
-
-    def _load(self, plan: _Plan, stopped: threading.Event) -> WindowCells:
-        """Read the cells of a window. Runs in any thread."""
-        window = plan.window
-        if self.order.shuffle:
-            keys = cell_keys(self._seed, window.global_positions, data_pass=plan.data_pass)
-        else:
-            keys = cell_keys(self._seed, window.positions)
-        buffer = self._buffers.pop() if self._buffers else WindowBuffer()
-        buffer.begin(len(window))
-        for part in window.parts:
-            ascending = np.argsort(part.rows)
-            for piece in pieces(part.rows[ascending]):
-                if stopped.is_set():
-                    raise CancelledError
-                chosen = ascending[piece]
-                buffer.read(self._source, part.file, part.rows[chosen], part.slots[chosen])
-        return buffer.finish(window.positions, keys, lambda: self._buffers.append(buffer))
-
-    def _encode(self, file: int, cells: CellBlock, keys: np.ndarray) -> TokenBlock:
-        cells = self._preprocess(cells)
-        return self._encoder_of(file, cells).encode(cells, keys)
-
-    def _encoder_of(self, file: int, cells: CellBlock) -> BoundEncoder:
-        with self._bind_lock:
-            if file not in self._bound:
-                self._bound[file] = self._encoder.bind(cells.panel)
-            return self._bound[file]
-
-    def _no_tokens(self) -> TokenBlock:
-        """Return a block of no cells in the encoder's form: one cell is encoded, once, and not kept."""
-        if self._nothing is None:
-            stream = next(s for s in range(self.order.num_streams) if self.order.stream_size(s))
-            part = self.order.window(0, stream, 0).parts[0]
-            cells = self._preprocess(read_rows(self._source, part.file, part.rows[:1]))
-            tokens = self._encoder_of(part.file, cells).encode(cells, np.zeros(1, dtype=np.uint64))
-            self._nothing = tokens.select(np.zeros(0, dtype=np.int64))
-        return self._nothing

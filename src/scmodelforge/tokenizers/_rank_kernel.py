@@ -9,7 +9,7 @@ import numpy as np
 from scmodelforge.data._compile import compiled, inner, inner_sum
 from scmodelforge.data.types import CellBlock
 
-__all__ = ["Ranked", "rank_cells"]
+__all__ = ["RankColumns", "Ranked", "rank_cells"]
 
 #: Bits of a digit of the numbers that are sorted, two digits a number.
 _BITS = 10
@@ -38,19 +38,40 @@ class Ranked(NamedTuple):
     cut_ids: np.ndarray
 
 
-def rank_cells(
-    block: CellBlock, tokens_of_columns: np.ndarray, medians: np.ndarray, *, room: int, first: list[int], scale: float
-) -> Ranked | None:
+class RankColumns(NamedTuple):
+    """What is known of the columns of a panel.
+
+    Attributes
+    ----------
+    tokens
+        Token of each column, shape (G,), int32, -1 where it has none; no token twice.
+    divisors
+        What the expression of each column is divided by, shape (G,), float64.
+    rises
+        Whether tokens rise with the columns.
+    """
+
+    tokens: np.ndarray
+    divisors: np.ndarray
+    rises: bool
+
+    @classmethod
+    def of(cls, tokens_of_columns: np.ndarray, medians: np.ndarray) -> RankColumns:
+        """Return it for the token of each column and the divisor of each token."""
+        known = tokens_of_columns[tokens_of_columns >= 0]
+        # the last token's divisor where a column has none, which is not used
+        return cls(tokens_of_columns, medians[tokens_of_columns], bool((known[1:] > known[:-1]).all()))
+
+
+def rank_cells(block: CellBlock, columns: RankColumns, *, room: int, first: list[int], scale: float) -> Ranked | None:
     """Rank the known genes of each cell by expression over median, the largest first, equal ones by token.
 
     Parameters
     ----------
     block
         The cells.
-    tokens_of_columns
-        Token of each column, shape (G,), int32, -1 where it has none; no token twice.
-    medians
-        What the expression of each token is divided by, shape (V,), float64.
+    columns
+        Tokens and divisors.
     room
         Most genes of a cell.
     first
@@ -71,12 +92,9 @@ def rank_cells(
     ids, values = (np.empty(size + len(block) * len(first), dtype=dtype) for dtype in (np.int32, np.float32))
     cut_ids = np.empty(num_cut, dtype=np.int32)
     offsets, cut_offsets = np.zeros((2, len(block) + 1), dtype=np.int64)
-    divisors = medians[tokens_of_columns]  # the last one's where a column has no token, which is not used
-    tokens = tokens_of_columns[tokens_of_columns >= 0]
-    rises = bool((tokens[1:] > tokens[:-1]).all())
-    given = block.data, block.indices, block.indptr, tokens_of_columns, divisors
+    given = block.data, block.indices, block.indptr, *columns
     start = first[0] if first else -1
-    if not fill(*given, rises, room, start, scale, most, offsets, ids, values, cut_offsets, cut_ids):
+    if not fill(*given, room, start, scale, most, offsets, ids, values, cut_offsets, cut_ids):
         return None
     return Ranked(offsets, ids[: offsets[-1]], values[: offsets[-1]], cut_offsets, cut_ids[: cut_offsets[-1]])
 

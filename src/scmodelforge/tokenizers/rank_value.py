@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.types import BoundEncoder, CellBlock, Measured, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.tokenizers._rank_kernel import Ranked, rank_cells
+from scmodelforge.tokenizers._rank_kernel import RankColumns, Ranked, rank_cells
 from scmodelforge.tokenizers.base import BaseTokenizer, FittingVisitor
 from scmodelforge.tokenizers.entries import (
     Entries,
@@ -203,6 +203,10 @@ class _RankEncoder:
     medians: np.ndarray
     max_genes: int
     first: list[int]
+    columns: RankColumns = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", RankColumns.of(self.tokens_of_columns, self.medians))
 
     def encode(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
         found = None if self.repeats else self._compiled(block)
@@ -214,7 +218,7 @@ class _RankEncoder:
 
     def _compiled(self, block: CellBlock) -> Ranked | None:
         room = self.max_genes - len(self.first)
-        return rank_cells(block, self.tokens_of_columns, self.medians, room=room, first=self.first, scale=TARGET_SUM)
+        return rank_cells(block, self.columns, room=room, first=self.first, scale=TARGET_SUM)
 
     def _in_numpy(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
         if len(block) > _CELLS_AT_ONCE:
