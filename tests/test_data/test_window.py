@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scmodelforge.data._window import WindowBuffer, WindowCells, gather_cells, pieces
+from scmodelforge.data._window import Taken, WindowBuffer, WindowCells, pieces
 from scmodelforge.data.types import CellBlock, Panel, RowRange
 
 #: What a file holds: for each cell the counts of its genes.
@@ -149,27 +149,45 @@ class TestBuffer:
         assert cell(window(WindowBuffer(), Doubling([[1, 2]]), [[0]]), 0) == [2, 4]
 
 
+def gathered(windows: list[WindowCells], window_of: list[int], rows: list[int]) -> CellBlock:
+    """Return cells of whole windows in some order."""
+    starts = np.cumsum([0, *map(len, windows)])
+    wanted = starts[window_of] + np.array(rows)
+    cells = np.sort(wanted)
+    places = np.empty(len(cells), np.int64)
+    places[np.searchsorted(cells, wanted)] = np.arange(len(cells))
+    return Taken([(cells, 0, len(cells)) for cells in windows]).gather(cells, places)
+
+
 class TestGathering:
     def test_takes_cells_of_several_windows_in_order(self):
         first = window(WindowBuffer(), Files([[1, 2], [3], []]), [[0, 1, 2]])
         second = window(WindowBuffer(), Files([[4, 5, 6], [0.5]]), [[0, 1]])
-        block = gather_cells([first, second], np.array([1, 0, 0, 1, 0]), np.array([1, 2, 0, 0, 0]))
-        assert np.split(block.data, block.indptr[1:-1])[0].tolist() == [0.5]
-        assert [len(part) for part in np.split(block.data, block.indptr[1:-1])] == [1, 0, 2, 3, 2]
-        assert block.data.tolist() == [0.5, 1, 2, 4, 5, 6, 1, 2]
-        assert block.indices.tolist() == [0, 0, 1, 0, 1, 2, 0, 1]
-        assert block.positions.tolist() == [51, 52, 50, 50, 50]
+        block = gathered([first, second], [1, 0, 0, 1, 0], [1, 2, 0, 0, 1])
+        parts = [part.tolist() for part in np.split(block.data, block.indptr[1:-1])]
+        assert parts == [[0.5], [], [1, 2], [4, 5, 6], [3]]
+        assert block.indices.tolist() == [0, 0, 1, 0, 1, 2, 0]
+        assert block.positions.tolist() == [51, 52, 50, 50, 51]
         assert (block.data.dtype, block.indices.dtype) == (np.float32, np.int32)
         assert block.panel.name == "file0"
 
+    def test_of_parts_of_windows(self):
+        first = window(WindowBuffer(), Files([[1], [2], [3]]), [[0, 1, 2]])
+        second = window(WindowBuffer(), Files([[4], [5]]), [[0, 1]])
+        taken = Taken([(first, 1, 3), (second, 0, 1)])
+        assert taken.keys.tolist() == [1, 2, 0]
+        assert taken.gather(np.arange(3), np.array([2, 0, 1])).data.tolist() == [3, 4, 2]
+
     def test_takes_obs_codes_along(self):
         cells = window(WindowBuffer(), Files([[1], [2], [3]], obs=True), [[0, 1, 2]], [[2, 0, 1]])
-        block = gather_cells([cells], np.zeros(3, np.int64), np.array([2, 0, 1]))
-        assert block.obs["batch"].tolist() == [0, 1, 2]
+        others = window(WindowBuffer(), Files([[4]]), [[0]])
+        assert gathered([others, cells], [1, 1, 0, 1], [2, 0, 0, 1]).obs["batch"].tolist() == [0, 1, -1, 2]
 
     def test_of_one_file_among_several(self):
         cells = window(WindowBuffer(), Files([[1]], [[2], [3]]), [[0], [0, 1]])
-        block = gather_cells([cells], np.zeros(2, np.int64), np.array([2, 1]))
+        taken = Taken([(cells, 0, 3)])
+        assert taken.files.tolist() == [0, 1, 1]
+        block = taken.gather(np.array([1, 2]), np.array([1, 0]))
         assert (block.panel.name, block.data.tolist()) == ("file1", [3, 2])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scmodelforge.data._prefetch import Part
-from scmodelforge.data._window import gather_cells
+from scmodelforge.data._window import Taken
 from scmodelforge.data.types import CellBlock, TokenBlock
 
 __all__ = ["Assembled", "assemble"]
@@ -55,17 +55,14 @@ def assemble(parts: Sequence[Part], order: np.ndarray, encode: Encode) -> Assemb
     encode
         What makes tokens of the cells of a file.
     """
-    place = {part.window: number for number, part in enumerate(parts)}
-    windows = [part.cells() for part in parts]
-    window_of = np.concatenate([np.full(len(part), place[part.window]) for part in parts])[order]
-    rows = np.concatenate([np.arange(part.start, part.stop) for part in parts])[order]
-    files, keys = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.uint64)
-    for number in place.values():
-        here = np.flatnonzero(window_of == number)
-        files[here], keys[here] = windows[number].files[rows[here]], windows[number].keys[rows[here]]
-    blocks, block_of, block_rows = [], np.empty_like(files), np.empty_like(rows)
-    for number, file in enumerate(np.unique(files).tolist()):
-        here = np.flatnonzero(files == file)
-        blocks.append(encode(file, gather_cells(windows, window_of[here], rows[here]), keys[here]))
-        block_of[here], block_rows[here] = number, np.arange(len(here))
-    return Assembled(blocks, block_of, block_rows)
+    taken = Taken([(part.cells(), part.start, part.stop) for part in parts])
+    blocks, block_of, rows = [], np.zeros(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
+    for number, file in enumerate(np.unique(taken.files).tolist()):
+        here = np.flatnonzero(taken.files[order] == file)
+        in_order = order[here]
+        cells = np.sort(in_order)
+        row = np.empty(len(cells), dtype=np.int64)
+        row[np.searchsorted(cells, in_order)] = np.arange(len(cells))
+        blocks.append(encode(file, taken.gather(cells, row), taken.keys[in_order]))
+        block_of[here], rows[here] = number, np.arange(len(cells))
+    return Assembled(blocks, block_of, rows)

@@ -6,7 +6,7 @@ mixed, and what is copied at random lies closer together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -17,7 +17,7 @@ from scmodelforge.data._kernels import copy_cells, pack_cells
 from scmodelforge.data.gather import read_into, read_rows, row_lengths
 from scmodelforge.data.types import CellBlock, CellSource, Panel
 
-__all__ = ["WindowBuffer", "WindowCells", "gather_cells", "pieces"]
+__all__ = ["Taken", "WindowBuffer", "WindowCells", "pieces"]
 
 #: Cells that are read together: few enough for what is made of them to stay in the processor's caches.
 _CELLS_OF_A_PIECE = 512
@@ -151,32 +151,64 @@ class WindowBuffer:
             setattr(self, name, larger)
 
 
-def gather_cells(windows: list[WindowCells], window_of: np.ndarray, rows: np.ndarray) -> CellBlock:
-    """Return cells of several windows, all of one file, as sparse rows of float32 values and int32 columns.
+class Taken:
+    """Cells of several windows, numbered through: those of each part one after another.
 
     Parameters
     ----------
-    windows
-        The windows.
-    window_of, rows
-        Of each wanted cell the number of its window and its row there, shape (n,), int64.
+    parts
+        The windows, and the first and last (exclusive) cell of each that is taken; at least one.
+
+    Attributes
+    ----------
+    files, keys
+        File and base of the draws of each cell, shape (n,), int64 and uint64.
     """
-    starts, lengths, positions = np.empty((3, len(rows)), dtype=np.int64)
-    places = [np.flatnonzero(window_of == number) for number in range(len(windows))]
-    obs: dict[str, np.ndarray] = {}
-    for cells, here in zip(windows, places, strict=True):
-        chosen = rows[here]
-        starts[here], lengths[here] = cells.starts[chosen], cells.lengths[chosen]
-        positions[here] = cells.positions[chosen]
-        for name, codes in cells.obs.items():
-            obs.setdefault(name, np.full(len(rows), -1, dtype=np.int32))[here] = codes[chosen]
-    indptr = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=indptr[1:])
-    data, indices = np.empty(indptr[-1], dtype=np.float32), np.empty(indptr[-1], dtype=np.int32)
-    for cells, here in zip(windows, places, strict=True):
-        copy_cells(cells.values, cells.columns, starts[here], lengths[here], indptr[here], data, indices)
-    first = windows[window_of[0]]
-    return CellBlock(data, indices, indptr, first.panels[int(first.files[rows[0]])], positions, obs)
+
+    def __init__(self, parts: Sequence[tuple[WindowCells, int, int]]) -> None:
+        self._windows = [window for window, _, _ in parts]
+        self._bounds = np.cumsum([0, *(stop - start for _, start, stop in parts)])
+
+        def together(name: str) -> np.ndarray:
+            return np.concatenate([getattr(window, name)[start:stop] for window, start, stop in parts])
+
+        self._starts, self._lengths, self._positions = together("starts"), together("lengths"), together("positions")
+        self.files, self.keys = together("files"), together("keys")
+        self._obs: dict[str, np.ndarray] = {}
+        for name in {name for window in self._windows for name in window.obs}:
+            codes = [
+                window.obs[name][start:stop] if name in window.obs else np.full(stop - start, -1, dtype=np.int32)
+                for window, start, stop in parts
+            ]
+            self._obs[name] = np.concatenate(codes)
+
+    def gather(self, cells: np.ndarray, places: np.ndarray) -> CellBlock:
+        """Return some of the cells as sparse rows of float32 values and int32 columns.
+
+        Parameters
+        ----------
+        cells
+            Numbers of cells of one file, ascending, shape (m,), int64.
+        places
+            Row of the result for each, shape (m,), int64.
+        """
+        lengths, positions = np.empty(len(cells), dtype=np.int64), np.empty(len(cells), dtype=np.int64)
+        lengths[places], positions[places] = self._lengths[cells], self._positions[cells]
+        indptr = np.zeros(len(cells) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        data, indices = np.empty(indptr[-1], dtype=np.float32), np.empty(indptr[-1], dtype=np.int32)
+        starts, lengths, targets = self._starts[cells], self._lengths[cells], indptr[places]
+        cuts = np.searchsorted(cells, self._bounds).tolist()
+        for window, (first, last) in zip(self._windows, pairwise(cuts), strict=True):
+            if first < last:
+                part = slice(first, last)
+                copy_cells(window.values, window.columns, starts[part], lengths[part], targets[part], data, indices)
+        obs = {}
+        for name, codes in self._obs.items():
+            obs[name] = np.empty(len(cells), dtype=np.int32)
+            obs[name][places] = codes[cells]
+        origin = self._windows[int(np.searchsorted(self._bounds, cells[0], side="right")) - 1]
+        return CellBlock(data, indices, indptr, origin.panels[int(self.files[cells[0]])], positions, obs)
 
 
 def pieces(rows: np.ndarray) -> list[slice]:
