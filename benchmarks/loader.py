@@ -65,7 +65,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     pythons = dict(entry.split("=", 1) for entry in options.python)
     found: dict[tuple[str, str], list[dict]] = {job: [] for job in jobs}
     for _, (packing, way) in itertools.product(range(options.repeats), jobs):
-        words = [pythons.get(way, sys.executable), __file__, "--measure", way, "--path", paths[packing]]
+        words = [pythons.get(way.split(",")[0], sys.executable), __file__, "--measure", way, "--path", paths[packing]]
         words += ["--threads", options.threads, "--times", options.times]
         done = subprocess.run([str(word) for word in words], check=True, stdout=subprocess.PIPE)
         found[packing, way].append(json.loads(done.stdout.splitlines()[-1]))

@@ -18,6 +18,14 @@ def annbatch(path: Path, batch_size: int) -> Iterator[int]:
     return (batch["X"].shape[0] for batch in loader)
 
 
+def annbatch_zarrs(path: Path, batch_size: int) -> Iterator[int]:
+    """The same with the codecs of ``zarrs``, as its documentation recommends for local files."""
+    import zarr
+
+    zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+    return annbatch(path, batch_size)
+
+
 def scdataset(path: Path, batch_size: int) -> Iterator[int]:
     """Blocks of 16 rows, 64 batches fetched at a time, as its paper has them, over a backed AnnData."""
     import anndata as ad
@@ -50,6 +58,7 @@ def scvi_backed(path: Path, batch_size: int) -> Iterator[int]:
 #: Name, the module that must be there, packing of the file, most cells of a pass (slow ones are given a part).
 PEERS = {
     "annbatch": (annbatch, "annbatch", "zarr", None),
+    "annbatch, zarrs": (annbatch_zarrs, "zarrs", "zarr", None),
     "scDataset": (scdataset, "scdataset", "gzip", 20_000),
     "scvi backed": (scvi_backed, "scvi", "gzip", 5_000),
 }
