@@ -17,6 +17,13 @@ from scmodelforge.data import _compile
 
 #: Tests of the Census need the extra ``census``, whose packages take minutes to install; .ci/full has them.
 collect_ignore = [] if find_spec("tiledbsoma") else ["test_data/test_census.py"]
+#: So do those of datamodules and of Perturb-seq: extras ``lightning``, ``scvi`` and ``pert``.
+if not find_spec("lightning"):
+    collect_ignore += ["test_training/test_datamodule.py", "test_workflows/test_datamodule.py"]
+if not find_spec("scvi"):
+    collect_ignore += ["test_training/test_scvi.py"]
+if not find_spec("pertpy"):
+    collect_ignore += ["test_data/test_perturbation.py", "test_data/test_perturbation_metadata.py"]
 
 
 @pytest.fixture

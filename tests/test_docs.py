@@ -26,8 +26,30 @@ def test_settings_of_the_data_page_are_valid(text, tmp_path):
     assert load_config(path).data.source in ("local", "cellxgene_census", "mixture")
 
 
+def code_with(text: str) -> str:
+    """Return the block of code of the data page that has a text."""
+    (code,) = (block for block in blocks("data.md", "python") if text in block)
+    return code
+
+
+def test_every_block_of_code_of_the_data_page_is_run_by_a_test():
+    """Those that need an extra are run with the other tests of their part."""
+    texts = ["CellLoader(", "import lightning", "import scvi", "find_perturbation_columns"]
+    assert sorted(map(code_with, texts)) == sorted(blocks("data.md", "python"))
+
+
+def test_code_about_perturbations_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    adata = make_adata(4, 5)
+    adata.obs["condition"] = ["ctrl", "A+ctrl", "A+B", "ctrl"]
+    adata.write_h5ad("screen.h5ad")
+    names: dict = {}
+    exec(code_with("find_perturbation_columns"), names)
+    assert (names["columns"].perturbation, names["columns"].control) == ("condition", "ctrl")
+
+
 def test_code_of_the_data_page_runs(tmp_path, monkeypatch):
-    (code,) = blocks("data.md", "python")
+    code = code_with("CellLoader(")
     monkeypatch.chdir(tmp_path)
     make_adata(70, 30).write_h5ad("lung.h5ad")
     names: dict = {}

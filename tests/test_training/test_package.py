@@ -21,3 +21,13 @@ def test_every_public_name_can_be_had():
 def test_another_name_cannot():
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
         _ = training.fitt
+
+
+@pytest.mark.parametrize("name", ["CellDataModule", "ScviDataModule"])
+def test_a_datamodule_without_lightning_says_how_to_install_it(name, monkeypatch):
+    for module in ("lightning", "lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for module in ("datamodule", "scvi"):
+        monkeypatch.delitem(sys.modules, f"scmodelforge.training.{module}", raising=False)
+    with pytest.raises(ImportError, match=r"'lightning'. Install it with: pip install 'scmodelforge\[lightning\]'"):
+        getattr(training, name)

@@ -23,11 +23,15 @@ _HOMES = {
     "validate": "loop",
 }
 
+#: Names that need the package lightning; `import *` must work without it.
+_HOMES_WITH_LIGHTNING = {"CellDataModule": "datamodule", "ScviDataModule": "scvi"}
+
 __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = _HOMES.get(name) or _HOMES_WITH_LIGHTNING.get(name)
+    if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{home}"), name)

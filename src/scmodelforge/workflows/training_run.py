@@ -14,19 +14,17 @@ import torch
 from torch import nn
 
 from scmodelforge._errors import Interrupted
-from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
-from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.splits import CellSplit
-from scmodelforge.data.training_order import training_order
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
 from scmodelforge.models._utils import count_parameters
+from scmodelforge.training._loaders import make_loader
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.loop import Run, fit
 from scmodelforge.training.metrics import MetricsLog
@@ -37,14 +35,13 @@ from scmodelforge.training.setup import seed_everything
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluator import CellViews, Evaluator
+from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.runfolder import RunFolder
 
 __all__ = ["TrainResult", "TrainingRun"]
 
 _log = logging.getLogger(__name__)
-
-_DEFAULT_OBJECTIVE = "masked_gene_prediction"  # of models that name none, such as the tutorial's
 
 
 @dataclass
@@ -89,13 +86,8 @@ class TrainingRun:
         self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
         self.fingerprint = fingerprint
         self.labels = _training_labels(config, data)
-        architecture: Any = type(self._fresh_model())
-        architecture = MODELS.get(config.model.architecture)
-        default = getattr(architecture, "default_objective", _DEFAULT_OBJECTIVE)
-        self.objective_name: str = config.model.pretraining_task or default
-        self.objective: Any = OBJECTIVES.get(self.objective_name)(
-            vocab=data.vocab, tokenizer_config=config.tokenizer, model_config=config.model
-        )
+        self._fresh_model()
+        self.objective_name, self.objective = chosen_objective(config, data.vocab)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
         # On every process, though the first alone evaluates: all of them must find what is wrong.
@@ -176,36 +168,21 @@ class TrainingRun:
             return build_model(self.config.model, self.data.tokenizer)
 
     def _loader(self, positions: Any, *, shuffle: bool) -> CellLoader:
-        data, config = self.config.data, self.config.training
-        num_micro_batches = config.gradient_accumulation if shuffle else 1
-        if shuffle:
-            global_batch_size = config.batch_size * num_micro_batches * self.fabric.world_size
-            order = training_order(
-                self.data.source, positions, data, seed=config.seed, global_batch_size=global_batch_size
-            )
-        else:
-            order = GlobalOrder(
-                self.data.source.file_sizes,
-                positions,
-                seed=config.seed,
-                block_size=data.block_size,
-                buffer_size=data.buffer_size,
-                num_streams=data.num_streams,
-                shuffle=False,
-            )
+        config = self.config.training
         source, preprocess = self.data.ready()
-        return CellLoader(
+        return make_loader(
             source,
             self.data.tokenizer,
             preprocess,
-            order,
+            positions,
+            self.config.data,
+            shuffle=shuffle,
             batch_size=config.batch_size,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
-            num_micro_batches=num_micro_batches,
-            num_workers=data.num_workers,
             seed=config.seed,
             collate=self.objective,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            num_micro_batches=config.gradient_accumulation if shuffle else 1,
         )
 
     def _bundle(self, model: nn.Module) -> Bundle:
