@@ -104,7 +104,9 @@ def measure(way: str, path: Path, options: argparse.Namespace) -> dict[str, floa
     else:
         ways = {"h5py in order": in_order, "rows": rows, "rank tokens": rank_tokens, "rank batches": rank_batches}
         most = None
-
+        importlib.import_module(
+            "scmodelforge.objectives.collate" if way == "rank batches" else "scmodelforge.data.loader"
+        )
         before = memory("VmRSS")
         numbers = ways[way](path, options)
     began, cpu = time.perf_counter(), time.process_time()
