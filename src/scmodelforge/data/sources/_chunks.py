@@ -18,7 +18,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data._kernels import copy_rows
 from scmodelforge.data.sources._bytes import ByteReader, scratch
-from scmodelforge.data.sources._codecs import Codec, PackingError, is_divisible, unpack
+from scmodelforge.data.sources._codecs import Codec, PackingError, unpack
 
 __all__ = ["MISSING", "WHOLE_FILE", "ChunkTable", "OpenBytes", "UnreadableError", "copy_from_chunks"]
 
@@ -172,13 +172,13 @@ def _unpacked(open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray) -> _U
         part, sizes = slice(first, last), high[first:last] - low[first:last]
         bounds = np.concatenate([[0], np.cumsum(sizes)])
         out = scratch("unpacked", int(bounds[-1]) * table.dtype.itemsize)
-        _unpack_spans(open_bytes, table, spans[part], low[part], bounds, out)
+        _unpack_spans(open_bytes, table, spans[part], bounds, out)
         values = out.view(table.dtype)[: int(bounds[-1]) - max(0, int(high[last - 1]) - table.size)]
         yield values, np.append(low[part], spans[last - 1, 1]), bounds[:-1] - low[part]
 
 
 def _unpack_spans(
-    open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray, low: np.ndarray, bounds: np.ndarray, out: np.ndarray
+    open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray, bounds: np.ndarray, out: np.ndarray
 ) -> None:
     """Write the values of spans of one file into an array of bytes."""
     width = table.dtype.itemsize
@@ -193,9 +193,8 @@ def _unpack_spans(
                 if not codec:
                     here[:] = np.frombuffer(packed, dtype=np.uint8)
                     continue
-                start = (int(low[number]) - chunk * table.chunk) * width
                 try:
-                    unpack(packed, codec, here, size=table.chunk * width, width=width, start=start)
+                    unpack(packed, codec, here, width=width)
                 except PackingError as error:
                     what = f"{error}. The file is damaged; copy it again from where it came."
                     raise table.unreadable(chunk, what) from error
@@ -213,11 +212,14 @@ def _ranges(file: ByteReader, spans: np.ndarray, table: ChunkTable) -> Generator
 
 
 def _held(table: ChunkTable, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first value that is unpacked for each span, and the one after the last: whole chunks if need be."""
+    """Return the first value that is unpacked for each span, and the one after the last: the whole chunk, if packed."""
     first, stop, chunk = spans.T
-    is_divisible_ = np.array([is_divisible(codec) for codec in table.codecs])[table.codec[chunk]]
-    begin = chunk * table.chunk
-    return np.where(is_divisible_, first, begin), np.where(is_divisible_, stop, begin + table.chunk)
+    is_raw, begin = _is_raw(table, chunk), chunk * table.chunk
+    return np.where(is_raw, first, begin), np.where(is_raw, stop, begin + table.chunk)
+
+
+def _is_raw(table: ChunkTable, chunks: np.ndarray) -> np.ndarray:
+    return np.array([not codec for codec in table.codecs])[table.codec[chunks]]
 
 
 def _spans(table: ChunkTable, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -250,7 +252,7 @@ def _bytes_of(spans: np.ndarray, table: ChunkTable, file: ByteReader) -> tuple[n
     """Return the first byte and the number of bytes of each span."""
     first, stop, chunk = spans.T
     width = table.dtype.itemsize
-    is_raw = np.array([not codec for codec in table.codecs])[table.codec[chunk]]
+    is_raw = _is_raw(table, chunk)
     sizes = table.sizes[chunk]
     if not is_raw.all() and (sizes == WHOLE_FILE).any():
         sizes = np.where(sizes == WHOLE_FILE, file.size, sizes)

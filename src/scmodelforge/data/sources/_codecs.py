@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge.data.sources._libraries import blosc_getitem, inflate
+from scmodelforge.data.sources._libraries import inflate, unblosc
 
 deflate: Any = None
 with suppress(ImportError):  # some three times as fast as zlib
     import deflate
 
-__all__ = ["Codec", "PackingError", "is_divisible", "unpack"]
+__all__ = ["Codec", "PackingError", "unpack"]
 
 #: What to undo, first to last: ``zlib``, ``gzip``, ``zstd``, ``blosc`` or ``shuffle``. Nothing: bytes as they are.
 Codec = tuple[str, ...]
@@ -32,13 +32,8 @@ class PackingError(Exception):
     """A chunk that cannot be unpacked; the message is the part of a sentence behind ``the chunk``."""
 
 
-def is_divisible(codec: Codec) -> bool:
-    """Tell whether a part of a chunk can be unpacked on its own."""
-    return codec in ((), ("blosc",))
-
-
-def unpack(packed: Any, codec: Codec, out: np.ndarray, *, size: int, width: int, start: int = 0) -> None:
-    """Write what a chunk holds, or if it is divisible a part of it, into an array.
+def unpack(packed: Any, codec: Codec, out: np.ndarray, *, width: int) -> None:
+    """Write what a chunk holds into an array.
 
     Parameters
     ----------
@@ -47,13 +42,9 @@ def unpack(packed: Any, codec: Codec, out: np.ndarray, *, size: int, width: int,
     codec
         How it is packed.
     out
-        Gets the bytes from ``start`` on, shape (n,), uint8.
-    size
-        Bytes the chunk holds.
+        Gets the bytes, shape (n,), uint8; the chunk must hold so many.
     width
-        Bytes of a value, of which ``start`` and the length of ``out`` are multiples.
-    start
-        First byte that is needed.
+        Bytes of a value.
 
     Raises
     ------
@@ -61,36 +52,33 @@ def unpack(packed: Any, codec: Codec, out: np.ndarray, *, size: int, width: int,
         If the chunk is damaged.
     """
     try:
-        if len(codec) == 1 and _unpack_directly(packed, codec[0], out, size, width, start):
+        if len(codec) == 1 and _unpack_directly(packed, codec[0], out):
             return
         raw: Any = packed
         for step in codec:
-            raw = _STEPS[step](raw, size, width)
+            raw = _STEPS[step](raw, len(out), width)
     except _ERRORS as error:
         reason = str(error) or type(error).__name__
         msg = f"cannot be unpacked ({reason})"
         raise PackingError(msg) from error
-    if len(raw) != size:
-        msg = f"holds {len(raw):,} bytes and not {size:,}"
+    if len(raw) != len(out):
+        msg = f"holds {len(raw):,} bytes and not {len(out):,}"
         raise PackingError(msg)
-    out[:] = np.frombuffer(raw, dtype=np.uint8)[start : start + len(out)]
+    out[:] = np.frombuffer(raw, dtype=np.uint8)
 
 
-def _unpack_directly(packed: Any, step: str, out: np.ndarray, size: int, width: int, start: int) -> bool:
+def _unpack_directly(packed: Any, step: str, out: np.ndarray) -> bool:
     """Unpack without memory in between; say whether that was possible, and the chunk sound as far as this tells."""
     if step == "blosc":
-        *_, typed, held, _, stored = _BLOSC_HEADER.unpack_from(packed)
-        if held != size or stored != len(packed):
-            msg = f"its header says {stored:,} bytes that hold {held:,}; {len(packed):,} that hold {size:,} are needed"
+        *_, held, _, stored = _BLOSC_HEADER.unpack_from(packed)
+        if held != len(out) or stored != len(packed):
+            needed = f"{len(packed):,} that hold {len(out):,}"
+            msg = f"its header says {stored:,} bytes that hold {held:,}; {needed} are needed"
             raise ValueError(msg)
-        getitem = blosc_getitem()
-        if getitem is None or typed != width:
-            return False
+        return bool(unblosc(np.frombuffer(packed, np.uint8).ctypes.data, out.ctypes.data, len(out)))
+    if step in ("zlib", "gzip") and deflate is not None:
         source = np.frombuffer(packed, dtype=np.uint8)
-        return getitem(source.ctypes.data, start // width, len(out) // width, out.ctypes.data) == len(out)
-    if step in ("zlib", "gzip") and deflate is not None and len(out) == size:
-        source = np.frombuffer(packed, dtype=np.uint8)
-        return bool(inflate(step, source.ctypes.data, len(source), out.ctypes.data, size))
+        return bool(inflate(step, source.ctypes.data, len(source), out.ctypes.data, len(out)))
     return False
 
 

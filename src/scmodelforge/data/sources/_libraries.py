@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-__all__ = ["blosc_getitem", "inflate"]
+__all__ = ["inflate", "unblosc"]
 
 _SIZE, _POINTER, _INT = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
 
 
-@cache
-def blosc_getitem() -> Callable[[int, int, int, int], int] | None:
-    """Return c-blosc's ``blosc_getitem(source, start, number, destination)``.
+def unblosc(packed: int, out: int, size: int) -> bool | None:
+    """Unpack a Blosc chunk of known size with c-blosc; say whether it was sound, or ``None`` without the library.
 
-    It gives the number of bytes written, negative for a damaged chunk. It trusts the length in the chunk's header.
+    The length in the chunk's header is trusted.
+
+    Parameters
+    ----------
+    packed, out
+        Addresses of the chunk, and of where its content goes.
+    size
+        Bytes of the content.
     """
-    return _function("numcodecs.blosc", "blosc_getitem", _INT, (_POINTER, _INT, _INT, _POINTER))
+    unpack = _function("numcodecs.blosc", "blosc_decompress_ctx", _INT, (_POINTER, _POINTER, _SIZE, _INT))
+    return None if unpack is None else bool(unpack(packed, out, size, 1) == size)
 
 
 def inflate(form: str, packed: int, packed_size: int, out: int, size: int) -> bool | None:
