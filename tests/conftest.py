@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -11,9 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from scmodelforge import _registry
 from scmodelforge.data import _compile
+
+# Each property is tried on some examples here, and on more in .ci/full (--hypothesis-profile=thorough).
+settings.register_profile("fast", max_examples=30, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile("fast")
+
+# Pictures are drawn by PCA wherever the tests run: UMAP may be installed or not, and compiles for half a minute.
+sys.modules["umap"] = None
 
 #: Tests of the Census need the extra ``census``, whose packages take minutes to install; .ci/full has them.
 collect_ignore = [] if find_spec("tiledbsoma") else ["test_data/test_census.py"]

@@ -33,5 +33,17 @@ for words in ([], *([name] for name in commands), ["data", "bench"]):
     assert loaded_by(code) == []
 
 
+def test_splitting_data_loads_no_torch(tiny_h5ad, tmp_path):
+    words = ["data", "split", str(tiny_h5ad), "--by", "donor_id", "-o", str(tmp_path / "split.json")]
+    code = f"""
+from typer.testing import CliRunner
+from scmodelforge.cli.main import app
+result = CliRunner().invoke(app, {words!r})
+assert result.exit_code == 0, result.output
+"""
+    assert not {"torch", "anndata", "lightning_fabric", "sklearn"}.intersection(loaded_by(code))
+    assert (tmp_path / "split.json").is_file()
+
+
 def test_the_version_is_a_release_number():
     assert scmodelforge.__version__.count(".") == 2

@@ -113,7 +113,7 @@ class TestTrain:
         assert (run / "metrics.jsonl").read_bytes() == before
 
     def test_force_replaces_it(self, data, tmp_path):
-        run = train(tmp_path, data, training__max_epochs=1)
+        run = train(tmp_path, data, training__max_epochs=1, eval__benchmarks=[])
         (run / "metrics.jsonl").write_text("old\n")
         invoke("train", "--config", tmp_path / "run.yaml", "--force")
         assert "old" not in (run / "metrics.jsonl").read_text()
@@ -146,7 +146,7 @@ class TestResume:
         assert (tmp_path / "run" / weights).read_bytes() == (run / weights).read_bytes()
 
     def test_refuses_changed_settings(self, data, tmp_path):
-        run = train(tmp_path, data, training__max_epochs=1)
+        run = train(tmp_path, data, training__max_epochs=1, eval__benchmarks=[])
         config = run / "config.yaml"
         config.write_text(config.read_text().replace("mask_ratio: 0.15", "mask_ratio: 0.6"))
         result = CliRunner().invoke(app, ["train", "--resume", str(run)])
@@ -164,7 +164,7 @@ class TestResume:
         assert not run.exists()
 
     def test_a_run_killed_before_its_first_checkpoint_can_be_replaced(self, data, tmp_path):
-        run = train(tmp_path, data, training__max_epochs=1)
+        run = train(tmp_path, data, training__max_epochs=1, eval__benchmarks=[])
         shutil.rmtree(run / "checkpoints")
         (run / "checkpoints" / ".writing_step_00000001").mkdir(parents=True)
         (run / "run.json").unlink()
@@ -174,7 +174,7 @@ class TestResume:
     def test_refuses_changed_data(self, data, tmp_path):
         copy = tmp_path / "cells.h5ad"
         shutil.copy(data, copy)
-        run = train(tmp_path, copy, training__max_epochs=1)
+        run = train(tmp_path, copy, training__max_epochs=1, eval__benchmarks=[])
         make_adata(80, 30, seed=1).write_h5ad(copy)
         result = CliRunner().invoke(app, ["train", "--resume", str(run)])
         assert result.exit_code == 2

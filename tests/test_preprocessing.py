@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import anndata as ad
@@ -34,8 +35,9 @@ ALL = {
 }
 
 
-def prepared(path: Path, *, by: str = "cells", **settings) -> PreparedData:
+def prepared(path: Path, *, by: str = "cells", expression: str | None = None, **settings) -> PreparedData:
     data = LocalDataConfig(paths=[str(path)], gene_vocab="from_data", preprocessing=PreprocessingConfig(**settings))
+    data.filter = expression
     data.split.by, data.split.validation_fraction = by, 0.25
     return prepare_data(RunConfig(data=data))
 
@@ -76,6 +78,21 @@ class TestLimits:
             "dropped 7 of 60 cells by limits of data.preprocessing: 3 by max_counts_per_cell (1,500.0), 4 by min_genes"
         )
         assert [each for each in caplog.messages if each.startswith(line)]
+
+    def test_cells_that_a_filter_leaves_out_are_not_counted_again(self, tmp_path, counts, caplog):
+        counts[[4, 5, 6, 10]] = 0
+        path = written(tmp_path / "a.h5ad", counts)  # cells are of batch b0 and b1 by turns
+        with caplog.at_level(logging.INFO, logger="scmodelforge"):
+            data = prepared(path, expression="batch == 'b1'", min_genes_per_cell=1, max_counts_per_cell=1500.0)
+        assert (data.num_empty, data.num_dropped) == (0, 2)  # 5 is empty, 7 is rich
+        assert len(data.split.train) + len(data.split.validation) == 28
+        reasons = "1 by max_counts_per_cell (1,500.0), 1 by min_genes_per_cell (1)"
+        assert f"dropped 2 of 30 cells by limits of data.preprocessing: {reasons}" in caplog.messages
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="scmodelforge"):
+            data = prepared(path, expression="batch == 'b0'")
+        assert (data.num_empty, data.num_dropped) == (3, 0)
+        assert "skipped 3 of 30 cells: no gene of the vocabulary in them" in caplog.messages
 
     def test_genes_are_counted_over_training_cells_that_stay(self, tmp_path, counts):
         counts[:, 2] = 0
@@ -183,6 +200,28 @@ class TestCache:
         for run in (first, second):
             assert (run / "results.jsonl").read_text().count("\n") == (plain / "results.jsonl").read_text().count("\n")
             assert (run / "model/preprocessing.json").read_text() == (plain / "model/preprocessing.json").read_text()
+
+    def test_evaluating_and_resuming_a_run_take_the_cells_from_it(self, data, tmp_path, monkeypatch):
+        cache = tmp_path / "cache"
+        scaled = {"normalize": "scran", "cache": str(cache)}
+        run = train(tmp_path, data, data__preprocessing=scaled, training__max_epochs=1, eval__every_n_epochs=1)
+        stored = (run / "results.jsonl").read_text().count("\n")
+
+        def fails(source):
+            raise AssertionError("size factors are fitted anew")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("scmodelforge.data.preprocess.fit_size_factors", fails)
+            scored = [line for line in invoke("evaluate", run, "--json").splitlines() if line.startswith("{")]
+            invoke("train", "--resume", run)
+        assert len(scored) == stored
+        shutil.rmtree(cache)
+        without = [line for line in invoke("evaluate", run, "--json").splitlines() if line.startswith("{")]
+        assert not cache.exists()
+        values = [
+            [(record["metric"], record["value"]) for record in map(json.loads, lines)] for lines in (scored, without)
+        ]
+        assert values[0] == values[1]
 
     def test_where_it_lies_does_not_make_another_run(self, tmp_path):
         hashes = set()

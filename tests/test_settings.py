@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from scmodelforge.config import schema
 SRC = Path(schema.__file__).parents[1]
 
 
+@cache
 def sections() -> list[type[schema.Section]]:
     for registry in (_registry.MODELS, _registry.TOKENIZERS, _registry.SOURCES, _registry.BENCHMARKS):
         registry.names()  # imports every part, and with it the sections the parts add
@@ -51,10 +53,15 @@ READERS = {
 }
 
 
+@cache
+def code_of(patterns: tuple[str, ...]) -> str:
+    paths = [path for pattern in patterns for path in SRC.glob(pattern)]
+    return "\n".join(path.read_text() for path in paths if path.parent.name != "config")
+
+
 @pytest.mark.parametrize(("section", "name"), own_fields())
 def test_setting_is_read(section, name):
-    paths = [path for pattern in READERS.get(section, ["**/*.py"]) for path in SRC.glob(pattern)]
-    code = "\n".join(path.read_text() for path in paths if path.parent.name != "config")
+    code = code_of(tuple(READERS.get(section, ["**/*.py"])))
     is_read = re.search(rf'\.{name}\b|getattr\(\w+, "{name}"', code) is not None
     # A flat model section has settings of other architectures; each model names those it has no use for, and setting
     # one is answered with a warning (see test_config).

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["ConfigError", "DataError", "Interrupted", "UserError", "nearest"]
+__all__ = ["ConfigError", "DataError", "Interrupted", "UserError", "listed", "nearest"]
 
 
 class UserError(ValueError):
@@ -22,6 +22,12 @@ class DataError(UserError):
 
 class Interrupted(RuntimeError):  # noqa: N818 - not a failure: the run was asked to stop
     """A run that stopped because it was asked to, after it had saved its state."""
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return some names one after another, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -49,6 +49,18 @@ class TestValidate:
     def test_a_file_without_benchmarks(self):
         assert invoke("validate", FIXTURES / "spec_000.yaml").stdout.endswith("benchmarks none.\n")
 
+    def test_a_filter_that_cannot_be_read_is_told_as_in_training(self, tmp_path, tiny_h5ad):
+        path = tmp_path / "run.yaml"
+        path.write_text(f"data: {{paths: ['{tiny_h5ad}'], filter: 'n_genes >> 3'}}\n")
+        result = invoke("validate", path)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr.startswith("error: data.filter is 'n_genes >> 3'")
+        trained = CliRunner().invoke(app, ["train", "--config", str(path)])
+        assert result.stderr.strip() in trained.stderr
+        path.write_text(f"data: {{paths: ['{tiny_h5ad}'], filter: 'n_genes > 3 and not doublet'}}\n")
+        assert invoke("validate", path).exit_code == 0
+
     def test_tells_all_mistakes_and_ends_with_status_2(self, tmp_path):
         path = tmp_path / "wrong.yaml"
         path.write_text("data: {paths: [a]}\nmodel: {hidden_dims: 4}\ntraining: {batch_size: many}\n")

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from tests.conftest import make_adata
+from tests.test_data.remote_servers import faulty_server
+from tests.test_data.zarr_stores import write_store
 
 
 def invoke(*words: object):
@@ -32,6 +34,24 @@ class TestSplit:
         content = json.loads(out.read_text())
         assert (content["by"], content["num_train"], content["num_validation"]) == ("donor_id", 48, 12)
         assert [each["name"] for each in content["files"]] == ["cells.h5ad"]
+
+    @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
+    def test_of_stores_and_of_what_lies_elsewhere(self, cells, tmp_path, monkeypatch, name):
+        store = write_store(tmp_path, make_adata(60, 10))
+        files = {f"lung/{file.relative_to(tmp_path)}": file.read_bytes() for file in store.rglob("*") if file.is_file()}
+        found = []
+        with faulty_server(**files, **{"lung/cells.h5ad": cells.read_bytes()}) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+            monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+            places = [tmp_path / name, f"{server.url}/lung/{name}"]
+            for place in [*places, f"s3://lung/{name}"] if name == "cells.h5ad" else places:
+                result = invoke("split", place, "-o", tmp_path / "splits.json", "--by", "donor_id", "--force")
+                assert result.exit_code == 0, result.output
+                content = json.loads((tmp_path / "splits.json").read_text())
+                assert content["files"][0]["name"] == name
+                found.append((content["train"], content["validation"]))
+        assert found[0][1]
+        assert all(each == found[0] for each in found)
 
     def test_of_named_groups_and_filtered_cells(self, cells, tmp_path):
         out = tmp_path / "splits.json"

@@ -20,7 +20,8 @@ class TestLengths:
         ]
 
     def test_as_long_is_long_enough(self, write):
-        load_config(write(MINIMAL + "tokenizer: {max_genes: 64}\nmodel: {max_seq_len: 64}"))
+        config = load_config(write(MINIMAL + "tokenizer: {max_genes: 64}\nmodel: {max_seq_len: 64}"))
+        assert (config.tokenizer.max_genes, config.model.max_seq_len) == (64, 64)
 
 
 class TestFirstToken:
@@ -37,7 +38,7 @@ class TestFirstToken:
         "model", ["pooling: mean", "architecture: masked_autoencoder", "architecture: gene_pooling"]
     )
     def test_need_not_be_special_where_all_are_averaged(self, write, model):
-        load_config(write(f"{self.TOKENS}model: {{{model}}}"))
+        assert load_config(write(f"{self.TOKENS}model: {{{model}}}")).tokenizer.add_cls is False
 
 
 class TestValuesOfBins:
@@ -50,10 +51,11 @@ class TestValuesOfBins:
 
     @pytest.mark.parametrize("model", ["value_embedding: linear", "use_expression_values: false"])
     def test_a_projection_takes_any(self, write, model):
-        load_config(write(f"{self.AUTOREGRESSIVE}, {model}}}"))
+        assert load_config(write(f"{self.AUTOREGRESSIVE}, {model}}}")).tokenizer.value_scale == "index"
 
     def test_other_models_project(self, write):
-        load_config(write(MINIMAL + "tokenizer: {strategy: binned_expression, value_scale: index}"))
+        config = load_config(write(MINIMAL + "tokenizer: {strategy: binned_expression, value_scale: index}"))
+        assert config.tokenizer.value_scale == "index"
 
 
 class TestLossWeights:
@@ -61,7 +63,7 @@ class TestLossWeights:
         tokens = MINIMAL + "tokenizer: {strategy: binned_expression}\nmodel: {architecture: autoregressive_transformer"
         (line,) = mistakes(tokens + ", gene_loss_weight: 0, expression_loss_weight: 0}")
         assert "are both 0, so nothing is learned" in line
-        load_config(write(tokens + ", gene_loss_weight: 0}"))
+        assert load_config(write(tokens + ", gene_loss_weight: 0}")).model.gene_loss_weight == 0
 
 
 class TestMasking:
@@ -89,7 +91,7 @@ class TestHeads:
 
     @pytest.mark.parametrize("settings", ["architecture: gene_pooling, num_heads: 7", "architecture: plain"])
     def test_do_not_matter_to_a_model_without_them(self, write, toys, settings):
-        load_config(write(f"{MINIMAL}model: {{{settings}, hidden_dim: 100}}"))
+        assert load_config(write(f"{MINIMAL}model: {{{settings}, hidden_dim: 100}}")).model.hidden_dim == 100
 
     def test_matter_to_a_model_that_says_nothing_but_is_given_them(self, mistakes, toys):
         (line,) = mistakes(MINIMAL + "model: {architecture: plain, hidden_dim: 100, num_heads: 7}")
@@ -113,8 +115,8 @@ class TestDecoderHeads:
         text = MINIMAL + "model: {architecture: masked_autoencoder, hidden_dim: 24, num_heads: 8"
         (line,) = mistakes(text + "}")
         assert "model.decoder_dim (12) is not a multiple of model.decoder_heads (8)" in line
-        load_config(write(text + ", decoder_heads: 4}"))
-        load_config(write(text + ", decoder_dim: 16}"))
+        assert load_config(write(text + ", decoder_heads: 4}")).model.decoder_heads == 4
+        assert load_config(write(text + ", decoder_dim: 16}")).model.decoder_dim == 16
 
     def test_both_widths_are_judged_at_once(self, mistakes):
         lines = mistakes(MINIMAL + "model: {architecture: masked_autoencoder, hidden_dim: 100}")
@@ -134,7 +136,7 @@ class TestDecoderHeads:
     )
     def test_do_not_matter_to_a_model_without_a_decoder(self, write, toys, architecture, others):
         settings = f"architecture: {architecture}, hidden_dim: 96, num_heads: 8, decoder_dim: 50, decoder_heads: 7"
-        load_config(write(f"{MINIMAL}{others}model: {{{settings}}}"))
+        assert load_config(write(f"{MINIMAL}{others}model: {{{settings}}}")).model.decoder_heads == 7
 
 
 def with_bins(*, tokenizer: str = "", model: str = "", architecture: str = "autoregressive_transformer") -> str:
@@ -221,7 +223,8 @@ class TestObjectives:
         ]
 
     def test_any_registered_one_for_a_model_that_says_nothing(self, write, toys):
-        load_config(write(MINIMAL + "model: {architecture: plain, pretraining_task: masked_gene_prediction}"))
+        config = load_config(write(MINIMAL + "model: {architecture: plain, pretraining_task: masked_gene_prediction}"))
+        assert config.model.pretraining_task == "masked_gene_prediction"
 
     def test_an_unknown_one(self, mistakes, toys):
         (line,) = mistakes(MINIMAL + "model: {architecture: plain, pretraining_task: masked_gene}")
@@ -235,7 +238,8 @@ class TestObjectives:
 
     def test_a_tokenizer_that_does_not_say_what_it_gives_is_trusted(self, write, toys, monkeypatch):
         monkeypatch.setitem(_registry.TOKENIZERS._parts, "plain_tokens", type("Plain", (), {}))
-        load_config(write(MINIMAL + "tokenizer: {strategy: plain_tokens}\nmodel: {architecture: toy}"))
+        config = load_config(write(MINIMAL + "tokenizer: {strategy: plain_tokens}\nmodel: {architecture: toy}"))
+        assert config.tokenizer.strategy == "plain_tokens"
 
 
 class TestCounts:
@@ -247,7 +251,8 @@ class TestCounts:
 
     def test_logarithms_for_a_tokenizer_of_anything(self, write, toys):
         text = "  preprocessing: {log1p: true}\ntokenizer: {strategy: toy_tokens}\nmodel: {architecture: plain, "
-        load_config(write(MINIMAL + text + "pretraining_task: easy_objective}"))
+        config = load_config(write(MINIMAL + text + "pretraining_task: easy_objective}"))
+        assert config.data.preprocessing.log1p
 
 
 class TestSplit:
@@ -259,7 +264,8 @@ class TestSplit:
         ]
 
     def test_groups_of_a_column(self, write):
-        load_config(write(MINIMAL + "  split: {by: donor, validation_groups: [d1]}"))
+        config = load_config(write(MINIMAL + "  split: {by: donor, validation_groups: [d1]}"))
+        assert config.data.split.validation_groups == ["d1"]
 
     @pytest.mark.parametrize(
         ("split", "reason"),
@@ -277,7 +283,8 @@ class TestSplit:
 
     @pytest.mark.parametrize("benchmarks", ["[]", "[embedding_quality: {dataset: blood}]"])
     def test_nothing_held_out_is_fine_where_nothing_is_scored_on_it(self, write, benchmarks):
-        load_config(write(f"{MINIMAL}  split: {{validation_fraction: 0}}\neval: {{benchmarks: {benchmarks}}}"))
+        text = f"{MINIMAL}  split: {{validation_fraction: 0}}\neval: {{benchmarks: {benchmarks}}}"
+        assert load_config(write(text)).data.split.validation_fraction == 0
 
 
 class TestUnusedSettings:

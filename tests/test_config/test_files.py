@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import ConfigError
@@ -122,7 +122,6 @@ class TestUnreadableFiles:
 
 
 class TestWriting:
-    @settings(max_examples=50, deadline=None)
     @given(
         st.dictionaries(
             st.text(),

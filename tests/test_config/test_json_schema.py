@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,23 @@ import pytest
 from scmodelforge.config import config_schema
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.files import read_settings
+from scmodelforge.config.parts import PARTS
 from tests.test_config.conftest import MINIMAL
 
 ROOT = Path(__file__).parents[2]
 KINDS = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "null": type(None), "array": list,
          "object": dict}  # fmt: skip
+
+
+@cache
+def schema_of(parts: tuple[str, ...]) -> dict:
+    return config_schema()
+
+
+@pytest.fixture
+def schema() -> dict:
+    """Return the schema of all parts that are registered now, made once for them."""
+    return schema_of(tuple(name for part in PARTS.values() for name in part.registry.names()))
 
 
 def accepts(schema: dict, value, root: dict) -> bool:
@@ -56,8 +69,7 @@ def accepts(schema: dict, value, root: dict) -> bool:
     [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "tests" / "fixtures").glob("spec_*.*")],
     ids=lambda path: path.name,
 )
-def test_takes_the_shipped_files_and_those_of_the_specification(path):
-    schema = config_schema()
+def test_takes_the_shipped_files_and_those_of_the_specification(schema, path):
     assert accepts(schema, read_settings(path, Faults(str(path))), schema)
 
 
@@ -74,8 +86,7 @@ def test_takes_the_shipped_files_and_those_of_the_specification(path):
         "  sampling: {mode: weighted, by: x, weights: {a: 1, b: 0.5}}",
     ],
 )
-def test_takes_short_spellings_and_the_settings_of_parts(toys, write, text):
-    schema = config_schema()
+def test_takes_short_spellings_and_the_settings_of_parts(toys, schema, write, text):
     start = "data:\n" if "mixture" in text else MINIMAL
     assert accepts(schema, read_settings(write(start + text), Faults("run.yaml")), schema)
 
@@ -101,14 +112,13 @@ def test_takes_short_spellings_and_the_settings_of_parts(toys, write, text):
         "  sampling: {mode: weighted, by: x, weights: {a: much}}",
     ],
 )
-def test_refuses_mistakes(toys, write, text):
-    schema = config_schema()
+def test_refuses_mistakes(toys, schema, write, text):
     start = "data:\n" if "mixture" in text else MINIMAL
     assert not accepts(schema, read_settings(write(start + text), Faults("run.yaml")), schema)
 
 
-def test_explains_every_section_and_most_settings():
-    definitions = config_schema()["$defs"]
+def test_explains_every_section_and_most_settings(schema):
+    definitions = schema["$defs"]
     assert all(each.get("description") for each in definitions.values())
     assert definitions["OptimizerConfig"]["properties"]["lr"]["description"] == "Peak learning rate."
     assert definitions["TrainingConfig"]["properties"]["lr"]["description"] == "The same as training.optimizer.lr."

@@ -97,12 +97,6 @@ class TestBounds:
         assert sum(one is not None for one in found) >= 8
         assert all(one in (None, [bytes([number])]) for number, one in enumerate(found))
 
-    def test_sizes_are_read_with_units(self):
-        sizes = {"100MB": 10**8, "20GB": 2 * 10**10, "1.5 GB": 15 * 10**8, "1GiB": 2**30, "64mib": 2**26}
-        for text, number in sizes.items():
-            assert RemoteConfig(cache_size=text).cache_bytes == number
-        assert RemoteConfig(cache_size=10**9).cache_bytes == 10**9
-
     @pytest.mark.parametrize(
         ("size", "words"),
         [("a lot", "'a lot' is no size; write a number of bytes"), ("1MB", "'1MB' is less than 64MiB")],

@@ -38,7 +38,13 @@ def opened(paths, *, layer="X", **settings) -> tuple[LocalSource, LocalDataConfi
     return LocalSource(config), config
 
 
-def kept(paths, folder: Path, *, writes: bool | None = None, **settings) -> CachedCells:
+def kept(paths, folder: Path, **settings) -> CachedCells:
+    source, config = opened(paths, **settings)
+    return cached_cells(source, config, folder, fitted=lambda: Preprocessor(config.preprocessing).fitted(source))
+
+
+def writes(paths, folder: Path, **settings) -> bool:
+    """Open cells, and return whether they had to be written first."""
     source, config = opened(paths, **settings)
     written = []
 
@@ -46,10 +52,8 @@ def kept(paths, folder: Path, *, writes: bool | None = None, **settings) -> Cach
         written.append(True)
         return Preprocessor(config.preprocessing).fitted(source)
 
-    cells = cached_cells(source, config, folder, fitted=fitted)
-    if writes is not None:
-        assert bool(written) is writes
-    return cells
+    cached_cells(source, config, folder, fitted=fitted).close()
+    return bool(written)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -60,7 +64,8 @@ class TestCells:
     @pytest.mark.parametrize("settings", [{}, {"normalize": None}, {"normalize": "scran", "log1p": False}])
     def test_are_those_that_preprocessing_while_reading_gives(self, paths, tmp_path, settings):
         source, config = opened(paths, **settings)
-        cells = kept(paths, tmp_path / "cache", writes=True, **settings)
+        assert writes(paths, tmp_path / "cache", **settings)
+        cells = kept(paths, tmp_path / "cache", **settings)
         preprocess = Preprocessor(config.preprocessing).fitted(source)
         for file, size in enumerate(source.file_sizes):
             rows = np.random.default_rng(file).permutation(size)[: size // 2]
@@ -87,28 +92,29 @@ class TestCells:
 
 class TestEntries:
     def test_are_used_again(self, paths, tmp_path):
-        kept(paths, tmp_path / "cache", writes=True)
-        kept(paths, tmp_path / "cache", writes=False)
+        assert writes(paths, tmp_path / "cache")
+        assert not writes(paths, tmp_path / "cache")
 
     @pytest.mark.parametrize(
         "other", [{"target_sum": 1e6}, {"log1p": False}, {"normalize": None}, {"layer": "twice"}], ids=str
     )
     def test_are_of_the_settings_that_change_values(self, paths, tmp_path, other):
-        kept(paths, tmp_path / "cache", writes=True)
-        kept(paths, tmp_path / "cache", writes=True, **other)
+        assert writes(paths, tmp_path / "cache")
+        assert writes(paths, tmp_path / "cache", **other)
         assert len(entries(tmp_path / "cache")) == 2
 
     def test_do_not_depend_on_settings_that_do_not(self, paths, tmp_path):
-        kept(paths, tmp_path / "cache", writes=True)
-        kept(paths, tmp_path / "cache", writes=False, hvg_selection=5, min_genes_per_cell=3)
+        assert writes(paths, tmp_path / "cache")
+        assert not writes(paths, tmp_path / "cache", hvg_selection=5, min_genes_per_cell=3)
 
     def test_are_of_the_content_of_the_files(self, paths, tmp_path):
         rows = RowRange(0, 0, 70)
-        cells = kept(paths, tmp_path / "cache", writes=True)
+        cells = kept(paths, tmp_path / "cache")
         before = cells.read(rows).data.tolist()
         cells.close()
         write(tmp_path, make_adata(70, 30, seed=9), "a.h5ad")
-        assert kept(paths, tmp_path / "cache", writes=True).read(rows).data.tolist() != before
+        assert writes(paths, tmp_path / "cache")
+        assert kept(paths, tmp_path / "cache").read(rows).data.tolist() != before
 
     def test_that_are_unfinished_are_not_used(self, paths, tmp_path):
         def fails(block):
@@ -117,17 +123,18 @@ class TestEntries:
         source, config = opened(paths)
         with pytest.raises(KeyboardInterrupt):
             cached_cells(source, config, tmp_path / "cache", fitted=lambda: fails)
-        kept(paths, tmp_path / "cache", writes=True)
+        assert not entries(tmp_path / "cache")
+        assert writes(paths, tmp_path / "cache")
         assert [path.suffix for path in entries(tmp_path / "cache")] == [""]
 
     def test_that_are_damaged_are_written_again(self, paths, tmp_path, caplog):
-        kept(paths, tmp_path / "cache", writes=True)
+        assert writes(paths, tmp_path / "cache")
         (entry,) = entries(tmp_path / "cache")
         (entry / "file_1.zarr/zarr.json").unlink()
         with caplog.at_level(logging.WARNING):
-            cells = kept(paths, tmp_path / "cache", writes=True)
+            assert writes(paths, tmp_path / "cache")
         assert "data.preprocessing.cache is damaged and is written again" in caplog.text
-        assert len(cells.read(RowRange(1, 0, 40))) == 40
+        assert len(kept(paths, tmp_path / "cache").read(RowRange(1, 0, 40))) == 40
 
     def test_a_folder_that_cannot_be_written_is_named(self, paths, tmp_path):
         (tmp_path / "cache").write_text("a file")
@@ -136,8 +143,16 @@ class TestEntries:
 
     def test_are_written_once_by_processes_that_begin_together(self, paths, tmp_path):
         script = f"""
-from tests.test_data.test_cached import kept
-print(len(kept({[str(path) for path in paths]!r}, __import__("pathlib").Path({str(tmp_path / "cache")!r})).panels))
+from pathlib import Path
+from scmodelforge.config.schema import PreprocessingConfig
+from scmodelforge.data.cached import cached_cells
+from scmodelforge.data.preprocess import Preprocessor
+from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
+config = LocalDataConfig(paths={[str(path) for path in paths]!r}, preprocessing=PreprocessingConfig(log1p=True))
+cells = cached_cells(
+    LocalSource(config), config, Path({str(tmp_path / "cache")!r}), fitted=lambda: Preprocessor(config.preprocessing)
+)
+print(len(cells.panels))
 """
         running = [
             subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=os.environ)

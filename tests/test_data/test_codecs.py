@@ -97,7 +97,7 @@ class TestLibraries:
 
 @pytest.mark.usefixtures("library")
 class TestBlosc:
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         st.integers(1, 90_000),
         st.sampled_from(["u1", "u2", "f4", "f8"]),
@@ -113,7 +113,7 @@ class TestBlosc:
         unpack(packed, ("blosc",), out, width=values.itemsize)
         np.testing.assert_array_equal(out.view(dtype), values)
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.data())
     def test_damage_is_refused_or_gives_other_values_but_never_ends_the_process(self, data):
         packed = bytearray(numcodecs.Blosc("lz4", 3, 1, 4096).encode(VALUES))

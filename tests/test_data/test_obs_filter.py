@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import ConfigError, DataError
@@ -109,7 +109,6 @@ class TestWhatIsKept:
     def test_of_a_source_without_kinds_a_column_is_what_it_is_compared_with(self, expression, rows):
         assert kept(expression, source=PlainSource) == rows
 
-    @settings(max_examples=100, deadline=None)
     @given(st.data())
     def test_is_what_pandas_keeps(self, data):
         table, expression = data.draw(tables()), data.draw(conditions())

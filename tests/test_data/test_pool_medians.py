@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge.data import _compile
@@ -30,7 +30,6 @@ def check(rows: np.ndarray, sizes: list[int], count: int) -> None:
 
 @pytest.mark.usefixtures("form")
 class TestMedians:
-    @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(0, 3))
     def test_of_every_run(self, seed, genes, highest):
         rng = np.random.default_rng(seed)

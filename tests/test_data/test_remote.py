@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,19 +20,8 @@ from scmodelforge.data.sources._remote_config import RemoteConfig
 from scmodelforge.data.sources._url import RemoteUrl
 from scmodelforge.data.types import RowRange
 from tests.conftest import make_adata
-from tests.test_data.remote_cells import NUM_CELLS, assert_same, batches, source, write_cells
+from tests.test_data.remote_cells import NUM_CELLS, assert_same, batches, source
 from tests.test_data.remote_servers import faulty_server
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory) -> Path:
-    return write_cells(tmp_path_factory.mktemp("remote") / "cells.h5ad")
-
-
-@pytest.fixture
-def server(path):
-    with faulty_server(**{"lung/cells.h5ad": path.read_bytes()}) as server:
-        yield server
 
 
 class TestReading:

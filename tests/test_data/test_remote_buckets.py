@@ -16,20 +16,9 @@ from scmodelforge.data.sources._remote_config import RemoteConfig
 from scmodelforge.data.sources._remote_files import RemoteFolder
 from scmodelforge.data.sources._url import parse_url
 from tests.conftest import make_adata
-from tests.test_data.remote_cells import NUM_CELLS, assert_same, batches, source, write_cells
+from tests.test_data.remote_cells import NUM_CELLS, assert_same, batches, source
 from tests.test_data.remote_servers import faulty_server, s3_server
 from tests.test_data.zarr_stores import write_collection, write_store
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory) -> Path:
-    return write_cells(tmp_path_factory.mktemp("remote") / "cells.h5ad")
-
-
-@pytest.fixture
-def server(path):
-    with faulty_server(**{"lung/cells.h5ad": path.read_bytes()}) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,19 +11,7 @@ from scmodelforge._errors import DataError
 from scmodelforge.data.sources._paths import resolve_paths, short_names
 from scmodelforge.data.sources._url import matches, parse_url
 from tests.conftest import make_adata
-from tests.test_data.remote_cells import NUM_CELLS, SECRET, assert_same, source, write_cells
-from tests.test_data.remote_servers import faulty_server
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory) -> Path:
-    return write_cells(tmp_path_factory.mktemp("remote") / "cells.h5ad")
-
-
-@pytest.fixture
-def server(path):
-    with faulty_server(**{"lung/cells.h5ad": path.read_bytes()}) as server:
-        yield server
+from tests.test_data.remote_cells import NUM_CELLS, SECRET, assert_same, source
 
 
 class TestCache:
@@ -71,16 +58,6 @@ class TestCache:
         assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
             "cells.h5ad is not kept in data.remote.cache: its server gives no ETag to tell versions by"
         ]
-
-    def test_a_cache_that_cannot_be_written_loses_nothing(self, server, path, tmp_path, caplog, monkeypatch):
-        def full(*words):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("scmodelforge.data.sources._cache._write_all", full)
-        there = source(f"{server.url}/lung/cells.h5ad", cache=str(tmp_path / "cache"))
-        assert_same(there.read_rows(0, np.arange(NUM_CELLS)), source(path).read_rows(0, np.arange(NUM_CELLS)))
-        assert len(caplog.records) == 1
-        assert not [one for one in tmp_path.rglob("*") if one.is_file()]
 
 
 class TestSecrets:

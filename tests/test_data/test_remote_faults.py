@@ -22,12 +22,6 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture
-def server(path):
-    with faulty_server(**{"lung/cells.h5ad": path.read_bytes()}) as server:
-        yield server
-
-
-@pytest.fixture
 def expected(path):
     return LocalSource(LocalDataConfig(paths=[str(path)])).read_rows(0, ROWS)
 

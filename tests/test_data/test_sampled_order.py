@@ -92,7 +92,6 @@ class TestShares:
         assert self.draws([80, 20], weights={"a": 1, "b": 3}) == [25, 75]
         assert self.draws([80, 20], weights={"a": 0, "b": 0.1}) == [0, 100]
 
-    @settings(max_examples=60, deadline=None)
     @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.floats(0.2, 50))
     def test_draws_are_as_many_as_cells_and_less_than_one_from_the_exact_share(self, sizes, temperature):
         found = np.array(self.draws(sizes, temperature=temperature))
@@ -236,7 +235,6 @@ class TestMinibatches:
         assert all(len(groups) >= 4 for groups in batches[:-1])
         assert all(max(groups.values()) <= 5 for groups in batches)
 
-    @settings(max_examples=40, deadline=None)
     @given(st.lists(st.integers(1, 50), min_size=2, max_size=9), st.integers(4, 30), st.integers(2, 4))
     def test_several_is_kept_as_long_as_so_many_groups_have_cells_left(self, sizes, batch, num_groups):
         num_groups = min(num_groups, len(sizes))
@@ -335,11 +333,11 @@ class TestEveryWay:
             assert take(threaded, 31) == alone
 
     def test_resume_at_50_points_equals_the_unbroken_run(self, way):
-        reference = loader_of(batch=8, **way)
+        reference = loader_of(batch=8, streams=4, **way)
         steps = reference.steps_per_pass
         unbroken = take(reference, 3 * steps + 3)
         for done in np.random.default_rng(0).integers(0, 3 * steps, 50).tolist():
-            resumed = loader_of(batch=8, **way)
+            resumed = loader_of(batch=8, streams=4, **way)
             state = {**resumed.state_dict(), "pass": done // steps, "batch": done % steps}
             resumed.load_state_dict(state)
             assert take(resumed, 2) == unbroken[done : done + 2]

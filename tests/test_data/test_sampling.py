@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import DataError
@@ -55,7 +55,6 @@ def selections(draw):
 
 
 class TestAPassHoldsEveryCellOnce:
-    @settings(max_examples=40, deadline=None)
     @given(
         selections(),
         st.integers(1, 12),
@@ -69,7 +68,6 @@ class TestAPassHoldsEveryCellOnce:
         order = make_order(sizes, positions, num_streams=streams, block_size=block, buffer_size=buffer, shuffle=shuffle)
         assert np.array_equal(np.sort(source_positions(order, data_pass)), positions)
 
-    @settings(max_examples=40, deadline=None)
     @given(selections(), st.integers(1, 12), st.integers(1, 70), st.integers(1, 300), st.booleans())
     def test_the_parts_of_a_window_are_its_cells(self, selection, streams, block, buffer, shuffle):
         sizes, positions = selection

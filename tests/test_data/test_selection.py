@@ -112,6 +112,21 @@ class TestSplitFile:
         with pytest.raises(DataError, match=rf"splits\.json {words}"):
             choose_cells(source, SplitConfig(file=str(path)), expression=None)
 
+    def test_a_file_that_is_known_by_something_else_there_is_told_so(self, tmp_path):
+        class Elsewhere(HashedSource):
+            def fingerprint(self) -> list[dict]:
+                return [{**entry, "sha256": "x", "sha256_of": "ETag and size"} for entry in super().fingerprint()]
+
+        path, _ = stored(tmp_path, Elsewhere())
+
+        class Here(HashedSource):
+            def fingerprint(self) -> list[dict]:
+                return [{**entry, "sha256_of": "content"} for entry in super().fingerprint()]
+
+        words = r"splits\.json knows file0 by its ETag and size, and here it is known by its content; split the data"
+        with pytest.raises(DataError, match=words):
+            read_split(path, Here())
+
     @pytest.mark.parametrize(("key", "value"), [("validation", [[0, 3]]), ("files", []), ("filter", "x"), ("seed", 4)])
     def test_one_that_was_edited_is_refused(self, tmp_path, key, value):
         path, _ = stored(tmp_path)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import ConfigError, DataError
@@ -25,7 +25,6 @@ def donors(*sizes: int, column: str = "donor_id") -> dict[str, list[str | None]]
 
 
 class TestByCells:
-    @settings(max_examples=30, deadline=None)
     @given(st.integers(2, 200), st.floats(0, 0.95), st.integers(0, 5), st.data())
     def test_every_cell_is_on_one_side_unless_excluded(self, num_cells, fraction, seed, data):
         excluded = np.array(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
+import tempfile
 import warnings
+from functools import cache
 from pathlib import Path
 
 import anndata as ad
@@ -19,17 +23,28 @@ from scmodelforge.data.types import CellBlock, RowRange
 from .h5ad_files import open_files
 
 BLOSC = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle", typesize=4)
+_folders: list[tempfile.TemporaryDirectory] = []  # removed when the process ends
 
 
 def write_store(folder: Path, adata: ad.AnnData, name: str = "cells.zarr", *, version: int = 3, **packing) -> Path:
     """Write a store as anndata does; with ``packing``, the values and columns of X anew by ``pack``."""
     path = folder / name
-    with warnings.catch_warnings(), ad.settings.override(zarr_write_format=version):
-        warnings.simplefilter("ignore")  # anndata's and zarr's, on settings to come
-        adata.write_zarr(path)
+    shutil.copytree(_written(pickle.dumps(adata), version), path)
     if packing:
         for array in ("data", "indices"):
             pack(path, f"X/{array}", **packing)
+    return path
+
+
+@cache
+def _written(pickled: bytes, version: int) -> Path:
+    """Return a store of some cells that is written once and only copied: anndata takes long for each small array."""
+    folder = tempfile.TemporaryDirectory()
+    _folders.append(folder)
+    path = Path(folder.name) / "cells.zarr"
+    with warnings.catch_warnings(), ad.settings.override(zarr_write_format=version):
+        warnings.simplefilter("ignore")  # anndata's and zarr's, on settings to come
+        pickle.loads(pickled).write_zarr(path)
     return path
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import DataError
@@ -115,7 +115,6 @@ class TestSummary:
 
 class TestSubsample:
     @given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6), most=st.integers(1, 100), seed=st.integers(0, 9))
-    @settings(max_examples=50, deadline=None)
     def test_keeps_shares_of_labels(self, sizes, most, seed):
         labels = np.repeat([f"type{i}" for i in range(len(sizes))], sizes)
         chosen = stratified_subsample(labels, most, seed)

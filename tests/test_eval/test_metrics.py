@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge.eval import metrics
@@ -30,7 +30,6 @@ def two_labellings(draw):
 class TestScoresOfATable:
     @pytest.mark.parametrize(("ours", "theirs", "options"), OURS_AND_SKLEARN)
     @given(pair=two_labellings())
-    @settings(max_examples=30, deadline=None)
     def test_equal_those_of_scikit_learn(self, ours, theirs, options, pair):
         import sklearn.metrics
 

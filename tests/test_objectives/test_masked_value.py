@@ -192,7 +192,6 @@ class TestSpecialTokens:
 
 
 class TestRoom:
-    @settings(max_examples=40, deadline=None)
     @given(
         st.lists(st.integers(0, 60), min_size=1, max_size=4),
         st.integers(61, 90),

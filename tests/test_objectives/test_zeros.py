@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import ConfigError
@@ -45,7 +45,6 @@ def crowds(draw):
 
 
 class TestWhatIsDrawn:
-    @settings(max_examples=50, deadline=None)
     @given(crowds())
     def test_is_free_and_distinct_and_as_many_as_asked_for_or_all(self, drawn):
         tokens, numbers = drawn
@@ -54,7 +53,6 @@ class TestWhatIsDrawn:
             assert len(genes) == len(set(genes)) == min(numbers[cell], len(free))
             assert set(genes) <= free
 
-    @settings(max_examples=30, deadline=None)
     @given(crowds(), st.data())
     def test_depends_on_the_cell_alone(self, drawn, data):
         tokens, numbers = drawn

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import ConfigError, DataError
@@ -55,7 +55,6 @@ class Returning(BaseTokenizer):
 
 
 class TestOneMethodIsEnough:
-    @settings(max_examples=30, deadline=None)
     @given(st.integers(0, 10_000), st.integers(0, 6), st.integers(2, 8))
     def test_blocks_equal_single_cells(self, seed, cells, max_genes):
         counts = np.random.default_rng(seed).poisson(0.5, (cells, 20))

@@ -67,7 +67,6 @@ def cells(draw):
 
 
 class TestForms:
-    @settings(max_examples=40, deadline=None)
     @given(cells(), st.integers(2, 9), st.sampled_from(TIES[:3]), st.booleans())
     def test_tokens_are_the_expressed_genes_with_their_bins(self, drawn, n_bins, ties, add_cls):
         counts, gene_ids = drawn
@@ -80,7 +79,6 @@ class TestForms:
             assert values[add_cls:] == pytest.approx([bin_id / (n_bins - 1) for bin_id in expected.values()])
             assert values[:add_cls] == [0.0] * add_cls
 
-    @settings(max_examples=30, deadline=None)
     @given(cells(), st.integers(2, 12), st.sampled_from(TIES), st.integers(0, 2**62))
     def test_blocks_are_their_cells_one_after_another(self, drawn, max_genes, ties, seed):
         counts, gene_ids = drawn

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import DataError
@@ -42,7 +42,6 @@ def many_cells(seed: int = 0, *, mean: float = 3.0) -> list[np.ndarray]:
 
 
 class TestBounds:
-    @settings(max_examples=60, deadline=None)
     @given(BLOCK, N_BINS)
     def test_are_those_of_numpy_for_each_cell_of_a_block(self, cells, n_bins):
         assert bounds(cells, n_bins) == [reference(cell, n_bins) for cell in cells]
@@ -66,7 +65,6 @@ class TestBounds:
     def test_of_small_cells_with_six_bins(self, values, expected):
         assert bounds([values], 6) == [expected]
 
-    @settings(max_examples=50, deadline=None)
     @given(BLOCK, N_BINS)
     def test_lie_within_the_bins_above_zero_and_rise_with_the_value(self, cells, n_bins):
         for cell, (lowest, highest) in zip(cells, bounds(cells, n_bins), strict=True):
@@ -75,7 +73,6 @@ class TestBounds:
             assert (np.diff(np.array(lowest)[order]) >= 0).all()
             assert (np.diff(np.array(highest)[order]) >= 0).all()
 
-    @settings(max_examples=50, deadline=None)
     @given(BLOCK, N_BINS, st.integers(-8, 8))
     def test_do_not_change_with_the_scale(self, cells, n_bins, power):
         scaled = [[value * 2.0**power for value in cell] for cell in cells]

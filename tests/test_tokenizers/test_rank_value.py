@@ -32,7 +32,6 @@ def cells(draw):
 
 
 class TestForms:
-    @settings(max_examples=30, deadline=None)
     @given(cells(), MEDIANS, st.integers(2, 12), st.booleans())
     def test_blocks_single_cells_and_exact_arithmetic_agree(self, drawn, medians, max_genes, add_cls):
         counts, gene_ids = drawn

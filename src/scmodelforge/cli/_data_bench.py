@@ -22,7 +22,7 @@ class Tokens(StrEnum):
 
 
 def bench(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or patterns, as in data.paths.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, stores or addresses, as data.paths.")],
     cells: Annotated[int, typer.Option(min=1, help="Most cells to load.")] = 100_000,
     threads: Annotated[int, typer.Option(min=0, help="Threads that read and tokenise, as data.num_workers.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1, help="Cells of a batch.")] = 256,

@@ -41,6 +41,10 @@ def validate(file: _File, overrides: _Overrides = None) -> None:
     from scmodelforge.config.load import load_config
 
     settings = load_config(file, overrides or [])
+    if settings.data.filter is not None:
+        from scmodelforge.data.obs_filter import ObsFilter
+
+        ObsFilter(settings.data.filter)  # whether the columns are there, only the data tell
     benchmarks = ", ".join(dict.fromkeys(each.name for each in settings.eval.benchmarks)) or "none"
     typer.echo(
         f"{file} is valid: source {settings.data.source}, tokenizer {settings.tokenizer.strategy}, "

@@ -23,7 +23,7 @@ app.command("bench")(_data_bench.bench)
 
 @app.command("split")
 def split(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="The data, as data.paths.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, stores or addresses, as data.paths.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write; data.split.file names it.")],
     by: Annotated[
         str, typer.Option("--by", help="obs column whose groups stay together, 'cells', or 'auto' for the donors.")

@@ -19,7 +19,6 @@ import numpy as np
 
 __all__ = ["ShardedArray", "crc32c", "pack", "sync_file", "unpack", "whole_shards"]
 
-_CASTAGNOLI = 0x82F63B78
 _NO_CHUNK = np.iinfo(np.uint64).max
 
 

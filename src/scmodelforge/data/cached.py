@@ -28,7 +28,7 @@ from scmodelforge.data.sources.mixture import MixtureDataConfig
 from scmodelforge.data.types import CellBlock, CellSource, Panel, RowRange
 from scmodelforge.data.writing import AnnDataWriter
 
-__all__ = ["CachedCells", "cached_cells"]
+__all__ = ["CachedCells", "cached_cells", "cells_in_cache"]
 
 _log = logging.getLogger(__name__)
 
@@ -139,6 +139,18 @@ def cached_cells(
     return CachedCells(source, kept)
 
 
+def cells_in_cache(source: CellSource, config: DataConfig, folder: Path) -> CachedCells | None:
+    """Return the preprocessed cells of a source if the cache has them; nothing is written.
+
+    Parameters
+    ----------
+    source, config, folder
+        As for :func:`cached_cells`.
+    """
+    kept = _opened(source, folder / _key(source, config), otherwise="not used")
+    return None if kept is None else CachedCells(source, kept)
+
+
 def _key(source: CellSource, config: DataConfig) -> str:
     """Return the name of the entry for a source and its settings."""
     settings = config.preprocessing
@@ -157,7 +169,7 @@ def _own(config: DataConfig) -> Any:
     return [config.source, {name: value for name, value in config.model_dump().items() if name not in shared}]
 
 
-def _opened(source: CellSource, entry: Path) -> LocalSource | None:
+def _opened(source: CellSource, entry: Path, *, otherwise: str = "written again") -> LocalSource | None:
     """Return the stores of an entry, or ``None`` if it is not there or of no use."""
     if not entry.is_dir():
         return None
@@ -165,11 +177,11 @@ def _opened(source: CellSource, entry: Path) -> LocalSource | None:
     try:
         kept = LocalSource(LocalDataConfig(source="local", paths=paths, layer="X"))
     except DataError as error:
-        _log.warning(f"{entry} of data.preprocessing.cache is damaged and is written again: {error}")
+        _log.warning(f"{entry} of data.preprocessing.cache is damaged and is {otherwise}: {error}")
         return None
     if kept.file_sizes == source.file_sizes:
         return kept
-    _log.warning(f"{entry} of data.preprocessing.cache has other numbers of cells and is written again")
+    _log.warning(f"{entry} of data.preprocessing.cache has other numbers of cells and is {otherwise}")
     return None
 
 
@@ -177,16 +189,24 @@ def _write(source: CellSource, entry: Path, preprocessor: Preprocessor) -> None:
     _log.info(f"writing {sum(source.file_sizes):,} preprocessed cells to {entry}")
     partial = entry.with_name(entry.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write_files(source, partial, preprocessor)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # of no use, and the disk may be full
+        raise
+    shutil.rmtree(entry, ignore_errors=True)
+    partial.replace(entry)
+
+
+def _write_files(source: CellSource, folder: Path, preprocessor: Preprocessor) -> None:
     for file, (panel, size) in enumerate(zip(source.panels, source.file_sizes, strict=True)):
         # named by number: what genes are called is the source's affair
         columns = Panel(np.array([str(number) for number in range(len(panel.gene_ids))], dtype=object), panel.name)
-        with AnnDataWriter(partial / f"file_{file}.zarr", columns) as writer:
+        with AnnDataWriter(folder / f"file_{file}.zarr", columns) as writer:
             for start in range(0, size, _ROWS_AT_ONCE):
                 block = source.read(RowRange(file, start, min(start + _ROWS_AT_ONCE, size)))
                 writer.append(replace(preprocessor(block), panel=columns))
             writer.finish()
-    shutil.rmtree(entry, ignore_errors=True)
-    partial.replace(entry)
 
 
 @contextmanager

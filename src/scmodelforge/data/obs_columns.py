@@ -7,7 +7,7 @@ from typing import Literal, NoReturn
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError, nearest
+from scmodelforge._errors import ConfigError, listed, nearest
 from scmodelforge.data.types import CellSource
 
 __all__ = ["Columns", "Literals", "Operator"]
@@ -107,10 +107,9 @@ class Columns:
     def _load(self, name: str) -> _Column:
         there = self._source.obs_columns
         if name not in there:
-            more = f" and {len(there) - _LISTED} more" if len(there) > _LISTED else ""
             msg = (
                 f"{self._setting} names the obs column '{name}', which the data do not have.{nearest(name, there)} "
-                f"There are: {', '.join(there[:_LISTED])}{more}."
+                f"There are: {listed(there, _LISTED)}."
             )
             raise ConfigError(msg)
         read_numbers = getattr(self._source, "obs_numbers", None)

@@ -41,6 +41,8 @@ class ScanReport:
         Positions of the cells without a positive value in a gene of the vocabulary, ascending, int64.
     dropped
         Positions of the cells that break a limit, ascending, int64; none of them is among the empty ones.
+    broken
+        Number, in the limits, of the limit that each dropped cell breaks, int64.
     drop_reasons
         How many cells break each limit, in words.
     known_genes
@@ -57,6 +59,7 @@ class ScanReport:
     values_checked: int
     warnings: list[str] = field(default_factory=list)
     dropped: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    broken: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     drop_reasons: str = ""
 
 
@@ -97,7 +100,7 @@ def scan(
     for file in range(len(source.panels)):
         _scan_file(report, source, vocab, file, expects=expects, block_size=block_size, visitors=visitors, sieve=sieve)
     if sieve is not None:
-        report.dropped, report.drop_reasons = sieve.dropped(), sieve.reasons()
+        report.dropped, report.broken, report.drop_reasons = sieve.dropped(), sieve.broken(), sieve.reasons()
     if len(report.empty) + len(report.dropped) == report.num_cells:
         raise DataError(_none_left(report, vocab))
     return report
@@ -163,9 +166,13 @@ class _Sieve:
         """Return the positions of the cells taken out, ascending, int64."""
         return np.concatenate([np.zeros(0, dtype=np.int64), *self._positions])
 
+    def broken(self) -> np.ndarray:
+        """Return the number of the limit that each of them breaks, int64."""
+        return np.concatenate([np.zeros(0, dtype=np.int64), *self._broken])
+
     def reasons(self) -> str:
         """Return how many broke which limit, in words."""
-        return self._limits.describe(np.concatenate([np.zeros(0, dtype=np.int64), *self._broken]))
+        return self._limits.describe(self.broken())
 
 
 def _none_left(report: ScanReport, vocab: GeneVocab) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError, nearest
+from scmodelforge._errors import ConfigError, listed, nearest
 from scmodelforge.config.schema import SamplingConfig
 from scmodelforge.data.draws import generator
 from scmodelforge.data.splits import MISSING_GROUP
@@ -152,10 +152,9 @@ class Draws:
         order = np.argsort(-self.num_draws, kind="stable")
         shown = [
             f"{self.groups.names[g]} {self.num_draws[g] / total:.1%} (of the cells {self._sizes[g] / total:.1%})"
-            for g in order[:_LISTED]
+            for g in order
         ]
-        more = len(order) - _LISTED
-        return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+        return listed(shown, _LISTED)
 
 
 def smallest(count: int) -> type[np.integer]:
@@ -198,5 +197,4 @@ def _given(weights: dict[str, float], names: list[str]) -> np.ndarray:
 
 
 def _listed(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(f"'{name}'" for name in names[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+    return listed([f"'{name}'" for name in names], _LISTED)

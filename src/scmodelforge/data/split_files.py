@@ -89,6 +89,13 @@ def _check_files(path: Path, before: list[dict[str, Any]], now: list[dict[str, A
     else:
         place = next(i for i, entry in enumerate(now) if entry["sha256"] != digests[i])
         then, here = before[place], now[place]
+        kinds = then.get("sha256_of"), here.get("sha256_of")
+        if kinds[0] != kinds[1]:  # the same file may lie here and in a bucket, which gives no sha256 of its content
+            msg = (
+                f"{path} knows {then['name']} by its {kinds[0]}, and here it is known by its {kinds[1]}; split the "
+                "data where they are read from, with: scmodelforge data split."
+            )
+            raise DataError(msg)
         msg = (
             f"{path} is a split of other data: file {place + 1} is {here['name']} with {here['cells']:,} cells, it was "
             f"{then['name']} with {then['cells']:,} cells and other content"

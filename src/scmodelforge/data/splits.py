@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError, DataError, nearest
+from scmodelforge._errors import ConfigError, DataError, listed, nearest
 from scmodelforge.config.schema import SplitConfig
 from scmodelforge.data.draws import generator, mix
 from scmodelforge.data.types import CellSource
@@ -63,9 +63,8 @@ class CellSplit:
         if self.by == "cells":
             return f"held out {cells}, drawn cell by cell"
         kind = "donors" if self.by in DONOR_COLUMNS else "groups"
-        return (
-            f"held out {len(self.groups):,} of {self.num_groups:,} {kind} ({self.by}: {_listed(self.groups)}), {cells}"
-        )
+        names = listed(self.groups, _LISTED)
+        return f"held out {len(self.groups):,} of {self.num_groups:,} {kind} ({self.by}: {names}), {cells}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the split as plain values: the cells as ``[start, stop]`` ranges, and a hash of everything."""
@@ -149,7 +148,7 @@ def split_cells(source: CellSource, config: SplitConfig, *, excluded: np.ndarray
         num_groups = len(names)
     if held.all():
         what = (
-            f"validation_groups ({_listed(groups)})"
+            f"validation_groups ({listed(groups, _LISTED)})"
             if groups
             else f"validation_fraction ({config.validation_fraction})"
         )
@@ -209,7 +208,7 @@ def _draw_groups(members: np.ndarray, names: list[str], column: str, config: Spl
             if group not in names:
                 msg = (
                     f"data.split.validation_groups names '{group}', which no cell has in '{column}'."
-                    f"{nearest(group, names)} There are: {_listed(sorted(names))}."
+                    f"{nearest(group, names)} There are: {listed(sorted(names), _LISTED)}."
                 )
                 raise DataError(msg)
         return list(dict.fromkeys(config.validation_groups))
@@ -242,11 +241,6 @@ def _draw_cells(cells: np.ndarray, config: SplitConfig) -> np.ndarray:
         raise DataError(msg)
     held[np.argsort(mix(config.seed, "split", cells), kind="stable")[:count]] = True
     return held
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _to_ranges(positions: np.ndarray) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,7 @@ def sklearn_seed(seed: int, purpose: str) -> int:
     return int(mix(seed, purpose)) % 2**32
 
 
+@cache
 def sklearn_version() -> str:
     """Return the name and version of scikit-learn, for records."""
     from importlib.metadata import version

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.constants import CLS_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
-from scmodelforge.data.draws import uniforms
+from scmodelforge.models._drawing import BinChoice, Drawing, draw_levels, log_prob
 from scmodelforge.models.components.attention import KeyValueCache, prefix_mask
 from scmodelforge.models.components.embeddings import blank_padding
 
@@ -24,8 +22,6 @@ __all__ = ["GeneratedCells", "generate_cells"]
 
 _PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
 _CLS_ID = SPECIAL_TOKENS.index(CLS_TOKEN)
-
-BinChoice = Literal["sample", "argmax", "mean"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def generate_cells(
     DataError
         If a prompt has no token, padding before a token, or a token that is not in the vocabulary.
     """
-    _check_options(temperature, top_k, bins)
+    drawing = Drawing(temperature, top_k, bins)
     device = next(model.parameters()).device
     table = _bin_values(bin_values, model.n_bins).to(device)
     if bin_ids is not None:
@@ -132,18 +128,10 @@ def generate_cells(
     _check_lengths(cells, wanted, model.max_seq_len)
     steps = int(wanted.max()) if len(wanted) else 0
     writer = _Writer(model, cells, steps, use_cache=use_cache)
-    levels = _levels(len(wanted), steps, generator, keys).to(device)
+    levels = draw_levels(len(wanted), steps, generator, keys).to(device)
     with _evaluation(model), torch.no_grad():
         for step in range(steps):
-            state = writer.next_state()  # (B, H)
-            scores = model.gene_head(state).float().masked_fill(writer.is_excluded, float("-inf"))  # (B, V)
-            is_active = (wanted > step) & scores.isfinite().any(dim=1)
-            scores = torch.where(is_active[:, None], scores, torch.zeros_like(scores))
-            genes = _draw(scores, levels[:, step, 0], temperature, top_k)
-            bin_scores = model.score_bins(state, genes).float()  # (B, K)
-            chosen = _draw_bins(bin_scores, levels[:, step, 1], bins, temperature)
-            log_probs = _log_prob(scores, genes) + _log_prob(bin_scores, chosen)
-            writer.append(genes, chosen, table[chosen], log_probs, is_active)
+            writer.add(drawing, levels[:, step], table, is_wanted=wanted > step)
     return _compacted(writer.cells)
 
 
@@ -163,6 +151,17 @@ class _Writer:
         self.is_excluded = torch.zeros(shape, dtype=torch.bool, device=prompt.input_ids.device)
         self.is_excluded[:, : len(SPECIAL_TOKENS)] = True
         self.is_excluded.scatter_(1, prompt.input_ids, True)
+
+    def add(self, drawing: Drawing, levels: torch.Tensor, table: torch.Tensor, *, is_wanted: torch.Tensor) -> None:
+        """Draw a gene and its bin at two levels for each cell, shape (B, 2), where one is wanted and left."""
+        state = self.next_state()  # (B, H)
+        scores = self._model.gene_head(state).float().masked_fill(self.is_excluded, float("-inf"))  # (B, V)
+        is_active = is_wanted & scores.isfinite().any(dim=1)
+        scores = torch.where(is_active[:, None], scores, torch.zeros_like(scores))
+        genes = drawing.genes(scores, levels[:, 0])
+        bin_scores = self._model.score_bins(state, genes).float()  # (B, K)
+        chosen = drawing.bins_of(bin_scores, levels[:, 1])
+        self.append(genes, chosen, table[chosen], log_prob(scores, genes) + log_prob(bin_scores, chosen), is_active)
 
     def next_state(self) -> torch.Tensor:
         """Return what the heads read where the next gene of each cell is to be named, shape (B, H)."""
@@ -210,42 +209,6 @@ class _Writer:
         self.cells = GeneratedCells(
             **{name: torch.cat([getattr(self.cells, name), new[:, None]], dim=1) for name, new in added.items()}
         )
-
-
-def _bin_values(given: torch.Tensor | None, n_bins: int) -> torch.Tensor:
-    if given is None:
-        return torch.arange(n_bins) / (n_bins - 1)
-    if len(given) != n_bins:
-        msg = f"bin_values has {len(given)} values, but the model has {n_bins} bins (model.n_bins)."
-        raise ConfigError(msg)
-    return given.float()
-
-
-def _levels(num_cells: int, steps: int, generator: torch.Generator | None, keys: torch.Tensor | None) -> torch.Tensor:
-    """Return what decides each draw of a gene and of its bin, shape (B, steps, 2), float64, in [0, 1)."""
-    if keys is not None and generator is not None:
-        msg = "both generator and keys are given; draws follow from one of them."
-        raise ConfigError(msg)
-    if keys is None:
-        device = None if generator is None else generator.device
-        return torch.rand(num_cells, steps, 2, generator=generator, device=device, dtype=torch.float64)
-    if keys.shape != (num_cells,) or keys.is_floating_point():
-        msg = f"keys are {keys.dtype} of shape {tuple(keys.shape)}, but {num_cells} cells need a whole number each."
-        raise ConfigError(msg)
-    draws = np.arange(2 * steps).reshape(steps, 2)
-    return torch.from_numpy(uniforms(keys.cpu().numpy()[:, None, None], "generate", draws))
-
-
-def _check_options(temperature: float, top_k: int | None, bins: str) -> None:
-    if not 0 <= temperature < math.inf:
-        msg = f"temperature is {temperature}; it must be a finite number, 0 or more."
-        raise ConfigError(msg)
-    if top_k is not None and top_k < 1:
-        msg = f"top_k is {top_k}; it must be at least 1, or None for all genes."
-        raise ConfigError(msg)
-    if bins not in ("sample", "argmax", "mean"):
-        msg = f"bins is {bins!r}; choose one of sample, argmax, mean."
-        raise ConfigError(msg)
 
 
 def _check_lengths(cells: GeneratedCells, wanted: torch.Tensor, max_seq_len: int) -> None:
@@ -297,40 +260,21 @@ def _start(
     return GeneratedCells(*(part[:, :width] for part in parts))
 
 
-def _draw(scores: torch.Tensor, levels: torch.Tensor, temperature: float, top_k: int | None) -> torch.Tensor:
-    """Draw a column of each row, shape (B,): the one where the sum of probabilities passes the level, shape (B,)."""
-    if temperature == 0:
-        return scores.argmax(dim=1)
-    if top_k is not None and top_k < scores.shape[1]:
-        lowest = scores.topk(top_k, dim=1).values[:, -1:]
-        scores = scores.masked_fill(scores < lowest, float("-inf"))
-    below = (scores - scores.amax(dim=1, keepdim=True)).double() / temperature  # at most 0: none is too low
-    passed = below.exp().cumsum(dim=1)
-    # The level times the sum can be rounded up to the sum, which no column passes.
-    aims = torch.minimum(levels * passed[:, -1], passed[:, -1].nextafter(torch.zeros_like(levels)))
-    return torch.searchsorted(passed, aims[:, None], right=True)[:, 0]
-
-
-def _draw_bins(scores: torch.Tensor, levels: torch.Tensor, bins: BinChoice, temperature: float) -> torch.Tensor:
-    scores = torch.cat([torch.full_like(scores[:, :1], float("-inf")), scores[:, 1:]], dim=1)  # no expression
-    if bins == "sample":
-        return _draw(scores, levels, temperature, None)
-    if bins == "argmax":
-        return scores.argmax(dim=1)
-    number = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)
-    return (scores.softmax(dim=1) @ number).round().long()
-
-
-def _log_prob(scores: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    return scores.log_softmax(dim=1).gather(1, chosen[:, None])[:, 0]
-
-
 def _compacted(cells: GeneratedCells) -> GeneratedCells:
     """Move the padding of short prompts to the end."""
     order = (1 - cells.attention_mask).argsort(dim=1, stable=True)
     length = max(1, int(cells.attention_mask.sum(dim=1).max())) if len(order) else order.shape[1]
     arranged = {field.name: getattr(cells, field.name).gather(1, order)[:, :length] for field in fields(cells)}
     return GeneratedCells(**arranged)
+
+
+def _bin_values(given: torch.Tensor | None, n_bins: int) -> torch.Tensor:
+    if given is None:
+        return torch.arange(n_bins) / (n_bins - 1)
+    if len(given) != n_bins:
+        msg = f"bin_values has {len(given)} values, but the model has {n_bins} bins (model.n_bins)."
+        raise ConfigError(msg)
+    return given.float()
 
 
 @contextmanager

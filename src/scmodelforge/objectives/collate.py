@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.data._kernels import pad_rows
 from scmodelforge.data.types import Batch, TokenBlock
 
-__all__ = ["collate_for_encoding", "pad", "put", "scatter"]
+__all__ = ["collate_for_encoding", "pad", "put", "scatter", "with_targets"]
 
 
 def pad(tokens: TokenBlock, *, pad_id: int) -> Batch:
@@ -61,6 +64,43 @@ def collate_for_encoding(tokens: TokenBlock, *, pad_id: int) -> Batch:
         Token that fills up shorter cells.
     """
     return pad(tokens, pad_id=pad_id)
+
+
+def with_targets(tokens: TokenBlock, shown: np.ndarray, is_target: np.ndarray, *, pad_id: int, term: str) -> Batch:
+    """Return a batch in which targets are hidden, and what is asked for at them.
+
+    Parameters
+    ----------
+    tokens
+        The cells, targets as they truly are.
+    shown
+        The ids that stand in the batch, shape (T,).
+    is_target
+        Which tokens are targets, shape (T,), bool. Their values and bins are hidden.
+    pad_id
+        Token that fills up shorter cells.
+    term
+        Name of the loss term that the targets count for.
+
+    Returns
+    -------
+    What :func:`pad` gives, and ``labels``, ``targets``, ``masked_positions``, ``target_index`` and ``num_targets``.
+    ``gene_ids`` keeps the true genes.
+    """
+    bins = None if tokens.bin_ids is None else np.where(is_target, 0, tokens.bin_ids)
+    batch = pad(
+        replace(tokens, ids=shown, values=np.where(is_target, np.float32(0), tokens.values), bin_ids=bins),
+        pad_id=pad_id,
+    )
+    where = np.flatnonzero(is_target)
+    target_index, shape = batch["pack_index"][where], (len(tokens), batch["input_ids"].shape[1])
+    put(batch["gene_ids"], target_index, tokens.ids[where])
+    batch["labels"] = scatter(tokens.ids[where], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
+    batch["targets"] = scatter(tokens.values[where], target_index, shape, fill=0, dtype=torch.float32)
+    batch["masked_positions"] = scatter(is_target[where], target_index, shape, fill=0, dtype=torch.bool)
+    batch["target_index"] = target_index
+    batch["num_targets"] = {term: len(where)}
+    return batch
 
 
 def scatter(

@@ -8,19 +8,16 @@ replacement is never the gene itself, and at all targets the expression value an
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from scmodelforge.config.schema import ModelConfig, TokenizerConfig
-from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.data.draws import integers, uniforms
 from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
-from scmodelforge.objectives.collate import pad, put, scatter
+from scmodelforge.objectives.collate import with_targets
 
 __all__ = ["MaskedGenePrediction"]
 
@@ -68,19 +65,7 @@ class MaskedGenePrediction:
         where = np.flatnonzero(is_target)
         shown = tokens.ids.copy()
         shown[where] = self._shown(tokens.ids[where], keys[where])
-        bins = None if tokens.bin_ids is None else np.where(is_target, 0, tokens.bin_ids)
-        hidden = replace(tokens, ids=shown, values=np.where(is_target, np.float32(0), tokens.values), bin_ids=bins)
-        batch = pad(hidden, pad_id=self._pad_id)
-
-        place, shape = batch["pack_index"], (len(tokens), batch["input_ids"].shape[1])
-        target_index = place[where]
-        put(batch["gene_ids"], target_index, tokens.ids[where])
-        batch["labels"] = scatter(tokens.ids[where], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
-        batch["targets"] = scatter(tokens.values[where], target_index, shape, fill=0, dtype=torch.float32)
-        batch["masked_positions"] = scatter(is_target[where], target_index, shape, fill=0, dtype=torch.bool)
-        batch["target_index"] = target_index
-        batch["num_targets"] = {"masked_gene": len(where)}
-        return batch
+        return with_targets(tokens, shown, is_target, pad_id=self._pad_id, term="masked_gene")
 
     def _shown(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Return what stands in the place of each target, shape (M,)."""

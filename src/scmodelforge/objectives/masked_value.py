@@ -12,15 +12,13 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from scmodelforge.config.schema import ModelConfig, TokenizerConfig
-from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.data.draws import mix, uniforms
 from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
-from scmodelforge.objectives.collate import pad, put, scatter
+from scmodelforge.objectives.collate import with_targets
 from scmodelforge.objectives.zeros import draw_zero_genes
 
 __all__ = ["MaskedValuePrediction"]
@@ -64,23 +62,8 @@ class MaskedValuePrediction:
         ``masked_positions``, ``target_index`` and ``num_targets``. ``gene_ids`` keeps the genes that are asked for.
         """
         tokens, is_target = self._with_targets(tokens)
-        hidden = replace(
-            tokens,
-            ids=np.where(is_target, np.int32(self._mask_id), tokens.ids),
-            values=np.where(is_target, np.float32(0), tokens.values),
-            bin_ids=None if tokens.bin_ids is None else np.where(is_target, 0, tokens.bin_ids),
-        )
-        batch = pad(hidden, pad_id=self._pad_id)
-        place, shape = batch["pack_index"], (len(tokens), batch["input_ids"].shape[1])
-        where = np.flatnonzero(is_target)
-        target_index = place[where]
-        put(batch["gene_ids"], target_index, tokens.ids[where])
-        batch["labels"] = scatter(tokens.ids[where], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
-        batch["targets"] = scatter(tokens.values[where], target_index, shape, fill=0, dtype=torch.float32)
-        batch["masked_positions"] = scatter(is_target[where], target_index, shape, fill=0, dtype=torch.bool)
-        batch["target_index"] = target_index
-        batch["num_targets"] = {"masked_value": len(where)}
-        return batch
+        shown = np.where(is_target, np.int32(self._mask_id), tokens.ids)
+        return with_targets(tokens, shown, is_target, pad_id=self._pad_id, term="masked_value")
 
     def _with_targets(self, tokens: TokenBlock) -> tuple[TokenBlock, np.ndarray]:
         """Return the cells with genes without expression added, and which tokens are targets, shape (T,), bool."""

@@ -21,6 +21,7 @@ import numpy as np
 
 from scmodelforge import __version__
 from scmodelforge._errors import ConfigError, DataError, Interrupted
+from scmodelforge.data._byte_sizes import parse_bytes
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.writing import SHARD_BYTES
 from scmodelforge.training._files import MANIFEST, find_damage
@@ -89,7 +90,7 @@ def convert(
     Interrupted
         After Ctrl-C.
     """
-    budget = planning.parse_bytes(memory, option="--memory")
+    budget = _bytes(memory, "--memory")
     if budget < planning.LEAST_MEMORY:
         msg = f"--memory {memory} is too little; {planning.LEAST_MEMORY >> 20} MiB are the least."
         raise ConfigError(msg)
@@ -101,7 +102,7 @@ def convert(
         "shuffle": shuffle,
         "seed": seed,
         "dataset_cells": dataset_cells,
-        "shard_bytes": planning.parse_bytes(shard_size, option="--shard-size"),
+        "shard_bytes": _bytes(shard_size, "--shard-size"),
     }
     config = LocalDataConfig(paths=[str(path) for path in inputs], layer=layer, gene_id_column=gene_id_column)
     source: Any = open_source(config)
@@ -140,6 +141,14 @@ def verify(out: Path) -> list[str]:
     files = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"]
     size = sum(facts["size"] for facts in files.values())
     return [f"{out}: {len(files):,} files of {size / 1e9:,.2f} GB are as they were written"]
+
+
+def _bytes(size: str | int, option: str) -> int:
+    try:
+        return parse_bytes(size)
+    except ValueError as error:
+        msg = f"{option}: {error}."
+        raise ConfigError(msg) from None
 
 
 def _convert(

@@ -22,14 +22,8 @@ from scmodelforge.training._loaders import make_loader
 from scmodelforge.training.datamodule import CellDataModule
 from scmodelforge.training.scvi import ScviDataModule
 from scmodelforge.workflows.objective import chosen_objective
-from scmodelforge.workflows.prepare import (
-    PreparedData,
-    check_columns,
-    membership,
-    open_source,
-    prepare_data,
-    without_unusable,
-)
+from scmodelforge.workflows.prepare import PreparedData, check_columns, open_source, prepare_data
+from scmodelforge.workflows.usable_cells import membership, without_unusable
 from scmodelforge.workflows.vocabulary import build_vocab, select_genes
 
 __all__ = ["RunDataModule", "cell_datamodule", "scvi_datamodule"]
@@ -146,8 +140,9 @@ def scvi_datamodule(
     split = choose_cells(source, config.data.split, expression=config.data.filter)
     preprocessing = config.data.preprocessing
     vocab = select_genes(preprocessing, source, vocab, membership(split.train), expects="counts")
-    report = scan(source, vocab, expects="counts", limits=CellLimits(preprocessing))
-    split = without_unusable(split, report)
+    limits = CellLimits(preprocessing)
+    report = scan(source, vocab, expects="counts", limits=limits)
+    split = without_unusable(split, report, limits)[0]
     _log.info(split.describe())
     return ScviDataModule(
         source,

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,11 @@ from scmodelforge.data.types import CellSource, Panel
 from scmodelforge.eval.embed import embed_batches
 from scmodelforge.hub.bundle import Bundle, load_bundle
 from scmodelforge.objectives.collate import collate_for_encoding
+from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 from scmodelforge.workflows.progress import Countdown
 
-__all__ = ["OBSM_KEY", "check_output", "embed_file", "find_model_folder"]
+__all__ = ["OBSM_KEY", "embed_file", "find_model_folder"]
 
 _log = logging.getLogger(__name__)
 
@@ -116,28 +116,6 @@ def embed_file(
         f"embeddings: {out} obsm['{OBSM_KEY}'] ({report.num_cells:,} x {part.width})",
         f'next: python -c "import anndata; print(anndata.read_h5ad({str(out)!r}))"',
     ]
-
-
-def check_output(path: Path, *, force: bool) -> None:
-    """Make sure that a file can be written, before any work is done for it.
-
-    Raises
-    ------
-    DataError
-        If it exists and ``force`` is not set, is a folder, or its folder cannot be written to.
-    """
-    if path.is_dir():
-        msg = f"{path} is a folder; name a file in it."
-        raise DataError(msg)
-    if path.exists() and not force:
-        msg = f"{path} exists; choose another name, or replace it with --force."
-        raise DataError(msg)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as problem:
-        msg = f"cannot write to {path.parent} ({problem.strerror}); make the folder, or choose one you may write to."
-        raise DataError(msg) from problem
 
 
 def _require_known_genes(bundle: Bundle, panel: Panel) -> None:

@@ -14,14 +14,16 @@ from torch import nn
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, RunConfig, SplitConfig
+from scmodelforge.data.cached import cells_in_cache
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
-from scmodelforge.workflows.embed import check_output, find_model_folder
+from scmodelforge.workflows.embed import find_model_folder
 from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
+from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.runfolder import RunFolder
 
@@ -160,8 +162,13 @@ def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict
     assert split is not None
     source = open_source(config.data)
     check_resumable(source, facts)
-    preprocessor = bundle.preprocessor.fitted(source)
-    return PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"])
+    preprocessor, kept = bundle.preprocessor, None
+    if config.data.preprocessing.cache is not None:  # of what the model was trained with, whatever the settings say now
+        own = config.data.model_copy(update={"preprocessing": preprocessor.config})
+        kept = cells_in_cache(source, own, Path(config.data.preprocessing.cache))
+    if kept is None:
+        preprocessor = preprocessor.fitted(source)
+    return PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
 
 
 def _scored(config: RunConfig, bundle: Bundle, prepared: PreparedData) -> list[Record]:

@@ -18,7 +18,8 @@ from scmodelforge._registry import MODELS
 from scmodelforge.data.draws import mix, uniforms
 from scmodelforge.hub.bundle import Bundle, load_bundle
 from scmodelforge.models.generation import GeneratedCells
-from scmodelforge.workflows.embed import check_output, find_model_folder
+from scmodelforge.workflows.embed import find_model_folder
+from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.progress import Countdown
 
 __all__ = ["GenerateOptions", "generate_file", "parse_prompt"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.sampling import GlobalOrder
-from scmodelforge.data.scan import ScanReport, scan
+from scmodelforge.data.scan import scan
 from scmodelforge.data.selection import choose_cells
 from scmodelforge.data.sources.mixture import MixtureDataConfig
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.training_order import describe_sampling
 from scmodelforge.data.types import CellBlock, CellSource
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.workflows.usable_cells import membership, without_unusable
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Readable",
     "check_resumable",
     "config_hash",
+    "keep_preprocessed",
     "open_source",
     "prepare_data",
     "sequential_loader",
@@ -160,7 +162,7 @@ def prepare_data(config: RunConfig) -> PreparedData:
     visitors = [] if visitor is None else [visitor]
     limits = CellLimits(preprocessing)
     report = scan(source, vocab, expects=tokenizer_class.expects, visitors=visitors, limits=limits)
-    split = without_unusable(split, report)
+    split, num_empty, num_dropped = without_unusable(split, report, limits)
     if visitor is not None:
         visitor.finish()
     _log.info(split.describe())
@@ -168,14 +170,18 @@ def prepare_data(config: RunConfig) -> PreparedData:
     if sampling is not None:
         _log.info(sampling)
     _log.info(tokenizer.describe())
-    kept = None
-    if preprocessing.cache is None:
-        preprocessor = preprocessor.fitted(source)
-    else:
-        unfitted = preprocessor
-        kept = cached_cells(source, config.data, Path(preprocessing.cache), fitted=lambda: unfitted.fitted(source))
-    numbers = len(report.empty), len(report.dropped)
-    return PreparedData(source, tokenizer, preprocessor, vocab, split, *numbers, kept=kept)
+    preprocessor, kept = keep_preprocessed(source, config.data, preprocessor)
+    return PreparedData(source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept=kept)
+
+
+def keep_preprocessed(
+    source: CellSource, config: DataConfig, preprocessor: Preprocessor
+) -> tuple[Preprocessor, CachedCells | None]:
+    """Return a preprocessor for the cells of a source, and the preprocessed cells if the settings name a cache."""
+    if config.preprocessing.cache is None:
+        return preprocessor.fitted(source), None
+    folder = Path(config.preprocessing.cache)
+    return preprocessor, cached_cells(source, config, folder, fitted=lambda: preprocessor.fitted(source))
 
 
 def sequential_loader(
@@ -257,57 +263,3 @@ def global_batch_size(config: TrainingConfig) -> int:
 
 def _unchanged(block: CellBlock) -> CellBlock:
     return block
-
-
-def membership(positions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that tells which of some positions are among the given ones (sorted)."""
-
-    def contains(asked: np.ndarray) -> np.ndarray:
-        if not len(positions):
-            return np.zeros(len(asked), dtype=bool)
-        slot = np.minimum(np.searchsorted(positions, asked), len(positions) - 1)
-        found: np.ndarray = positions[slot] == asked
-        return found
-
-    return contains
-
-
-def without_unusable(split: CellSplit, report: ScanReport) -> CellSplit:
-    """Return the split without the cells that are empty or break a limit, and say how many there are."""
-    for warning in report.warnings:
-        _log.warning(warning)
-    if len(report.dropped):
-        _log.info(
-            f"dropped {len(report.dropped):,} of {report.num_cells:,} cells by limits of data.preprocessing: "
-            f"{report.drop_reasons}"
-        )
-    if len(report.empty):
-        _log.info(f"skipped {len(report.empty):,} of {report.num_cells:,} cells: no gene of the vocabulary in them")
-    split = without(split, report.dropped, why="is within the limits of data.preprocessing; loosen them")
-    why = "expresses a gene of the vocabulary; check data.gene_vocab"
-    return without(split, report.empty, why=why)
-
-
-def without(split: CellSplit, excluded: np.ndarray, *, why: str) -> CellSplit:
-    """Return the split without some cells.
-
-    Parameters
-    ----------
-    split
-        The split.
-    excluded
-        Positions of the cells.
-    why
-        What no cell does if none is left, and what to do.
-    """
-    if not len(excluded):
-        return split
-    train = np.setdiff1d(split.train, excluded, assume_unique=True)
-    if not len(train):
-        msg = f"no training cell {why}, or choose others with data.split."
-        raise DataError(msg)
-    validation = np.setdiff1d(split.validation, excluded, assume_unique=True)
-    if len(split.validation) and not len(validation):
-        msg = f"no held-out cell {why}, or hold out others with data.split."
-        raise DataError(msg)
-    return replace(split, train=train, validation=validation)

@@ -17,7 +17,14 @@ from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.models.registry import get_model
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.setup import make_fabric
-from scmodelforge.workflows.prepare import PreparedData, check_resumable, config_hash, open_source, prepare_data
+from scmodelforge.workflows.prepare import (
+    PreparedData,
+    check_resumable,
+    config_hash,
+    keep_preprocessed,
+    open_source,
+    prepare_data,
+)
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.training_run import TrainingRun, TrainResult
 
@@ -97,8 +104,8 @@ def resume_training(root: Path) -> TrainResult | None:
     check_resumable(source, facts)
     fabric = make_fabric(config.training)
     fabric.launch()
-    preprocessor = bundle.preprocessor.fitted(source)
-    data = PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"])
+    preprocessor, kept = keep_preprocessed(source, config.data, bundle.preprocessor)
+    data = PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     return TrainingRun(config, folder, data, fabric, fingerprint).execute(checkpoint=checkpoint)
 

@@ -10,7 +10,7 @@ from scmodelforge.config.schema import SplitConfig
 from scmodelforge.data.selection import choose_cells
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.split_files import write_split
-from scmodelforge.workflows.embed import check_output
+from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.prepare import open_source
 
 __all__ = ["split_files"]

@@ -62,7 +62,7 @@ class AsStored:
 
     def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return values in their own type, columns and starts of some rows; few enough to be in memory if dense."""
-        with self._pool.use(self._file) as opened:
+        with self._pool.use(self._file, rows=(start, stop)) as opened:
             if isinstance(self.matrix, CsrMatrix):
                 _, indices, indptr = self.matrix.read(opened, start, stop)
                 first, last = self.matrix.indptr[[start, stop]].tolist()

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scmodelforge._errors import DataError, nearest
+from scmodelforge._errors import DataError, listed, nearest
 from scmodelforge.data.sources._pool import OpenFile
 
 __all__ = ["Frame", "no_column"]
@@ -146,9 +146,7 @@ def no_column(label: str, column: str, columns: list[str], *, setting: str = "")
     """Return the message for a column that a table lacks; names that differ in case only are offered first."""
     alike = [f"'{name}'" for name in columns if name.casefold() == column.casefold()]
     hint = f" Did you mean {' or '.join(alike)}?" if alike else nearest(column, columns)
-    listed = ", ".join(columns[:_LISTED]) or "none"
-    more = f" and {len(columns) - _LISTED} more" if len(columns) > _LISTED else ""
-    return f"{label} has no column '{column}'{setting}.{hint} There are: {listed}{more}."
+    return f"{label} has no column '{column}'{setting}.{hint} There are: {listed(columns, _LISTED) or 'none'}."
 
 
 def _is_group(item: Any) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scmodelforge._errors import DataError, nearest
+from scmodelforge.data.sources._at_once import several_at_once
 from scmodelforge.data.sources._remote_config import RemoteConfig
 from scmodelforge.data.sources._url import COLLECTION, RemoteUrl, is_remote, parse_url
 
@@ -41,9 +42,13 @@ def resolve_paths(paths: Sequence[str], remote: RemoteConfig | None = None) -> l
     DataError
         If an entry is missing, another folder or a pattern without match, or if two are one file.
     """
-    found: list[Location] = []
-    for entry in paths:
-        found += _expand_address(entry, remote or RemoteConfig()) if is_remote(entry) else _expand(entry)
+    settings = remote or RemoteConfig()
+    expanded: list[Sequence[Location]]
+    if any(map(is_remote, paths)):
+        expanded = several_at_once(lambda entry: _expand_any(entry, settings), paths)
+    else:
+        expanded = [_expand(entry) for entry in paths]
+    found = [path for entry in expanded for path in entry]
     _refuse_repeats([path for path in found if isinstance(path, Path)])
     _refuse_repeated_addresses([path for path in found if isinstance(path, RemoteUrl)])
     return found
@@ -60,6 +65,10 @@ def short_names(paths: Sequence[Location]) -> list[str]:
     while len({part[-depth:] for part in parts}) < len(parts):
         depth += 1
     return ["/".join(part[-depth:]) for part in parts]
+
+
+def _expand_any(entry: str, remote: RemoteConfig) -> Sequence[Location]:
+    return _expand_address(entry, remote) if is_remote(entry) else _expand(entry)
 
 
 def _expand_address(entry: str, remote: RemoteConfig) -> list[RemoteUrl]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from scmodelforge._errors import DataError
+from scmodelforge.data.sources._at_once import several_at_once
 from scmodelforge.data.sources._bytes import ByteReader
 from scmodelforge.data.sources._chunks import ChunkTable
 from scmodelforge.data.sources._collection import collection_paused
 
 __all__ = ["FilePool", "OpenFile", "StoredFile"]
+
+T = TypeVar("T")
 
 #: Open at a time; more would meet the system's limit on open files.
 _MOST_OPEN = 64
@@ -101,8 +104,15 @@ class FilePool:
         return self._files[file]
 
     @contextmanager
-    def use(self, file: int) -> Iterator[OpenFile]:
+    def use(self, file: int, *, rows: tuple[int, int] | None = None) -> Iterator[OpenFile]:
         """Give a file to one thread at a time, open.
+
+        Parameters
+        ----------
+        file
+            Number of the file.
+        rows
+            First row and end of what is read of it, for messages.
 
         Raises
         ------
@@ -110,20 +120,37 @@ class FilePool:
             If it cannot be opened, or if reading it fails.
         """
         # a lock or an HDF5 handle that came along with a fork must not be touched, so each process has an entry
-        process = self._processes.setdefault(os.getpid(), _Process())
+        process = self._process()
         stored = self._files[file]
-        with process.lock, collection_paused() if stored.is_remote else nullcontext():
-            try:
-                yield process.get(file, stored)
-            except DataError:
-                raise
-            except stored.errors as error:
-                reason = " ".join(str(error.args[-1] if error.args else error).split())
-                msg = (
-                    f"{stored.name} cannot be read: {reason}. The file is damaged or not as anndata writes it; "
-                    "copy it again from where it came, or write it again with anndata."
-                )
-                raise DataError(msg) from error
+        with process.lock, _reading(stored, rows):
+            yield process.get(file, stored)
+
+    def first_look(self, look: Callable[[int, OpenFile], T]) -> list[T]:
+        """Return what a function makes of each file and its number; of files elsewhere several are opened at a time.
+
+        Raises
+        ------
+        DataError
+            As :meth:`use` does, for the first file that cannot be opened or read.
+        """
+
+        def one(file: int) -> T:
+            if not self._files[file].is_remote:
+                with self.use(file) as opened:
+                    return look(file, opened)
+            with _reading(self._files[file], None):
+                opened = self._files[file].open()
+                try:
+                    found = look(file, opened)
+                except BaseException:
+                    opened.close()
+                    raise
+            self._process().keep(file, opened)
+            return found
+
+        if any(stored.is_remote for stored in self._files):
+            return several_at_once(one, range(len(self._files)))
+        return [one(file) for file in range(len(self._files))]
 
     def close(self) -> None:
         """Close the files that this process has open. They are opened again when needed."""
@@ -133,6 +160,28 @@ class FilePool:
                 process.close()
         for file in self._files:
             file.close()
+
+    def _process(self) -> _Process:
+        return self._processes.setdefault(os.getpid(), _Process())
+
+
+@contextmanager
+def _reading(stored: StoredFile, rows: tuple[int, int] | None) -> Iterator[None]:
+    """Turn what a library raises into an error that names the file."""
+    with collection_paused() if stored.is_remote else nullcontext():
+        try:
+            yield
+        except DataError:
+            raise
+        except stored.errors as error:
+            reason = " ".join(str(error.args[-1] if error.args else error).split())
+            msg = (
+                f"{stored.name} cannot be read: {reason}. The file is damaged or not as anndata writes it; "
+                "copy it again from where it came, or write it again with anndata."
+            )
+            if rows is not None:
+                msg += f" It concerns rows {rows[0]:,} to {rows[1] - 1:,}."
+            raise DataError(msg) from error
 
 
 class _Process:
@@ -149,6 +198,14 @@ class _Process:
             self._files[number] = file.open()
         self._files.move_to_end(number)
         return self._files[number]
+
+    def keep(self, number: int, opened: OpenFile) -> None:
+        """Take a file that was opened elsewhere, or close it if there are enough."""
+        with self.lock:
+            if number in self._files or len(self._files) >= _MOST_OPEN:
+                opened.close()
+            else:
+                self._files[number] = opened
 
     def close(self) -> None:
         for opened in self._files.values():

@@ -106,6 +106,19 @@ class Client:
             problem = self.failure(error, url.at(folder), f"the list of {url.at(folder)}")
         raise problem
 
+    def entries(self, folder: RemoteUrl) -> list[str]:
+        """Return the names of the files and folders that are directly in a folder of a bucket."""
+        obstore = require("obstore", extra="cloud", why="Reading remote files")
+        store, path = self.store(folder)
+        prefix = path.rstrip("/") + "/"
+        try:
+            found = obstore.list_with_delimiter(store, prefix=prefix)
+            paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+            return [path.removeprefix(prefix).rstrip("/") for path in paths]
+        except (obstore.exceptions.BaseError, OSError) as error:
+            problem = self.failure(error, folder, f"the list of {folder}")
+        raise problem
+
     def submit(self, file: RemoteFile, request: Request) -> Future[list[bytes]]:
         """Begin a request in a thread."""
         return self._threads.submit(file.pieces, request)
@@ -156,20 +169,7 @@ class RemoteFile:
         return self.version.size
 
     def ranges(self, starts: np.ndarray, sizes: np.ndarray, *, label: str) -> Iterator[bytes]:
-        """Return the ranges of bytes in the order given; the first requests are under way before one is taken.
-
-        Parameters
-        ----------
-        starts, sizes
-            First byte and number of bytes of each range, shape (n,), int64, in any order.
-        label
-            What messages call that which is read.
-
-        Raises
-        ------
-        DataError
-            If a range lies outside the file, if the file was changed, or if the server does not answer.
-        """
+        """Return the ranges of bytes as a ``ByteReader`` does; first requests are under way before one is taken."""
         beyond = np.flatnonzero(starts + sizes > self.size)
         if len(beyond):
             start, size = int(starts[beyond[0]]), int(sizes[beyond[0]])

@@ -7,11 +7,10 @@ import re
 from pydantic import Field, field_validator
 
 from scmodelforge.config.schema import Section
+from scmodelforge.data._byte_sizes import parse_bytes
 
 __all__ = ["RemoteConfig"]
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B", re.IGNORECASE)
 _SMALLEST_CACHE = 64 << 20
 
 
@@ -43,12 +42,12 @@ class RemoteConfig(Section):
     @property
     def cache_bytes(self) -> int:
         """``cache_size`` in bytes."""
-        return _bytes(self.cache_size)
+        return parse_bytes(self.cache_size)
 
     @field_validator("cache_size")
     @classmethod
     def _size_is_known(cls, size: int | str) -> int | str:
-        if _bytes(size) < _SMALLEST_CACHE:
+        if parse_bytes(size) < _SMALLEST_CACHE:
             msg = f"'{size}' is less than 64MiB, which is the smallest cache"
             raise ValueError(msg)
         return size
@@ -60,15 +59,3 @@ class RemoteConfig(Section):
             msg = "the server's address is needed, such as https://s3.example.org:9000, without name and password"
             raise ValueError(msg)
         return endpoint
-
-
-def _bytes(size: int | str) -> int:
-    if isinstance(size, int):
-        return size
-    found = _SIZE.fullmatch(size.strip())
-    if not found:
-        msg = f"'{size}' is no size; write a number of bytes, or a number with a unit such as 500MB, 20GB or 1TiB"
-        raise ValueError(msg)
-    number, prefix, is_binary = found.groups()
-    unit = 1024 ** "KMGT".index(prefix.upper()) * 1024 if prefix and is_binary else _UNITS[prefix.upper()]
-    return int(float(number) * unit)

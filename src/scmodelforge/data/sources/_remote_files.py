@@ -6,20 +6,19 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
 import numpy as np
 
 from scmodelforge._errors import DataError
-from scmodelforge._optional import require
 from scmodelforge.data.sources._block_file import BlockFile
 from scmodelforge.data.sources._bytes import ByteReader
 from scmodelforge.data.sources._hdf5 import CHUNK_CACHE, H5adFile, OpenH5ad
 from scmodelforge.data.sources._remote import Client, RemoteFile, client_of
 from scmodelforge.data.sources._remote_config import RemoteConfig
 from scmodelforge.data.sources._remote_errors import MissingObjectError
-from scmodelforge.data.sources._stores import open_store
 from scmodelforge.data.sources._url import COLLECTION, RemoteUrl, matches
 from scmodelforge.data.sources._version import Version
 
@@ -182,9 +181,10 @@ class RemoteFolder:
 
     def zarr_store(self) -> Any:
         """Return the folder as a store of zarr-python, to be read only."""
-        self._files.connect()
-        zarr = require("zarr.storage", extra="cloud", why="Reading remote zarr stores")
-        return zarr.ObjectStore(open_store(self._url, self._settings, prefix=self._url.path), read_only=True)
+        from scmodelforge.data.sources._remote_store import FolderStore
+
+        client = self._files.connect()
+        return FolderStore(self, self._name, lambda folder: client.entries(self._url.within(folder)))
 
     def digest(self) -> dict[str, Any]:
         """Return the size in bytes, a sha256 and what that is of: all files' versions, or on a server the metadata's.
@@ -216,7 +216,7 @@ def find_stores(url: RemoteUrl, settings: RemoteConfig) -> list[RemoteUrl]:
     DataError
         If it is no zarr store, or one of something else.
     """
-    folder = RemoteFolder(url, settings, str(url))
+    folder = RemoteFolder(url, settings, PurePosixPath(url.path).name)
     attributes = _zarr_attributes(folder, url)
     encoding = attributes.get("encoding-type")
     if encoding == COLLECTION:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from keyword import iskeyword
 from typing import Any
 
-from scmodelforge._errors import ConfigError, DataError, nearest
+from scmodelforge._errors import ConfigError, DataError, listed, nearest
 from scmodelforge._optional import require
 from scmodelforge.data.sources._frame import no_column
 from scmodelforge.data.sources._soma_store import one_line
@@ -166,10 +166,9 @@ def _check_stored(obs: Any, column: str, values: list[Any], name: str) -> None:
     stored = obs.get_enumeration_values([column])[column].to_pylist()
     for value in values:
         if value not in stored:
-            more = f" and {len(stored) - _LISTED:,} more" if len(stored) > _LISTED else ""
             msg = (
                 f"{name}: no cell has {column} {_shown(value)} (data.filters.{column})."
-                f"{nearest(str(value), map(str, stored))} There are: {', '.join(map(str, stored[:_LISTED]))}{more}."
+                f"{nearest(str(value), map(str, stored))} There are: {listed([*map(str, stored)], _LISTED)}."
             )
             raise DataError(msg)
 

@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 
 from scmodelforge._errors import DataError
+from scmodelforge.data.sources._matrix import Rows, _as_float32
 
 __all__ = ["SomaMatrix"]
 
 #: Cells of one request. More raise the peak of memory and save little: of what is asked for, TileDB reads whole tiles,
 #: whether the cells between are wanted or not, so neither gaps nor the number of ranges cost much.
 _ROWS_PER_READ = 1024
-#: float32 holds every whole number up to here.
-_LARGEST_WHOLE = 1 << 24
-
-Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class SomaMatrix:
@@ -101,15 +98,3 @@ class SomaMatrix:
             msg = f"{self._label} has values of the gene with soma_joinid {gene}, which var does not have."
             raise DataError(msg)
         return columns.astype(np.int32)
-
-
-def _as_float32(values: np.ndarray, label: str) -> np.ndarray:
-    if values.dtype.kind in "iu" and values.size and max(int(values.max()), -int(values.min())) > _LARGEST_WHOLE:
-        worst = max(int(values.max()), int(values.min()), key=abs)
-        msg = (
-            f"{label} holds {worst:,}; whole numbers beyond {_LARGEST_WHOLE:,} are not exact as float32. "
-            "Counts of a cell are smaller: check which layer data.layer names."
-        )
-        raise DataError(msg)
-    with np.errstate(over="ignore"):  # becomes infinite, which the scan reports with cell and gene
-        return values.astype(np.float32, copy=False)

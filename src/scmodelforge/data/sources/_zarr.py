@@ -149,6 +149,8 @@ class _Array:
             self._check(start, stop, may_be_absent=name == "indptr" or len(self.shape) == 2)
         try:
             return np.asarray(self._array[start:stop])
+        except DataError as error:  # of the server, not of the store
+            raise UnreadableError(str(error), start, stop - 1) from error
         except ZarrFile.errors as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             msg = (

@@ -22,7 +22,7 @@ from scmodelforge.data.sources._frame import Frame, no_column
 from scmodelforge.data.sources._hdf5 import H5adFile
 from scmodelforge.data.sources._matrix import CsrMatrix, Tables
 from scmodelforge.data.sources._paths import Location, resolve_paths, short_names
-from scmodelforge.data.sources._pool import FilePool, StoredFile
+from scmodelforge.data.sources._pool import FilePool, OpenFile, StoredFile
 from scmodelforge.data.sources._remote_config import RemoteConfig
 from scmodelforge.data.sources._remote_files import RemoteFiles, RemoteFolder, RemoteH5ad
 from scmodelforge.data.sources._url import RemoteUrl
@@ -72,13 +72,13 @@ class LocalSource:
         paths = resolve_paths(config.paths, config.remote)
         names = short_names(paths)
         self._pool = FilePool(_stored_files(paths, names, config.remote))
-        self._files: list[FileFacts] = []
         self._tables: dict[int, Tables | None] = {}  # found when rows of a file are first asked for
+
+        def facts_of(number: int, file: OpenFile) -> FileFacts:
+            return examine(file, names[number], layer=config.layer, gene_id_column=config.gene_id_column)
+
         try:
-            for number, name in enumerate(names):
-                with self._pool.use(number) as file:
-                    facts = examine(file, name, layer=config.layer, gene_id_column=config.gene_id_column)
-                self._files.append(facts)
+            self._files = self._pool.first_look(facts_of)
         except BaseException:
             self._pool.close()
             raise
@@ -174,7 +174,7 @@ class LocalSource:
             raise IndexError(msg)
         if self._tables_of(rows.file) is not None:
             return self.read_rows(rows.file, np.arange(rows.start, rows.stop))
-        with self._pool.use(rows.file) as file:
+        with self._pool.use(rows.file, rows=(rows.start, rows.stop)) as file:
             data, indices, indptr = facts.matrix.read(file, rows.start, rows.stop)
         first = int(self._starts[rows.file])
         positions = np.arange(first + rows.start, first + rows.stop, dtype=np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import DataError
 from scmodelforge.data._shard_writer import pack
 from scmodelforge.data.draws import generator
 from scmodelforge.workflows.conversion.inputs import Inputs
 
-__all__ = ["LEAST_MEMORY", "Plan", "Sample", "check_disk", "make_plan", "parse_bytes", "take_sample"]
+__all__ = ["LEAST_MEMORY", "Plan", "Sample", "check_disk", "make_plan", "take_sample"]
 
 #: What Python and its packages take, and the least that is left for cells.
 _BASE_MEMORY = 320 << 20
@@ -26,7 +25,6 @@ _MOST_AT_ONCE = 32 << 20
 _SAMPLED_CELLS = 256
 #: The estimate of the disk space is of a sample.
 _MARGIN = 1.3
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 @dataclass(frozen=True)
@@ -140,22 +138,6 @@ def needed_on_disk(sample: Sample, *, num_cells: int) -> int:
     """Return bytes of the output and of the buckets, which are removed as the output grows."""
     per_cell = 64  # row length, name and columns of obs
     return int(_MARGIN * sample.bytes_on_disk) + per_cell * num_cells + (64 << 20)
-
-
-def parse_bytes(text: str | int, *, option: str) -> int:
-    """Return a number of bytes such as ``2GB``, ``512 MiB`` or ``1000000``.
-
-    Raises
-    ------
-    ConfigError
-        If it is not one; the message names the option.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?b)?\s*", str(text), re.IGNORECASE)
-    unit = (found[2] or "").lower() if found else None
-    if found is None or unit not in (*_UNITS, "b"):
-        msg = f"{option} '{text}' is no number of bytes; write it as 2GB or 512MB."
-        raise ConfigError(msg)
-    return int(float(found[1]) * _UNITS.get(unit or "", 1))
 
 
 def _cut(start: int, stop: int, most: int) -> np.ndarray:

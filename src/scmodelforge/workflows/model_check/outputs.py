@@ -9,7 +9,7 @@ from torch import nn
 
 from scmodelforge.workflows.model_check.cells import VOCAB_SIZE, without
 from scmodelforge.workflows.model_check.results import Check, difference, fail, skip
-from scmodelforge.workflows.model_check.subject import Subject
+from scmodelforge.workflows.model_check.subject import Subject, seed_draws
 
 __all__ = ["CHECKS"]
 
@@ -116,7 +116,7 @@ def _unknown_keys_ignored(subject: Subject) -> None:
     extra = {"key_of_another_objective": torch.full_like(batch["input_ids"], 5)}
     for method, answer in (("forward", model), ("encode", model.encode)):
         try:
-            torch.manual_seed(0)
+            seed_draws(0)
             told = answer(**batch, **extra)  # type: ignore[operator]
         except TypeError as problem:
             fail(

@@ -6,11 +6,9 @@ import json
 import tempfile
 from pathlib import Path
 
-import torch
-
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.workflows.model_check.results import Check, difference, fail
-from scmodelforge.workflows.model_check.subject import Subject
+from scmodelforge.workflows.model_check.subject import Subject, seed_draws
 
 __all__ = ["CHECKS"]
 
@@ -43,7 +41,7 @@ def _weights_survive(subject: Subject) -> None:
     from safetensors.torch import load_model, save_model
 
     model = subject.trained()
-    torch.manual_seed(subject.seed + 999)  # whatever is not in the file must not matter
+    seed_draws(subject.seed + 999)  # whatever is not in the file must not matter
     other = subject.model_class.from_config(subject.settings())
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.safetensors")

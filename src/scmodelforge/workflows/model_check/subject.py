@@ -28,7 +28,7 @@ from scmodelforge.workflows.model_check.cells import (
 )
 from scmodelforge.workflows.model_check.results import fail
 
-__all__ = ["Subject"]
+__all__ = ["Subject", "seed_draws"]
 
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"
 _SIZES: dict[str, Any] = {
@@ -96,7 +96,7 @@ class Subject:
 
     def fresh(self, *, seed: int | None = None, **changes: Any) -> nn.Module:
         """Return a model with fresh weights, in evaluation mode."""
-        torch.manual_seed(self.seed if seed is None else seed)
+        seed_draws(self.seed if seed is None else seed)
         model: nn.Module = self.model_class.from_config(self.settings(**changes))
         return model.eval()
 
@@ -134,7 +134,7 @@ class Subject:
 
     def answer(self, model: nn.Module, batch: dict[str, Any], *, seed: int = 0, **more: Any) -> Any:
         """Call a model with what it takes of a batch; draws it makes depend on the seed alone."""
-        torch.manual_seed(seed)
+        seed_draws(seed)
         return model(**_taken(model.forward, {**batch, **more}))
 
     def forward(self, model: nn.Module, batch: dict[str, Any], *, seed: int = 0, **more: Any) -> ModelOutput:
@@ -155,7 +155,7 @@ class Subject:
 
     def encode(self, model: Any, batch: dict[str, Any], *, seed: int = 0) -> torch.Tensor:
         """Embed the cells of a batch."""
-        torch.manual_seed(seed)
+        seed_draws(seed)
         embeddings: torch.Tensor = model.encode(**_taken(model.encode, batch))
         return embeddings
 
@@ -190,6 +190,11 @@ class Subject:
             optimizer.zero_grad()
             torch.stack(list(objective(copied(batch)).values())).sum().backward()
             optimizer.step()
+
+
+def seed_draws(seed: int) -> None:
+    """Seed what models draw here, on the CPU: torch.manual_seed also keeps a stack trace for each accelerator."""
+    torch.default_generator.manual_seed(seed)
 
 
 def _rows(start: int) -> np.ndarray:

@@ -1,0 +1,32 @@
+"""Files that commands write."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from scmodelforge._errors import DataError
+
+__all__ = ["check_output"]
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Make sure that a file can be written, before any work is done for it.
+
+    Raises
+    ------
+    DataError
+        If it exists and ``force`` is not set, is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        msg = f"{path} is a folder; name a file in it."
+        raise DataError(msg)
+    if path.exists() and not force:
+        msg = f"{path} exists; choose another name, or replace it with --force."
+        raise DataError(msg)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as problem:
+        msg = f"cannot write to {path.parent} ({problem.strerror}); make the folder, or choose one you may write to."
+        raise DataError(msg) from problem
