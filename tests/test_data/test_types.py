@@ -8,7 +8,9 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scmodelforge.data.types import BlockEncoder, CellBlock, Measured, Panel, TokenBlock
+from scmodelforge.data.measured import Measured
+from scmodelforge.data.protocols import BlockEncoder
+from scmodelforge.data.types import CellBlock, Panel, TokenBlock
 
 PANEL = Panel(np.array([f"g{i}" for i in range(6)], dtype=object), "cells.h5ad")
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from scmodelforge.config.schema import MaskingConfig, ModelConfig, TokenizerConfig
 from scmodelforge.data.draws import cell_keys
-from scmodelforge.data.types import Measured, TokenBlock
+from scmodelforge.data.measured import Measured
+from scmodelforge.data.types import TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives import get_objective
 

@@ -12,7 +12,8 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import TOKENIZERS
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.draws import uniforms
-from scmodelforge.data.types import BlockEncoder, CellBlock, Panel, TokenBlock
+from scmodelforge.data.protocols import BlockEncoder
+from scmodelforge.data.types import CellBlock, Panel, TokenBlock
 from scmodelforge.tokenizers import BaseTokenizer, get_tokenizer, list_tokenizers, register_tokenizer
 from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
 

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from scmodelforge.data.inspect import ValueKind, describe_gene_ids, describe_values, gene_id_type
     from scmodelforge.data.loader import CellLoader
     from scmodelforge.data.preprocess import Preprocessor
+    from scmodelforge.data.protocols import BlockEncoder, CellSource
     from scmodelforge.data.sampling import GlobalOrder
     from scmodelforge.data.scan import ScanReport
     from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
     from scmodelforge.data.splits import CellSplit, split_cells
-    from scmodelforge.data.types import Batch, BlockEncoder, CellBlock, CellSource, Panel, RowRange, TokenBlock
+    from scmodelforge.data.types import Batch, CellBlock, Panel, RowRange, TokenBlock
     from scmodelforge.data.vocab import Coverage, GeneVocab
 
 # the function ``scan`` is not here: a package cannot have one name for a module and for what is in it
@@ -55,7 +56,8 @@ _HOMES = {
     "scan": ("ScanReport",),
     "sources.local": ("LocalDataConfig", "LocalSource"),
     "splits": ("CellSplit", "split_cells"),
-    "types": ("Batch", "BlockEncoder", "CellBlock", "CellSource", "Panel", "RowRange", "TokenBlock"),
+    "protocols": ("BlockEncoder", "CellSource"),
+    "types": ("Batch", "CellBlock", "Panel", "RowRange", "TokenBlock"),
     "vocab": ("Coverage", "GeneVocab"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -14,8 +14,9 @@ import numpy as np
 from scmodelforge.data._window import WindowBuffer, WindowCells, pieces
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows, row_lengths
+from scmodelforge.data.protocols import BlockEncoder, BoundEncoder, CellSource
 from scmodelforge.data.sampling import GlobalOrder, Window
-from scmodelforge.data.types import BlockEncoder, BoundEncoder, CellBlock, CellSource, TokenBlock
+from scmodelforge.data.types import CellBlock, TokenBlock
 
 __all__ = ["Reading", "WindowPlan", "plans_by_need"]
 

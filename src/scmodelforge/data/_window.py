@@ -15,7 +15,8 @@ import numpy as np
 
 from scmodelforge.data._kernels import copy_cells, pack_cells
 from scmodelforge.data.gather import read_into, read_rows, row_lengths
-from scmodelforge.data.types import CellBlock, CellSource, Panel
+from scmodelforge.data.protocols import CellSource
+from scmodelforge.data.types import CellBlock, Panel
 
 __all__ = ["Taken", "WindowBuffer", "WindowCells", "pieces"]
 

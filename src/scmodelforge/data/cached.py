@@ -23,9 +23,10 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.preprocess import Preprocessor
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 from scmodelforge.data.sources.mixture import MixtureDataConfig
-from scmodelforge.data.types import CellBlock, CellSource, Panel, RowRange
+from scmodelforge.data.types import CellBlock, Panel, RowRange
 from scmodelforge.data.writing import AnnDataWriter
 
 __all__ = ["CachedCells", "cached_cells", "cells_in_cache"]

@@ -6,7 +6,8 @@ from functools import cache
 
 import numpy as np
 
-from scmodelforge.data.types import CellBlock, CellSource, RowRange
+from scmodelforge.data.protocols import CellSource
+from scmodelforge.data.types import CellBlock, RowRange
 
 __all__ = ["gather_by_ranges", "read_into", "read_rows", "row_lengths"]
 

@@ -23,8 +23,9 @@ from scmodelforge.data._assemble import assemble
 from scmodelforge.data._kernels import warm_up
 from scmodelforge.data._prefetch import Part, Prefetch
 from scmodelforge.data._reading import Reading, WindowPlan, plans_by_need
+from scmodelforge.data.protocols import BlockEncoder, CellSource
 from scmodelforge.data.sampling import GlobalOrder
-from scmodelforge.data.types import BlockEncoder, CellBlock, CellSource, TokenBlock
+from scmodelforge.data.types import CellBlock, TokenBlock
 
 __all__ = ["CellLoader"]
 

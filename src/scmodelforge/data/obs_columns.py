@@ -8,7 +8,7 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from scmodelforge._errors import ConfigError, listed, nearest
-from scmodelforge.data.types import CellSource
+from scmodelforge.data.protocols import CellSource
 
 __all__ = ["Columns", "Literals", "Operator"]
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.data.obs_columns import Columns, Operator
-from scmodelforge.data.types import CellSource
+from scmodelforge.data.protocols import CellSource
 
 __all__ = ["ObsFilter"]
 

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import PreprocessingConfig
 from scmodelforge.data._kernels import scaled
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.size_factors import fit_size_factors
-from scmodelforge.data.types import CellBlock, CellSource
+from scmodelforge.data.types import CellBlock
 
 __all__ = ["Preprocessor"]
 

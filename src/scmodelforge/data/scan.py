@@ -12,7 +12,8 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.inspect import describe_values, is_whole
-from scmodelforge.data.types import CellBlock, CellSource, RowRange
+from scmodelforge.data.protocols import CellSource
+from scmodelforge.data.types import CellBlock, RowRange
 from scmodelforge.data.vocab import GeneVocab
 
 __all__ = ["BlockVisitor", "ScanReport", "scan"]

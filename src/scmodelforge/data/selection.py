@@ -11,9 +11,9 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.config.schema import SplitConfig
 from scmodelforge.data.obs_filter import ObsFilter
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.split_files import read_split
 from scmodelforge.data.splits import CellSplit, split_cells
-from scmodelforge.data.types import CellSource
 
 __all__ = ["choose_cells", "filtered_out"]
 

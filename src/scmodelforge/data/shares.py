@@ -14,8 +14,8 @@ import numpy as np
 from scmodelforge._errors import ConfigError, listed, nearest
 from scmodelforge.config.schema import SamplingConfig
 from scmodelforge.data.draws import generator
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.splits import MISSING_GROUP
-from scmodelforge.data.types import CellSource
 
 __all__ = ["CellGroups", "Draws", "cell_groups", "group_draws", "smallest"]
 

@@ -32,7 +32,8 @@ import numpy as np
 
 from scmodelforge._errors import DataError
 from scmodelforge.data._pool_medians import run_medians
-from scmodelforge.data.types import CellBlock, CellSource, Panel, RowRange
+from scmodelforge.data.protocols import CellSource
+from scmodelforge.data.types import CellBlock, Panel, RowRange
 from scmodelforge.data.vocab import GeneVocab
 
 __all__ = ["fit_size_factors", "pooled_factors"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from scmodelforge._errors import DataError
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.splits import CellSplit, split_digest
-from scmodelforge.data.types import CellSource
 
 __all__ = ["read_split", "write_split"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from scmodelforge._errors import ConfigError, DataError, listed, nearest
 from scmodelforge.config.schema import SplitConfig
 from scmodelforge.data.draws import generator, mix
-from scmodelforge.data.types import CellSource
+from scmodelforge.data.protocols import CellSource
 
 __all__ = ["DONOR_COLUMNS", "MISSING_GROUP", "CellSplit", "split_cells", "split_digest"]
 

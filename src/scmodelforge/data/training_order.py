@@ -7,10 +7,10 @@ import numpy as np
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import DataConfig, SamplingConfig
 from scmodelforge.data.minibatches import Minibatches
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.sampled_order import SampledOrder
 from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.shares import CellGroups, Draws, cell_groups, group_draws
-from scmodelforge.data.types import CellSource
 
 __all__ = ["describe_sampling", "training_order"]
 

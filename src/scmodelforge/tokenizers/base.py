@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import TokenizerConfig
-from scmodelforge.data.types import BoundEncoder, CellBlock, EmbeddingSpec, Panel, TokenBlock
+from scmodelforge.data.protocols import BoundEncoder
+from scmodelforge.data.types import CellBlock, EmbeddingSpec, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers.entries import expressed_entries, has_repeats, measured, measured_tokens, one_cell
 

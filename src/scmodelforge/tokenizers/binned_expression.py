@@ -25,7 +25,8 @@ from pydantic import Field
 
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.draws import cell_keys, mix, uniforms
-from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, TokenBlock
+from scmodelforge.data.protocols import BoundEncoder
+from scmodelforge.data.types import CellBlock, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers.base import BaseTokenizer, FittingVisitor
 from scmodelforge.tokenizers.bins import BinCentres, BinFit, quantile_bin_bounds

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scmodelforge._errors import DataError
-from scmodelforge.data.types import CellBlock, Measured, Panel
+from scmodelforge.data.measured import Measured
+from scmodelforge.data.types import CellBlock, Panel
 
 __all__ = ["Entries", "expressed_entries", "has_repeats", "measured", "measured_tokens", "one_cell"]
 

@@ -23,7 +23,9 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import TokenizerConfig
-from scmodelforge.data.types import BoundEncoder, CellBlock, Measured, Panel, TokenBlock
+from scmodelforge.data.measured import Measured
+from scmodelforge.data.protocols import BoundEncoder
+from scmodelforge.data.types import CellBlock, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers._rank_kernel import RankColumns, Ranked, rank_cells
 from scmodelforge.tokenizers.base import BaseTokenizer, FittingVisitor

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from scmodelforge.data._entries import PanelGenes
-from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, TokenBlock
+from scmodelforge.data.protocols import BoundEncoder
+from scmodelforge.data.types import CellBlock, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 
 __all__ = ["DenseBatches", "GeneValues"]

@@ -9,9 +9,10 @@ import numpy as np
 
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.loader import CellLoader
+from scmodelforge.data.protocols import BlockEncoder, CellSource
 from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.training_order import training_order
-from scmodelforge.data.types import BlockEncoder, CellBlock, CellSource
+from scmodelforge.data.types import CellBlock
 
 __all__ = ["make_loader"]
 

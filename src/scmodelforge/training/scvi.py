@@ -15,8 +15,9 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._optional import require
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.loader import CellLoader
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.splits import CellSplit
-from scmodelforge.data.types import CellBlock, CellSource
+from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.training._batches import EvaluationBatches
 from scmodelforge.training._dense import DenseBatches, GeneValues

@@ -15,7 +15,8 @@ import numpy as np
 
 from scmodelforge.data.gather import read_into, read_rows, row_lengths
 from scmodelforge.data.loader import CellLoader
-from scmodelforge.data.types import BoundEncoder, CellBlock, Panel, RowRange, TokenBlock
+from scmodelforge.data.protocols import BoundEncoder
+from scmodelforge.data.types import CellBlock, Panel, RowRange, TokenBlock
 
 __all__ = ["Clock", "Measured", "Rows", "TimedEncoder", "TimedSource", "run_pass"]
 

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from scmodelforge.data.loader import CellLoader
+from scmodelforge.data.protocols import BlockEncoder
 from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.sources.local import LocalDataConfig
-from scmodelforge.data.types import BlockEncoder, Panel, TokenBlock
+from scmodelforge.data.types import Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.workflows.bench_stages import Clock, Measured, Rows, TimedEncoder, TimedSource, run_pass
 from scmodelforge.workflows.prepare import open_source

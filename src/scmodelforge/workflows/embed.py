@@ -14,9 +14,10 @@ import torch
 from scmodelforge import __version__
 from scmodelforge._errors import DataError, Interrupted
 from scmodelforge.data.inspect import describe_gene_ids
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.scan import scan
 from scmodelforge.data.sources.local import LocalDataConfig
-from scmodelforge.data.types import CellSource, Panel
+from scmodelforge.data.types import Panel
 from scmodelforge.eval.embed import embed_batches
 from scmodelforge.hub.bundle import Bundle, load_bundle
 from scmodelforge.objectives.collate import collate_for_encoding

@@ -20,13 +20,14 @@ from scmodelforge.data.cached import CachedCells, cached_cells
 from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.sampling import GlobalOrder
 from scmodelforge.data.scan import scan
 from scmodelforge.data.selection import choose_cells
 from scmodelforge.data.sources.mixture import MixtureDataConfig
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.training_order import describe_sampling
-from scmodelforge.data.types import CellBlock, CellSource
+from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.workflows.usable_cells import membership, without_unusable
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes

@@ -12,8 +12,8 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import PreprocessingConfig, RunConfig
 from scmodelforge.data.filters import CellLimits, ExpressingCells
 from scmodelforge.data.hvg import HighlyVariable
+from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.scan import scan
-from scmodelforge.data.types import CellSource
 from scmodelforge.data.vocab import GeneVocab
 
 __all__ = ["build_vocab", "check_vocab_size", "chooses_genes", "select_genes"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from scmodelforge.data.types import CellSource
+from scmodelforge.data.protocols import CellSource
 
 __all__ = ["PerturbationColumns", "columns_of_source", "find_perturbation_columns", "is_control", "targets_of"]
 

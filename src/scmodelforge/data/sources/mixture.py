@@ -14,7 +14,8 @@ from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.gather import read_into, read_rows, row_lengths
-from scmodelforge.data.types import CellBlock, CellSource, Panel, RowRange
+from scmodelforge.data.protocols import CellSource
+from scmodelforge.data.types import CellBlock, Panel, RowRange
 
 __all__ = ["MixtureDataConfig", "MixtureSource"]
 

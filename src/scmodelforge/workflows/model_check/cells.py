@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.data.draws import cell_keys
-from scmodelforge.data.types import Measured, TokenBlock
+from scmodelforge.data.measured import Measured
+from scmodelforge.data.types import TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 
 __all__ = [
