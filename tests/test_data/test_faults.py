@@ -20,7 +20,7 @@ from scmodelforge.data._zarr3 import consolidate
 from scmodelforge.data.cached import cached_cells
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.sources._chunks import MISSING, ChunkTable
-from scmodelforge.data.sources._matrix import open_matrix
+from scmodelforge.data.sources._open_matrix import open_matrix
 from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 from tests.conftest import make_adata
 

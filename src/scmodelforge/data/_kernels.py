@@ -159,23 +159,9 @@ def take_rows(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, chosen:
     chosen
         Start of each of them in the result, shape (m + 1,), int64.
     """
-    kernel = _take_rows(int(chosen[-1]))
-    if kernel is not None:
-        out = np.empty(int(chosen[-1]), dtype=values.dtype)
-        kernel(values, offsets, np.asarray(rows, dtype=np.int64), chosen, out)
-        return out
-    take = np.arange(int(chosen[-1]), dtype=np.int64) + np.repeat(offsets[rows] - chosen[:-1], np.diff(chosen))
-    return values[take]
-
-
-@compiled
-def _take_rows(values, offsets, rows, chosen, out):
-    for number in range(len(rows)):
-        begin = offsets[rows[number]]
-        target = out[chosen[number] : chosen[number + 1]]
-        source = values[begin : begin + len(target)]
-        for step in range(len(target)):
-            target[step] = source[step]
+    out = np.empty(int(chosen[-1]), dtype=values.dtype)
+    copy_rows(values, offsets[rows], np.diff(chosen), chosen[:-1], out)
+    return out
 
 
 def pad_rows(values: np.ndarray, offsets: np.ndarray, width: int, *, fill: int, dtype: type) -> np.ndarray:

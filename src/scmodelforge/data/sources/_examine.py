@@ -10,7 +10,8 @@ import numpy as np
 from scmodelforge._errors import DataError, nearest
 from scmodelforge.data.inspect import ValueKind, describe_gene_ids, describe_values, gene_id_type
 from scmodelforge.data.sources._frame import Frame, no_column
-from scmodelforge.data.sources._matrix import ColumnsError, CsrMatrix, DenseMatrix, open_matrix
+from scmodelforge.data.sources._matrix import CsrMatrix, DenseMatrix
+from scmodelforge.data.sources._open_matrix import ColumnsError, open_matrix
 from scmodelforge.data.sources._pool import OpenFile
 from scmodelforge.data.types import Panel
 

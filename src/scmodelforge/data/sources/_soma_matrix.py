@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from scmodelforge._errors import DataError
-from scmodelforge.data.sources._matrix import Rows, _as_float32
+from scmodelforge.data.sources._matrix import Rows
+from scmodelforge.data.sources._numbers import as_float32
 
 __all__ = ["SomaMatrix"]
 
@@ -86,7 +87,7 @@ class SomaMatrix:
         heads = np.flatnonzero(np.diff(cells, prepend=cells[0] - 1))  # values of a cell lie together
         rows = np.searchsorted(joinids, cells[heads]).astype(np.int32)
         rows = np.repeat(rows, np.diff(heads, append=len(cells)))
-        return rows, self._columns(genes), _as_float32(values, self._label)
+        return rows, self._columns(genes), as_float32(values, self._label)
 
     def _columns(self, genes: np.ndarray) -> np.ndarray:
         columns = genes if self._is_identity else np.searchsorted(self._genes, genes)
