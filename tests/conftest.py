@@ -99,12 +99,27 @@ def tiny_adata():
     return make_adata()
 
 
+@pytest.fixture(scope="session")
+def _bytes_of_tiny_h5ad(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("tiny") / "tiny.h5ad"
+    make_adata().write_h5ad(path)
+    return path.read_bytes()
+
+
 @pytest.fixture
-def tiny_h5ad(tmp_path: Path, tiny_adata) -> Path:
+def tiny_h5ad(tmp_path: Path, _bytes_of_tiny_h5ad) -> Path:
     """Return the path of a small .h5ad file with counts."""
     path = tmp_path / "tiny.h5ad"
-    tiny_adata.write_h5ad(path)
+    path.write_bytes(_bytes_of_tiny_h5ad)
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk():
+    """Leave what is written to the system: no test outlives a loss of power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -81,7 +81,7 @@ class TestValues:
         counts[[3, 30]] = 0
         path = written(tmp_path / "two_empty.h5ad", counts)
         config = tmp_path / "run.yaml"
-        config.write_text(yaml.safe_dump(settings(path, tmp_path / "run", training__max_epochs=1)))
+        config.write_text(yaml.safe_dump(settings(path, tmp_path / "run", training__max_epochs=1, eval__benchmarks=[])))
         result = CliRunner().invoke(app, ["train", "--config", str(config)])
         assert result.exit_code == 0, result.output
         assert "skipped 2 of 60 cells" in result.stderr
@@ -174,7 +174,9 @@ class TestSettings:
 class TestEmbed:
     def test_bad_values_leave_no_output(self, tmp_path, tiny_h5ad, counts):
         config = tmp_path / "run.yaml"
-        config.write_text(yaml.safe_dump(settings(tiny_h5ad, tmp_path / "run", training__max_epochs=1)))
+        config.write_text(
+            yaml.safe_dump(settings(tiny_h5ad, tmp_path / "run", training__max_epochs=1, eval__benchmarks=[]))
+        )
         assert CliRunner().invoke(app, ["train", "--config", str(config)]).exit_code == 0
         counts[5, 5] = np.nan
         bad = written(tmp_path / "bad.h5ad", counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import h5py
@@ -48,13 +49,14 @@ class Rows:
         return TokenBlock(cells.indptr, cells.indices, cells.data, cells.positions, keys)
 
 
-def batches(cells, num_workers) -> list:
+def batches(cells, num_workers, *, most: int | None = None) -> list:
+    """Return what the first batches of a pass hold, or all."""
     layout = {"block_size": 64, "buffer_size": 800}
     loader = make_loader(
         cells, encoder=Rows(), collate=fields, num_workers=num_workers, batch_size=64, order_changes=layout
     )
     with loader:
-        return [batch for group in loader.one_pass() for batch in group]
+        return [batch for group in islice(loader.one_pass(), most) for batch in group]
 
 
 def fields(block):

@@ -56,7 +56,10 @@ FORMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "zarr, checksums": (lambda f: write_store(f, make_adata(NUM_CELLS, 40), shard=2000, compressors=SUMMED), "all"),
     "zarr, files": (lambda f: write_store(f, make_adata(NUM_CELLS, 40), compressors=codecs.GzipCodec()), "all"),
 }
-form = pytest.mark.parametrize("form", FORMS)
+_LIKE_OTHERS = ("gzip and shuffle", "lzf", "zarr, files")
+form = pytest.mark.parametrize(
+    "form", [pytest.param(name, marks=pytest.mark.slow) if name in _LIKE_OTHERS else name for name in FORMS]
+)
 
 
 def places_of(path: Path, where: str) -> list[tuple[Path, int, int]]:

@@ -35,7 +35,15 @@ def two_panels() -> list[ad.AnnData]:
     return [first, second]
 
 
-@pytest.fixture(scope="module", params=["h5ad", "zarr", "collection", "dense", "mixed", "remote"])
+FORMS = [
+    "h5ad",
+    "zarr",
+    "remote",
+    *(pytest.param(form, marks=pytest.mark.slow) for form in ("collection", "dense", "mixed")),
+]
+
+
+@pytest.fixture(scope="module", params=FORMS)
 def files(request, tmp_path_factory) -> Iterator[tuple[LocalSource, np.ndarray]]:
     """Return a source of two files, and how many values each of its cells has."""
     folder, parts = tmp_path_factory.mktemp("files"), two_panels()

@@ -52,7 +52,7 @@ class TestBuckets:
         here, there = source(path), source("s3://lung/a b/100%/cells+1.h5ad")
         rows = np.random.default_rng(0).permutation(NUM_CELLS)[:300]
         assert_same(there.read_rows(0, rows), here.read_rows(0, rows))
-        assert batches(there, 2) == batches(here, 2)
+        assert batches(there, 2, most=5) == batches(here, 2, most=5)
 
     def test_a_pattern_names_all_files_that_match_sorted(self, aws, keys, path):
         for key in ("p/b.h5ad", "p/a.h5ad", "p/c.txt", "p/deep/d.h5ad"):
@@ -168,16 +168,18 @@ class TestZarrStores:
         after = source(*(f"s3://lung/z/{store.name}" for store in stores)).fingerprint()
         assert [a["sha256"] == b["sha256"] for a, b in zip(before, after, strict=True)] == [False] + [True] * 4
 
-    def test_on_a_server_if_metadata_are_consolidated(self, stores, tmp_path):
-        stores = [write_store(tmp_path, make_adata(300, 40), "whole.zarr"), stores[1]]
+    def test_on_a_server_if_metadata_are_consolidated(self, tmp_path):
+        whole, older = write_store(tmp_path, make_adata(300, 40), "whole.zarr"), make_adata(200, 30)
+        stores = [whole, write_store(tmp_path, older, "two.zarr", version=2)]
         with faulty_server(**files_of(*stores)) as server:
             there = source(*(f"{server.url}/{store.name}" for store in stores))
             self.assert_same_cells(there, source(*stores))
             assert [entry["sha256_of"] for entry in there.fingerprint()] == ["zarr.json", ".zmetadata"]
 
-    def test_on_a_server_without_consolidated_metadata(self, stores):
+    def test_on_a_server_without_consolidated_metadata(self, tmp_path):
+        collection = write_collection(tmp_path, {0: make_adata(300, 40)}, chunk=200)
         words = r"all.zarr/dataset_0 lies on a server that does not list its files, and the store has no consolidated"
-        with faulty_server(**files_of(stores[2])) as server, pytest.raises(DataError, match=words):
+        with faulty_server(**files_of(collection)) as server, pytest.raises(DataError, match=words):
             source(f"{server.url}/all.zarr")
 
     def test_a_lost_chunk_is_an_error(self, tmp_path):

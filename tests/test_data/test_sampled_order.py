@@ -303,7 +303,9 @@ class TestMinibatches:
 
 @pytest.mark.parametrize("way", WAYS)
 class TestEveryWay:
-    @pytest.mark.parametrize("world_size", range(1, 8))
+    @pytest.mark.parametrize(
+        "world_size", [1, 3, 5, 7, *(pytest.param(size, marks=pytest.mark.slow) for size in (2, 4, 6))]
+    )
     def test_the_ranks_of_a_pass_hold_together_what_the_counts_say(self, way, world_size):
         expected = seen(order_of(batch=4 * world_size, **way))
         together, steps = [], set()
