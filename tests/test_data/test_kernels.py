@@ -83,6 +83,16 @@ class TestBothForms:
         np.testing.assert_array_equal(wide, data)
         assert packed_columns.tolist() == columns.tolist()
 
+    def test_what_is_all_but_a_whole_number_is_none(self):
+        whole = np.arange(1, 500, dtype=np.float64)
+        for values in (np.nextafter(whole, 0), np.nextafter(whole, 1e9), np.expm1(np.log1p(whole))):
+            assert not fit_in_16_bits(values)
+        assert fit_in_16_bits(whole)
+
+    @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "f4", "f8"])
+    def test_negative_values_do_not_fit(self, dtype):
+        assert not fit_in_16_bits(np.array([3, -1, 5], dtype))
+
     @pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "u8", "f8"])
     def test_values_of_other_types(self, dtype):
         assert fit_in_16_bits(np.array([0, 1, 255], dtype))

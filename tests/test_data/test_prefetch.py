@@ -161,6 +161,28 @@ class TestThreads:
             list(make_loader(source, num_workers=num_workers).one_pass())
         assert loader_threads() == []
 
+    def test_closing_from_another_thread_says_so(self):
+        entered, leave = threading.Event(), threading.Event()
+
+        class Slow(MemorySource):
+            def read(self, rows):
+                entered.set()
+                leave.wait(timeout=10)
+                return super().read(rows)
+
+        loader = make_loader(Slow(SIZES), num_workers=1)
+        closing_thread = threading.Thread(target=lambda: (entered.wait(timeout=10), stop()))
+
+        def stop():
+            release = threading.Timer(0.1, leave.set)
+            release.start()
+            loader.close()
+
+        closing_thread.start()
+        with pytest.raises(RuntimeError, match="the loader was closed while it was being iterated"):
+            next(iter(loader))
+        closing_thread.join()
+
     def test_time_waited_is_added_up(self):
         loader = make_loader(num_workers=1)
         assert loader.wait_seconds == 0

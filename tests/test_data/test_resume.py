@@ -9,7 +9,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.sampling import GlobalOrder
 
-from .loading import make_loader, take
+from .loading import contents, make_loader, take
 from .sources import MemorySource, NoisyEncoder, unchanged
 
 
@@ -97,6 +97,16 @@ class TestResume:
     def test_more_marks_than_batches_are_refused(self):
         with pytest.raises(RuntimeError, match="more often than batches were handed out"):
             make_loader().mark_consumed()
+
+    def test_a_state_loaded_before_the_first_batch_counts(self):
+        expected = make_loader()
+        take(expected, 5)
+        loader = make_loader()
+        batches = iter(loader)
+        loader.load_state_dict(expected.state_dict())
+        assert contents([next(batches)]) == take(expected, 1)
+        loader.mark_consumed()
+        assert loader.state_dict() == expected.state_dict()
 
     def test_batches_of_an_abandoned_iteration_cannot_be_marked(self):
         loader = make_loader()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +11,7 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-__all__ = ["Inner", "compiled", "expect_many", "inner", "inner_sum"]
+__all__ = ["Inner", "compiled", "expect_many", "in_background", "inner", "inner_sum"]
 
 #: Numbers from which on a compiled loop is worth importing numba, and compiling the loop the first time.
 _WORTH_COMPILING = 1 << 17
@@ -22,6 +24,9 @@ class _State:
 
     many_to_come = False
 
+    def __init__(self) -> None:
+        self.background: list[threading.Thread] = []
+
 
 _state = _State()
 
@@ -29,6 +34,40 @@ _state = _State()
 def expect_many() -> None:
     """Say that loops will be given many numbers in all, perhaps few at a time: they are compiled from now on."""
     _state.many_to_come = True
+
+
+def in_background(load: Callable[[], None]) -> None:
+    """Load or compile loops in a thread of its own. A fork waits for it."""
+    thread = threading.Thread(target=load, name="scmodelforge-warm-up", daemon=True)
+    _state.background.append(thread)
+    thread.start()
+
+
+def _compiler_lock() -> Any:
+    """Return numba's own lock, if numba is loaded."""
+    module = sys.modules.get("numba.core.compiler_lock")
+    return None if module is None else module.global_compiler_lock
+
+
+def _before_fork() -> None:
+    """Wait until no thread loads or compiles: the child would wait for it for ever."""
+    while _state.background:
+        _state.background.pop().join()
+    _one_at_a_time.acquire()
+    lock = _compiler_lock()
+    if lock is not None:
+        lock.acquire()
+
+
+def _after_fork() -> None:
+    lock = _compiler_lock()
+    if lock is not None:
+        lock.release()
+    _one_at_a_time.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class Inner:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 
-from scmodelforge.data._compile import compiled, expect_many
+from scmodelforge.data._compile import compiled, expect_many, in_background
 
 __all__ = [
     "copy_cells",
@@ -98,6 +96,10 @@ def _pack_cells(data, columns, out_data, out_columns):
 
 def fit_in_16_bits(values: np.ndarray) -> bool:
     """Tell whether all values are whole numbers from 0 to 65,535."""
+    if not len(values) or np.can_cast(values.dtype, np.uint16):
+        return True
+    if values.dtype.kind in "iu":
+        return bool(values.min() >= 0 and values.max() <= _LARGEST)
     kernel = _count_others(len(values))
     if kernel is not None:
         return bool(kernel(values) == 0)
@@ -109,9 +111,10 @@ def fit_in_16_bits(values: np.ndarray) -> bool:
 def _count_others(values):
     others = np.uint32(0)
     for n in range(len(values)):
-        value = np.float32(values[n])
-        whole = np.int32(min(max(value, np.float32(0)), np.float32(_LARGEST)))
-        others += np.uint32(np.float32(whole) != value)
+        # in the type of the values: what is rounded to a whole number is none
+        value = values[n]
+        whole = np.int32(min(max(value, values.dtype.type(0)), values.dtype.type(_LARGEST)))
+        others += np.uint32(values.dtype.type(whole) != value)
     return others
 
 
@@ -283,7 +286,7 @@ def warm_up() -> None:
     That takes the better part of a second, which the first who needs a loop would wait for.
     """
     expect_many()
-    threading.Thread(target=_load_one, name="scmodelforge-warm-up", daemon=True).start()
+    in_background(_load_one)
 
 
 def _load_one() -> None:

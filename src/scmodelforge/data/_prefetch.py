@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from scmodelforge.data._window import WindowCells
@@ -111,11 +112,15 @@ class Prefetch(Generic[_Plan]):
                     part.window.release()
             return result
 
-        job = self._threads().submit(run).result if self._num_workers else run
+        job = self._begin(run).result if self._num_workers else run
 
         def result() -> _Result:
             self.check_open()
-            return job()
+            try:
+                return job()
+            except CancelledError:  # by close(), in another thread
+                self.check_open()
+                raise
 
         return result
 
@@ -158,16 +163,20 @@ class Prefetch(Generic[_Plan]):
         with self._counted:
             self._in_memory += 1
         if self._num_workers:
-            window.future = self._threads().submit(self._load, plan, self._stopped)
+            window.future = self._begin(partial(self._load, plan, self._stopped))
         else:
             window.load = lambda: self._load(plan, self._stopped)
         self._windows[stream].append(window)
         return True
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _begin(self, work: Callable[[], _Result]) -> Future[_Result]:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._num_workers, "scmodelforge-loader")
-        return self._pool
+        try:
+            return self._pool.submit(work)
+        except RuntimeError:  # shut down by close(), in another thread
+            self.check_open()
+            raise
 
 
 class _Loading:

@@ -104,7 +104,10 @@ class Reading:
             keys = cell_keys(self._seed, window.global_positions, data_pass=plan.data_pass)
         else:
             keys = cell_keys(self._seed, window.positions)
-        buffer = self._buffers.pop() if self._buffers else WindowBuffer()
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = WindowBuffer()
         buffer.begin(len(window))
         for part in window.parts:
             ascending = np.argsort(part.rows)

@@ -213,7 +213,7 @@ class Taken:
 
 
 def pieces(rows: np.ndarray) -> list[slice]:
-    """Divide ascending rows into parts of about 256, at gaps where there are some near."""
+    """Divide ascending rows into parts of about 512, at gaps where there are some near."""
     wanted = np.arange(_CELLS_OF_A_PIECE, len(rows) - _CELLS_OF_A_PIECE // 2, _CELLS_OF_A_PIECE)
     gaps = np.append(np.flatnonzero(np.diff(rows) > 1) + 1, len(rows))
     cuts = gaps[np.searchsorted(gaps, wanted)]

@@ -118,7 +118,7 @@ class CellLoader:
     def __iter__(self) -> Iterator[list[Any]]:
         """Continue after the last consumed batch, pass after pass, without end."""
         self._handed_out = self._consumed
-        return self._endless(self._consumed)
+        return self._endless()
 
     def one_pass(self, data_pass: int = 0) -> Iterator[list[Any]]:
         """Yield the batches of one whole pass. The state does not change."""
@@ -233,8 +233,9 @@ class CellLoader:
             "sampling": self.order.sampling,
         }
 
-    def _endless(self, first: int) -> Generator[list[Any], None, None]:
-        with closing(self._run(first, None)) as batches:
+    def _endless(self) -> Iterator[list[Any]]:
+        self._handed_out = self._consumed  # a state may have been loaded since
+        with closing(self._run(self._consumed, None)) as batches:
             for batch in batches:
                 self._handed_out += 1
                 yield batch

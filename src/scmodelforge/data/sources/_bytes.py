@@ -21,6 +21,8 @@ __all__ = ["ByteReader", "Descriptors", "LocalBytes", "scratch"]
 _MOST_DESCRIPTORS = 64
 #: Bytes that are read at a time, about, of ranges that follow each other.
 _READ_AT_ONCE = 1 << 20
+#: Bytes of an array of :func:`scratch` that are kept; larger ones are made anew.
+_MOST_KEPT = 32 << 20
 
 
 class _Memory(threading.local):
@@ -38,6 +40,8 @@ def scratch(purpose: str, size: int) -> np.ndarray:
 
     Fresh memory would have to be cleared by the system page by page.
     """
+    if size > _MOST_KEPT:
+        return np.empty(size, dtype=np.uint8)
     array = _memory.arrays.get(purpose)
     if array is None or len(array) < size:
         array = _memory.arrays[purpose] = np.empty(size + size // 4, dtype=np.uint8)

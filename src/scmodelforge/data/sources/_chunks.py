@@ -20,7 +20,7 @@ from scmodelforge.data._kernels import copy_rows
 from scmodelforge.data.sources._bytes import ByteReader, scratch
 from scmodelforge.data.sources._codecs import Codec, PackingError, unpack
 
-__all__ = ["MISSING", "WHOLE_FILE", "ChunkTable", "OpenBytes", "UnreadableError", "copy_from_chunks"]
+__all__ = ["MISSING", "WHOLE_FILE", "ChunkTable", "OpenBytes", "UnreadableError", "copy_from_chunks", "is_usual_type"]
 
 #: Opens a file by its name, for any number of threads.
 OpenBytes = Callable[[str], AbstractContextManager[ByteReader]]
@@ -103,6 +103,11 @@ class ChunkTable:
             "write it with zarr's setting array.write_empty_chunks on."
         )
         return self.unreadable(chunk, what)
+
+
+def is_usual_type(dtype: np.dtype[Any]) -> bool:
+    """Tell whether values of a type can be read as they lie there: whole numbers, float32 or float64, little-endian."""
+    return (dtype.kind in "iu" or dtype in (np.float32, np.float64)) and dtype.newbyteorder("<") == dtype
 
 
 def copy_from_chunks(
@@ -202,6 +207,11 @@ def _unpack_spans(
         raise table.lost(chunk) from error
     except UnreadableError:
         raise
+    except OSError as error:
+        first, stop = spans[number, :2].tolist()
+        reason = error.strerror or error
+        msg = f"{table.label} cannot be read: {reason}. Check the disk and that the file is still there."
+        raise UnreadableError(msg, first, stop - 1) from error
     except DataError as error:
         first, stop = spans[number, :2].tolist()
         raise UnreadableError(str(error), first, stop - 1) from error

@@ -15,7 +15,7 @@ import numpy as np
 
 from scmodelforge._errors import DataError
 from scmodelforge.data.sources._bytes import ByteReader, Descriptors
-from scmodelforge.data.sources._chunks import ChunkTable
+from scmodelforge.data.sources._chunks import ChunkTable, is_usual_type
 from scmodelforge.data.sources._digest import content_digest
 
 __all__ = ["CHUNK_CACHE", "H5adFile", "OpenH5ad", "hdf5_table"]
@@ -135,7 +135,7 @@ def hdf5_table(dataset: h5py.Dataset, label: str) -> ChunkTable | None:
         What messages call it.
     """
     plist = dataset.id.get_create_plist()
-    is_plain = dataset.ndim == 1 and dataset.dtype.kind in "iuf" and dataset.dtype.newbyteorder("<") == dataset.dtype
+    is_plain = dataset.ndim == 1 and is_usual_type(dataset.dtype)
     if not is_plain or not dataset.size or plist.get_external_count() or not hasattr(os, "pread"):
         return None
     if plist.get_layout() == h5py.h5d.CONTIGUOUS:

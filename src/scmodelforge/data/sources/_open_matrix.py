@@ -59,7 +59,7 @@ def open_matrix(file: OpenFile, where: str, label: str, *, shape: tuple[int, int
         raise DataError(msg)
     _check_shape(tuple(item.attrs.get("shape", item.attrs.get("h5sparse_shape", shape))), shape, label)
     _check_values(item["data"], label)
-    _check_values(item["indices"], label)
+    _check_values(item["indices"], f"{label}/indices", kinds="iu")
     indptr = item["indptr"][:].astype(np.int64)
     _check_indptr(indptr, len(item["data"]), len(item["indices"]), shape[0], label)
     return CsrMatrix(where, label, shape, indptr)
@@ -88,9 +88,9 @@ def _check_indptr(indptr: np.ndarray, num_data: int, num_indices: int, num_cells
         raise DataError(msg)
 
 
-def _check_values(values: Any, label: str) -> None:
-    if values.dtype.kind not in "biuf":
-        msg = f"{label} holds {values.dtype}; numbers are needed."
+def _check_values(values: Any, label: str, *, kinds: str = "biuf") -> None:
+    if values.dtype.kind not in kinds:
+        msg = f"{label} holds {values.dtype}; {'numbers' if 'f' in kinds else 'whole numbers'} are needed."
         raise DataError(msg)
     if isinstance(values, h5py.Dataset):
         _check_filters(values, label)

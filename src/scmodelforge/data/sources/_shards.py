@@ -15,7 +15,7 @@ import numpy as np
 
 from scmodelforge.data._shard_writer import crc32c
 from scmodelforge.data.sources._bytes import ByteReader
-from scmodelforge.data.sources._chunks import MISSING, WHOLE_FILE, ChunkTable, OpenBytes, UnreadableError
+from scmodelforge.data.sources._chunks import MISSING, WHOLE_FILE, ChunkTable, OpenBytes, UnreadableError, is_usual_type
 from scmodelforge.data.sources._codecs import Codec
 
 __all__ = ["zarr_table"]
@@ -72,7 +72,7 @@ def zarr_table(
     rows = int(metadata["shape"][0])
     number = -(-rows // layout.chunk)
     is_usual = layout.codec is not None and len(metadata["shape"]) == 1 and rows > 0
-    is_usual = is_usual and dtype.kind in "iuf" and dtype.newbyteorder("<") == dtype
+    is_usual = is_usual and is_usual_type(dtype)
     table = ChunkTable(
         label=label,
         dtype=dtype,
