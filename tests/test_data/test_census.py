@@ -27,7 +27,7 @@ from scmodelforge.data.gather import gather_by_ranges
 from scmodelforge.data.sources.census import CensusDataConfig, CensusSource
 from scmodelforge.data.types import CellBlock, RowRange
 
-from .soma_stores import BUILD, census_cells, delete_cells, write_census, write_experiment
+from .soma_stores import BUILD, WITHOUT_MERGE, census_cells, delete_cells, steady, write_census, write_experiment
 
 LOGGER = "scmodelforge.data.sources"
 CELLS = census_cells()
@@ -79,7 +79,8 @@ class TestRead:
         import cellxgene_census
 
         rule = "tissue in ['lung', 'heart'] and is_primary_data == True"
-        with warnings.catch_warnings(), cellxgene_census.open_soma(uri=str(census)) as opened:
+        opened = cellxgene_census.open_soma(uri=str(census), tiledb_config=dict(WITHOUT_MERGE))
+        with warnings.catch_warnings(), opened:
             warnings.simplefilter("ignore")
             theirs = cellxgene_census.get_anndata(opened, "Homo sapiens", obs_value_filter=rule)
         theirs.X.sort_indices()
@@ -131,7 +132,7 @@ class TestRead:
         delete_cells(path, "score == 1")
         import tiledbsoma
 
-        with tiledbsoma.Experiment.open(str(path), "d") as experiment:
+        with tiledbsoma.Experiment.open(str(path), "d", context=steady()) as experiment:
             experiment.var_axis_delete("RNA", value_filter="symbol in ['G3', 'G39']")
         source = open_census(path)
         kept, genes = np.flatnonzero(CELLS.obs["score"] != 1), np.delete(np.arange(40), [3, 39])
@@ -345,6 +346,13 @@ class TestSharing:
         source.close()
         source.close()
 
+    @pytest.mark.parametrize("place", ["", "census_data/homo_sapiens"])
+    def test_the_merge_that_may_crash_is_left_out_of_every_read(self, census, place):
+        source = open_census(census / place)
+        with source._pool.use() as store:
+            for opened in (store.obs, store.var, store.x):
+                assert WITHOUT_MERGE.items() <= opened.context.tiledb_config.items()
+
     def test_a_pickled_source_reads_on(self, source):
         copy = pickle.loads(pickle.dumps(source))
         np.testing.assert_array_equal(dense(whole(copy)), COUNTS[WANTED])
@@ -486,7 +494,7 @@ class TestErrors:
         import tiledbsoma
 
         path = write_experiment(tmp_path / "soma", CELLS[:4].copy(), num_parts=2)
-        with tiledbsoma.open(str(path / "ms/RNA/X/raw")) as x:
+        with tiledbsoma.open(str(path / "ms/RNA/X/raw"), context=steady()) as x:
             some = x.read((slice(1, 2),)).tables().concat()[:3]
         with tiledbsoma.open(str(path / "ms/RNA/X/raw"), "w") as x:
             x.write(some)
@@ -498,7 +506,7 @@ class TestErrors:
         import tiledbsoma
 
         path = write_experiment(tmp_path / "soma", CELLS[:4].copy(), num_parts=2)
-        with tiledbsoma.open(str(path / "obs")) as obs:
+        with tiledbsoma.open(str(path / "obs"), context=steady()) as obs:
             some = obs.read(coords=(slice(1, 2),)).concat()
         with tiledbsoma.open(str(path / "obs"), "w") as obs:
             obs.write(some)
@@ -519,7 +527,7 @@ class TestErrors:
         import tiledbsoma
 
         path = write_experiment(tmp_path / "soma", CELLS[:4].copy())
-        with tiledbsoma.open(str(path / "obs")) as obs:
+        with tiledbsoma.open(str(path / "obs"), context=steady()) as obs:
             table = obs.read(column_names=["soma_joinid", "obs_id"]).concat()
         shutil.rmtree(path / "obs")
         with tiledbsoma.DataFrame.create(
@@ -626,6 +634,7 @@ class TestPublicCensus:
     def test_the_bucket_is_read_without_an_account(self, directory):
         public = open_census(None, value_filter="is_primary_data == True")
         assert public._place.tiledb_config["vfs.s3.no_sign_request"] == "true"
+        assert WITHOUT_MERGE.items() <= public._place.tiledb_config.items()
 
     def test_a_version_that_there_is_not(self, directory):
         assert refused(None, census_version="2031-03-01").startswith(

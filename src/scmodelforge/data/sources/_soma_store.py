@@ -19,6 +19,12 @@ __all__ = ["OpenStore", "Place", "StorePool", "locate", "one_line"]
 _MIB = 1 << 20
 #: What a thread that reads may hold, beside what it returns. The packages' own defaults are gigabytes.
 _BOUNDS = {"soma.init_buffer_bytes": str(16 * _MIB), "sm.mem.total_budget": str(128 * _MIB)}
+#: A read of an array without duplicates first merges the bounds of its tiles, in threads of TileDB. In TileDB 2.30
+#: (tiledbsoma 2.3.0) such a thread may still free what it merged (``MergeUnit::~MergeUnit``, called by
+#: ``SparseGlobalOrderReader``) when the read has ended and its memory is gone: a segmentation fault now and then on a
+#: busy machine, also where tiledbsoma alone opens and reads. 0 leaves this merge out; what is read stays the same.
+_WITHOUT_MERGE = {"sm.query.sparse_global_order.preprocess_tile_merge": "0"}
+_READING = {**_BOUNDS, **_WITHOUT_MERGE}
 #: The bucket of the public Census is read without an account; other buckets with the one the environment names.
 _PUBLIC = "s3://cellxgene-census-public"
 _ANONYMOUS = {"vfs.s3.no_sign_request": "true", "vfs.s3.region": "us-west-2"}
@@ -189,7 +195,7 @@ def _experiment(soma: ModuleType, place: Place) -> Any:
 def _open_uri(soma: ModuleType, uri: str) -> Any:
     """Open a Census or an experiment by its place."""
     where = uri if "://" in uri else str(Path(uri).expanduser().absolute())
-    config = {**_BOUNDS, **(_ANONYMOUS if where.startswith(_PUBLIC) else {})}
+    config = {**_READING, **(_ANONYMOUS if where.startswith(_PUBLIC) else {})}
     needed = "the root of a Census or a SOMA experiment is needed"
     try:
         root = soma.open(where, context=_context(soma, config))
@@ -219,7 +225,7 @@ def _open_public(soma: ModuleType, version: str) -> tuple[Any, str]:
             )
             raise DataError(msg)
         build = str(versions[version]["release_build"])
-        context = census.get_default_soma_context(tiledb_config=dict(_BOUNDS))
+        context = census.get_default_soma_context(tiledb_config=dict(_READING))
         return census.open_soma(census_version=build, context=context), build
     except (soma.SOMAError, RuntimeError, OSError) as error:  # requests' errors are OSErrors
         msg = (
@@ -259,7 +265,7 @@ def _single(experiment: Any, uri: str, organism: str) -> Place:
 def _config_of(opened: Any) -> dict[str, str]:
     """Return the part of a store's configuration that opens it again."""
     config = opened.context.tiledb_config
-    return {name: str(config[name]) for name in (*_BOUNDS, *_ANONYMOUS) if name in config}
+    return {name: str(config[name]) for name in (*_READING, *_ANONYMOUS) if name in config}
 
 
 def _build_date(root: Any) -> str | None:
