@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+# Beside each other, tests with several threads each wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from importlib.util import find_spec
