@@ -114,6 +114,35 @@ class TestBlosc:
         np.testing.assert_array_equal(out.view(dtype), values)
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        st.sampled_from(["u1", "u2", "f4", "f8"]),
+        st.sampled_from([0, 1, 4, 12]),
+        st.sampled_from([0, 1, 2]),
+        st.sampled_from([0, 256, 32_768]),
+        st.integers(0, 90_000),
+        st.integers(1, 90_000),
+    )
+    def test_a_part_is_what_it_is_in_the_whole(self, dtype, item, shuffle, block, first, number):
+        values = np.resize(VALUES, 90_000).astype(dtype)
+        items = values.view(f"V{item}") if item else values  # writers may count bytes, or several values as one
+        packed = bytes(numcodecs.Blosc("lz4", 3, shuffle, block).encode(items))
+        expected = values[first : first + number]
+        out, width = np.zeros(expected.nbytes, np.uint8), values.itemsize
+        unpack(packed, ("blosc",), out, width=width, first=first * width, size=values.nbytes)
+        np.testing.assert_array_equal(out.view(dtype), expected)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def test_a_part_of_a_damaged_one_is_refused_or_other_values_but_never_ends_the_process(self, data):
+        packed = bytearray(numcodecs.Blosc("lz4", 3, 1, 4096).encode(VALUES))
+        place = data.draw(st.integers(0, 60) | st.integers(0, len(packed) - 1))
+        packed[place] ^= data.draw(st.integers(1, 255))
+        first, last = sorted(data.draw(st.lists(st.integers(0, SIZE // 4), min_size=2, max_size=2)))
+        out = np.zeros((last - first) * 4, np.uint8)
+        with suppress(PackingError):
+            unpack(bytes(packed), ("blosc",), out, width=4, first=first * 4, size=SIZE)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.data())
     def test_damage_is_refused_or_gives_other_values_but_never_ends_the_process(self, data):
         packed = bytearray(numcodecs.Blosc("lz4", 3, 1, 4096).encode(VALUES))

@@ -143,7 +143,7 @@ class TestLayout:
                     "cname": "lz4",
                     "clevel": 3,
                     "shuffle": "shuffle",
-                    "blocksize": 0,
+                    "blocksize": 1 << 20,
                 },
             }
             assert [each["name"] for each in codec["configuration"]["index_codecs"]] == ["bytes", "crc32c"]

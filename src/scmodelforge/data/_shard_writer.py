@@ -17,8 +17,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["ShardedArray", "crc32c", "pack", "sync_file", "unpack", "whole_shards"]
+__all__ = ["MOST_OF_A_BLOCK", "ShardedArray", "crc32c", "pack", "sync_file", "unpack", "whole_shards"]
 
+#: Bytes of a chunk that Blosc packs as one block, at most. Left to itself it divides a chunk of 64 cells in two blocks:
+#: a tenth more bytes, a fifth more time to unpack.
+MOST_OF_A_BLOCK = 1 << 20
 _NO_CHUNK = np.iinfo(np.uint64).max
 
 
@@ -163,4 +166,4 @@ def _index(sizes: list[int], num_chunks: int) -> bytes:
 def _blosc() -> Any:
     from numcodecs import Blosc
 
-    return Blosc(cname="lz4", clevel=3, shuffle=Blosc.SHUFFLE)
+    return Blosc(cname="lz4", clevel=3, shuffle=Blosc.SHUFFLE, blocksize=MOST_OF_A_BLOCK)

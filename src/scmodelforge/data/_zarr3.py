@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scmodelforge.data._shard_writer import MOST_OF_A_BLOCK
+
 if TYPE_CHECKING:
     import zarr
 
@@ -61,4 +63,4 @@ def compressor() -> Any:
     """Return zarr's description of how :func:`scmodelforge.data._shard_writer.pack` compresses."""
     from zarr.codecs import BloscCodec
 
-    return BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
+    return BloscCodec(cname="lz4", clevel=3, shuffle="shuffle", blocksize=MOST_OF_A_BLOCK)

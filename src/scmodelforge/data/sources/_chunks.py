@@ -18,7 +18,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data._kernels import copy_rows
 from scmodelforge.data.sources._bytes import ByteReader, scratch
-from scmodelforge.data.sources._codecs import Codec, PackingError, unpack
+from scmodelforge.data.sources._codecs import Codec, PackingError, unpack, unpacks_parts
 
 __all__ = ["MISSING", "WHOLE_FILE", "ChunkTable", "OpenBytes", "UnreadableError", "copy_from_chunks", "is_usual_type"]
 
@@ -177,20 +177,21 @@ def _unpacked(open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray) -> _U
         part, sizes = slice(first, last), high[first:last] - low[first:last]
         bounds = np.concatenate([[0], np.cumsum(sizes)])
         out = scratch("unpacked", int(bounds[-1]) * table.dtype.itemsize)
-        _unpack_spans(open_bytes, table, spans[part], bounds, out)
+        _unpack_spans(open_bytes, table, spans[part], low[part], bounds, out)
         values = out.view(table.dtype)[: int(bounds[-1]) - max(0, int(high[last - 1]) - table.size)]
         yield values, np.append(low[part], spans[last - 1, 1]), bounds[:-1] - low[part]
 
 
 def _unpack_spans(
-    open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray, bounds: np.ndarray, out: np.ndarray
+    open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray, low: np.ndarray, bounds: np.ndarray, out: np.ndarray
 ) -> None:
-    """Write the values of spans of one file into an array of bytes."""
+    """Write the values of spans of one file, from ``low`` on, into an array of bytes."""
     width = table.dtype.itemsize
     number, chunk = 0, int(spans[0, 2])
     try:
         with open_bytes(table.key_of(chunk)) as file, closing(_ranges(file, spans, table)) as ranges:
-            places = (bounds * width).tolist()
+            places, size = (bounds * width).tolist(), table.chunk * width
+            skipped = ((low - spans[:, 2] * table.chunk) * width).tolist()
             for number, chunk in enumerate(spans[:, 2].tolist()):
                 here = out[places[number] : places[number + 1]]
                 codec = table.codecs[table.codec[chunk]]
@@ -199,7 +200,7 @@ def _unpack_spans(
                     here[:] = np.frombuffer(packed, dtype=np.uint8)
                     continue
                 try:
-                    unpack(packed, codec, here, width=width)
+                    unpack(packed, codec, here, width=width, first=skipped[number], size=size)
                 except PackingError as error:
                     what = f"{error}. The file is damaged; copy it again from where it came."
                     raise table.unreadable(chunk, what) from error
@@ -222,10 +223,11 @@ def _ranges(file: ByteReader, spans: np.ndarray, table: ChunkTable) -> Generator
 
 
 def _held(table: ChunkTable, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first value that is unpacked for each span, and the one after the last: the whole chunk, if packed."""
+    """Return the first value that is unpacked for each span, and the one after the last."""
     first, stop, chunk = spans.T
-    is_raw, begin = _is_raw(table, chunk), chunk * table.chunk
-    return np.where(is_raw, first, begin), np.where(is_raw, stop, begin + table.chunk)
+    in_part = np.array([unpacks_parts(codec) for codec in table.codecs])[table.codec[chunk]]
+    begin = chunk * table.chunk
+    return np.where(in_part, first, begin), np.where(in_part, stop, begin + table.chunk)
 
 
 def _is_raw(table: ChunkTable, chunks: np.ndarray) -> np.ndarray:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge.data.sources._libraries import inflate, unblosc
+from scmodelforge.data.sources._libraries import inflate, unblosc, unblosc_part
 
 deflate: Any = None
 with suppress(ImportError):  # some three times as fast as zlib
     import deflate
 
-__all__ = ["Codec", "PackingError", "unpack"]
+__all__ = ["Codec", "PackingError", "unpack", "unpacks_parts"]
 
 #: What to undo, first to last: ``zlib``, ``gzip``, ``zstd``, ``blosc`` or ``shuffle``. Nothing: bytes as they are.
 Codec = tuple[str, ...]
@@ -32,8 +32,13 @@ class PackingError(Exception):
     """A chunk that cannot be unpacked; the message is the part of a sentence behind ``the chunk``."""
 
 
-def unpack(packed: Any, codec: Codec, out: np.ndarray, *, width: int) -> None:
-    """Write what a chunk holds into an array.
+def unpacks_parts(codec: Codec) -> bool:
+    """Tell whether a part of a chunk takes less time than all of it."""
+    return codec in ((), ("blosc",))
+
+
+def unpack(packed: Any, codec: Codec, out: np.ndarray, *, width: int, first: int = 0, size: int | None = None) -> None:
+    """Write what a chunk holds, or a part of it, into an array.
 
     Parameters
     ----------
@@ -42,41 +47,51 @@ def unpack(packed: Any, codec: Codec, out: np.ndarray, *, width: int) -> None:
     codec
         How it is packed.
     out
-        Gets the bytes, shape (n,), uint8; the chunk must hold so many.
+        Gets the bytes, shape (n,), uint8.
     width
         Bytes of a value.
+    first
+        Byte of the chunk's content that ``out`` begins with.
+    size
+        Bytes that the chunk must hold; ``None`` for those of ``out``.
 
     Raises
     ------
     PackingError
         If the chunk is damaged.
     """
+    size = len(out) if size is None else size
     try:
-        if len(codec) == 1 and _unpack_directly(packed, codec[0], out):
+        if len(codec) == 1 and _unpack_directly(packed, codec[0], out, first, size):
             return
         raw: Any = packed
         for step in codec:
-            raw = _STEPS[step](raw, len(out), width)
+            raw = _STEPS[step](raw, size, width)
     except _ERRORS as error:
         reason = str(error) or type(error).__name__
         msg = f"cannot be unpacked ({reason})"
         raise PackingError(msg) from error
-    if len(raw) != len(out):
-        msg = f"holds {len(raw):,} bytes and not {len(out):,}"
+    if len(raw) != size:
+        msg = f"holds {len(raw):,} bytes and not {size:,}"
         raise PackingError(msg)
-    out[:] = np.frombuffer(raw, dtype=np.uint8)
+    out[:] = np.frombuffer(raw, dtype=np.uint8)[first : first + len(out)]
 
 
-def _unpack_directly(packed: Any, step: str, out: np.ndarray) -> bool:
+def _unpack_directly(packed: Any, step: str, out: np.ndarray, first: int, size: int) -> bool:
     """Unpack without memory in between; say whether that was possible, and the chunk sound as far as this tells."""
     if step == "blosc":
-        *_, held, _, stored = _BLOSC_HEADER.unpack_from(packed)
-        if held != len(out) or stored != len(packed):
-            needed = f"{len(packed):,} that hold {len(out):,}"
+        *_, item, held, _, stored = _BLOSC_HEADER.unpack_from(packed)
+        if held != size or stored != len(packed):
+            needed = f"{len(packed):,} that hold {size:,}"
             msg = f"its header says {stored:,} bytes that hold {held:,}; {needed} are needed"
             raise ValueError(msg)
-        return bool(unblosc(np.frombuffer(packed, np.uint8).ctypes.data, out.ctypes.data, len(out)))
-    if step in ("zlib", "gzip") and deflate is not None:
+        chunk = np.frombuffer(packed, np.uint8).ctypes.data
+        if len(out) == size:
+            return bool(unblosc(chunk, out.ctypes.data, size))
+        if not item or first % item or len(out) % item:
+            return False
+        return bool(unblosc_part(chunk, first // item, len(out) // item, out.ctypes.data, len(out)))
+    if step in ("zlib", "gzip") and deflate is not None and len(out) == size:
         source = np.frombuffer(packed, dtype=np.uint8)
         return bool(inflate(step, source.ctypes.data, len(source), out.ctypes.data, len(out)))
     return False

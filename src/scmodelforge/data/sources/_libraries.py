@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-__all__ = ["inflate", "unblosc"]
+__all__ = ["inflate", "unblosc", "unblosc_part"]
 
 _SIZE, _POINTER, _INT = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
 
@@ -33,6 +33,22 @@ def unblosc(packed: int, out: int, size: int) -> bool | None:
     """
     unpack = _function("numcodecs.blosc", "blosc_decompress_ctx", _INT, (_POINTER, _POINTER, _SIZE, _INT))
     return None if unpack is None else bool(unpack(packed, out, size, 1) == size)
+
+
+def unblosc_part(packed: int, first: int, count: int, out: int, size: int) -> bool | None:
+    """Do as :func:`unblosc` for some values of a chunk; only the blocks they lie in are unpacked.
+
+    Parameters
+    ----------
+    packed, out
+        Addresses of the chunk, and of where the values go.
+    first, count
+        The values, in items of the size that the chunk's header says.
+    size
+        Their bytes.
+    """
+    unpack = _function("numcodecs.blosc", "blosc_getitem", _INT, (_POINTER, _INT, _INT, _POINTER))
+    return None if unpack is None else bool(unpack(packed, first, count, out) == size)
 
 
 def inflate(form: str, packed: int, packed_size: int, out: int, size: int) -> bool | None:
