@@ -285,6 +285,8 @@ class TestFullDisk:
 class Positions:
     """An array, and a file of four bytes a value, that has at each position a number that follows from it."""
 
+    descriptor = None
+
     def __init__(self, size: int, wraps_at: int) -> None:
         self.shape, self.dtype, self._wraps_at = (size,), np.dtype(np.uint32), wraps_at
         self.size = 4 * size

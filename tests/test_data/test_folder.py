@@ -56,6 +56,8 @@ class MemoryFolder:
 
 
 class MemoryBytes:
+    descriptor = None
+
     def __init__(self, folder: MemoryFolder, key: str) -> None:
         self.folder, self.key = folder, key
         self.size = len(folder.files[key])

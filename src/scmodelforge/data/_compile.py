@@ -11,7 +11,7 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-__all__ = ["Inner", "compiled", "expect_many", "in_background", "inner", "inner_sum"]
+__all__ = ["Foreign", "Inner", "calls_address", "compiled", "expect_many", "in_background", "inner", "inner_sum"]
 
 #: Numbers from which on a compiled loop is worth importing numba, and compiling the loop the first time.
 _WORTH_COMPILING = 1 << 17
@@ -87,6 +87,26 @@ def inner_sum(function: Callable[..., Any]) -> Inner:
     return Inner(function, reorders_sums=True)
 
 
+class Foreign:
+    """A C function that compiled loops call by its address; see :func:`calls_address`."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+
+
+def calls_address(bits: int) -> Any:
+    """Return what calls C functions in compiled loops: with their address and six whole numbers or addresses.
+
+    A function that takes fewer arguments takes no notice of the others.
+
+    Parameters
+    ----------
+    bits
+        Of the whole number that the functions return.
+    """
+    return Foreign(bits)
+
+
 def compiled(function: Callable[..., Any]) -> Callable[[int], Callable[..., Any] | None]:
     """Return what gives the function compiled for so many numbers, or ``None`` for few or without numba."""
 
@@ -115,8 +135,26 @@ def _compile(function: Callable[..., Any], *, reorders_sums: bool = False) -> Ca
         for name, part in used.items()
         if isinstance(part, Inner)
     }
+    parts |= {name: _foreign(part.bits) for name, part in used.items() if isinstance(part, Foreign)}
     whole = FunctionType(function.__code__, {**function.__globals__, **parts}, function.__name__)
     whole.__qualname__, whole.__module__ = function.__qualname__, function.__module__
     fast = {"reassoc"} if reorders_sums else False
     kernel: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=fast)(whole)
     return kernel
+
+
+def _foreign(bits: int) -> Any:
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def call(typing_context, address, a, b, c, d, e, f):
+        def build(context, builder, signature, values):
+            kind = ir.FunctionType(ir.IntType(bits), [ir.IntType(64)] * 6)
+            result = builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+            return result if bits == 64 else builder.sext(result, ir.IntType(64))
+
+        return types.int64(*[types.int64] * 7), build
+
+    return call

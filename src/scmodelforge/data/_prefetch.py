@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
@@ -37,7 +38,7 @@ class Prefetch(Generic[_Plan]):
 
     With threads as many windows are loaded or being loaded as there are streams, and one more for each thread and one
     to spare: those needed next. Without them a window is loaded when it is needed. What is taken does not depend on it.
-    Threads begin their work in the order it was given to them, so work never waits for a window that is not begun.
+    Work goes to the threads once its windows are loaded, so that none of them waits for another.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ class Prefetch(Generic[_Plan]):
                     part.window.release()
             return result
 
-        job = self._begin(run).result if self._num_workers else run
+        job = self._begin_after(run, [part.window for part in parts]).result if self._num_workers else run
 
         def result() -> _Result:
             self.check_open()
@@ -168,6 +169,36 @@ class Prefetch(Generic[_Plan]):
             window.load = lambda: self._load(plan, self._stopped)
         self._windows[stream].append(window)
         return True
+
+    def _begin_after(self, work: Callable[[], _Result], windows: Sequence[_Loading]) -> Future[_Result]:
+        """Give work to the threads once some windows are loaded, or could not be."""
+        job: Future[_Result] = Future()
+        waited_for = {window.future for window in windows if window.future is not None}
+        left = itertools.count(len(waited_for), -1)  # counted down after each, and here: one more than there are
+
+        def do() -> None:
+            if job.set_running_or_notify_cancel():
+                try:
+                    job.set_result(work())
+                except BaseException as error:  # it is raised where the result is asked for
+                    job.set_exception(error)
+
+        def one_less(_: object) -> None:
+            if next(left) > 0:
+                return
+            # cancelled by close(), a window tells so while the threads take no work and would keep us waiting for ever
+            if self._stopped.is_set():
+                job.cancel()
+            else:
+                try:
+                    self._begin(do).add_done_callback(lambda begun: begun.cancelled() and job.cancel())
+                except RuntimeError:  # closed
+                    job.cancel()
+
+        for future in waited_for:
+            future.add_done_callback(one_less)
+        one_less(None)
+        return job
 
     def _begin(self, work: Callable[[], _Result]) -> Future[_Result]:
         if self._pool is None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +33,8 @@ __all__ = ["CellLoader"]
 _MANY_CELLS = 8192
 #: Cells of each file that are worth a call of its encoder, and most batches whose cells are encoded together for that.
 _CELLS_OF_A_FILE, _MOST_AT_ONCE = 32, 8
+#: Layouts of batches that are remembered: there is one, or as many as batches have sizes and begin at streams.
+_LAYOUTS_KEPT = 256
 _STATE_NAMES = {
     "seed": "training.seed",
     "num_streams": "the number of streams (data.num_streams, raised to a multiple of the number of devices)",
@@ -146,7 +148,7 @@ class CellLoader:
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_reading", "_open"}
+        own = {"_reading", "_open", "_share"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -219,6 +221,7 @@ class CellLoader:
         """Make what belongs to this process."""
         self._reading = Reading(self._source, self._encoder, self._preprocess, self.order, seed=self._seed)
         self._open: set[Prefetch[Any]] = set()
+        self._share = lru_cache(_LAYOUTS_KEPT)(self._share_of)
         if self.num_cells >= _MANY_CELLS:
             warm_up()
 
@@ -280,15 +283,29 @@ class CellLoader:
         for step in steps:
             data_pass, batch = divmod(step, self.steps_per_pass)
             start, stop = self.order.batch_range(data_pass, batch, self.global_batch_size)
-            positions = []
-            for stream in self._streams:
-                elements = np.arange(self.order.first_element(stream, start), self.order.first_element(stream, stop))
-                positions.append(elements * self.order.num_streams + stream)
-                parts += windows.take(stream, len(elements))
-            orders.append(np.argsort(np.concatenate(positions)) + size)
-            sizes.append(len(orders[-1]))
-            size += sizes[-1]
+            counts, order = self._share(start % self.order.num_streams, stop - start)
+            for stream, count in zip(self._streams, counts, strict=True):
+                parts += windows.take(stream, count)
+            orders.append(order + size)
+            sizes.append(len(order))
+            size += len(order)
         return windows.submit(partial(self._encode_batches, parts, np.concatenate(orders), sizes), parts)
+
+    def _share_of(self, start: int, size: int) -> tuple[list[int], np.ndarray]:
+        """Return how many cells of a batch come from each of this process's streams, and the order of all of them.
+
+        Parameters
+        ----------
+        start
+            Position of the batch in the global order, or that modulo the number of streams: it is all the same.
+        size
+            Cells of the batch, over all processes.
+        """
+        positions, first = [], self.order.first_element
+        for stream in self._streams:
+            elements = np.arange(first(stream, start), first(stream, start + size))
+            positions.append(elements * self.order.num_streams + stream)
+        return [len(each) for each in positions], np.argsort(np.concatenate(positions))
 
     def _encode_batches(self, parts: Sequence[Part], order: np.ndarray, sizes: Sequence[int]) -> list[list[TokenBlock]]:
         if not parts:

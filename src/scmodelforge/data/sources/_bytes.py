@@ -56,6 +56,11 @@ class ByteReader(Protocol):
         """Bytes of the file."""
         ...
 
+    @property
+    def descriptor(self) -> int | None:
+        """The open file, if it is one of this machine."""
+        ...
+
     def ranges(self, starts: np.ndarray, sizes: np.ndarray, *, label: str) -> Iterator[bytes | memoryview]:
         """Yield some ranges of bytes, each whole, in the order given; each is valid until the next is taken.
 
@@ -84,12 +89,12 @@ class LocalBytes:
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
-        return os.fstat(self._descriptor).st_size
+        return os.fstat(self.descriptor).st_size
 
     def ranges(self, starts: np.ndarray, sizes: np.ndarray, *, label: str) -> Iterator[memoryview]:
         """Yield some ranges of bytes, each whole, in the order given; those that follow each other are read at once."""
@@ -104,9 +109,9 @@ class LocalBytes:
 
     def _read(self, content: memoryview, start: int, label: str) -> None:
         size = len(content)
-        found = os.preadv(self._descriptor, [content], start)
+        found = os.preadv(self.descriptor, [content], start)
         while found < size:  # a signal or a network file system may cut a read short
-            more = os.preadv(self._descriptor, [content[found:]], start + found)
+            more = os.preadv(self.descriptor, [content[found:]], start + found)
             if not more:
                 msg = (
                     f"{label} ends early: {size:,} bytes are needed at byte {start:,} of the file, {found:,} "

@@ -19,6 +19,7 @@ from scmodelforge._errors import DataError
 from scmodelforge.data._kernels import copy_rows
 from scmodelforge.data.sources._bytes import ByteReader, scratch
 from scmodelforge.data.sources._codecs import Codec, PackingError, unpack, unpacks_parts
+from scmodelforge.data.sources._together import read_and_unpack
 
 __all__ = ["MISSING", "WHOLE_FILE", "ChunkTable", "OpenBytes", "UnreadableError", "copy_from_chunks", "is_usual_type"]
 
@@ -186,24 +187,28 @@ def _unpack_spans(
     open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray, low: np.ndarray, bounds: np.ndarray, out: np.ndarray
 ) -> None:
     """Write the values of spans of one file, from ``low`` on, into an array of bytes."""
-    width = table.dtype.itemsize
-    number, chunk = 0, int(spans[0, 2])
+    width, chunks = table.dtype.itemsize, spans[:, 2]
+    number, chunk = 0, int(chunks[0])
+    places, content, firsts = bounds * width, table.chunk * width, (low - chunks * table.chunk) * width
     try:
-        with open_bytes(table.key_of(chunk)) as file, closing(_ranges(file, spans, table)) as ranges:
-            places, size = (bounds * width).tolist(), table.chunk * width
-            skipped = ((low - spans[:, 2] * table.chunk) * width).tolist()
-            for number, chunk in enumerate(spans[:, 2].tolist()):
-                here = out[places[number] : places[number + 1]]
-                codec = table.codecs[table.codec[chunk]]
-                packed = next(ranges)
-                if not codec:
-                    here[:] = np.frombuffer(packed, dtype=np.uint8)
-                    continue
-                try:
-                    unpack(packed, codec, here, width=width, first=skipped[number], size=size)
-                except PackingError as error:
-                    what = f"{error}. The file is damaged; copy it again from where it came."
-                    raise table.unreadable(chunk, what) from error
+        with open_bytes(table.key_of(chunk)) as file:
+            ranges = _bytes_of(spans, table, file)
+            fitting = {"firsts": firsts, "content": content, "places": places, "out": out}
+            if read_and_unpack(file.descriptor, table.codecs, table.codec[chunks], *ranges, **fitting):
+                return
+            with closing(_ranges(file, *ranges, table.label)) as each:
+                for number, chunk in enumerate(chunks.tolist()):
+                    here = out[places[number] : places[number + 1]]
+                    codec = table.codecs[table.codec[chunk]]
+                    packed = next(each)
+                    if not codec:
+                        here[:] = np.frombuffer(packed, dtype=np.uint8)
+                        continue
+                    try:
+                        unpack(packed, codec, here, width=width, first=int(firsts[number]), size=content)
+                    except PackingError as error:
+                        what = f"{error}. The file is damaged; copy it again from where it came."
+                        raise table.unreadable(chunk, what) from error
     except FileNotFoundError as error:
         raise table.lost(chunk) from error
     except UnreadableError:
@@ -218,8 +223,8 @@ def _unpack_spans(
         raise UnreadableError(str(error), first, stop - 1) from error
 
 
-def _ranges(file: ByteReader, spans: np.ndarray, table: ChunkTable) -> Generator[Any, None, None]:
-    yield from file.ranges(*_bytes_of(spans, table, file), label=table.label)
+def _ranges(file: ByteReader, starts: np.ndarray, sizes: np.ndarray, label: str) -> Generator[Any, None, None]:
+    yield from file.ranges(starts, sizes, label=label)
 
 
 def _held(table: ChunkTable, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,9 +14,20 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-__all__ = ["inflate", "unblosc", "unblosc_part"]
+__all__ = ["addresses", "inflate", "unblosc", "unblosc_part"]
 
 _SIZE, _POINTER, _INT = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
+_INFLATE = _INT, (_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER)
+#: Module that holds each function, ``None`` for the system's, its result and its arguments.
+_FUNCTIONS: dict[str, tuple[str | None, Any, tuple[Any, ...]]] = {
+    "pread": (None, ctypes.c_ssize_t, (_INT, _POINTER, _SIZE, ctypes.c_int64)),
+    "blosc_decompress_ctx": ("numcodecs.blosc", _INT, (_POINTER, _POINTER, _SIZE, _INT)),
+    "blosc_getitem": ("numcodecs.blosc", _INT, (_POINTER, _INT, _INT, _POINTER)),
+    "libdeflate_zlib_decompress": ("deflate._deflate", *_INFLATE),
+    "libdeflate_gzip_decompress": ("deflate._deflate", *_INFLATE),
+    "libdeflate_alloc_decompressor": ("deflate._deflate", _POINTER, ()),
+    "libdeflate_free_decompressor": ("deflate._deflate", None, (_POINTER,)),
+}
 
 
 def unblosc(packed: int, out: int, size: int) -> bool | None:
@@ -31,7 +42,7 @@ def unblosc(packed: int, out: int, size: int) -> bool | None:
     size
         Bytes of the content.
     """
-    unpack = _function("numcodecs.blosc", "blosc_decompress_ctx", _INT, (_POINTER, _POINTER, _SIZE, _INT))
+    unpack = _function("blosc_decompress_ctx")
     return None if unpack is None else bool(unpack(packed, out, size, 1) == size)
 
 
@@ -47,7 +58,7 @@ def unblosc_part(packed: int, first: int, count: int, out: int, size: int) -> bo
     size
         Their bytes.
     """
-    unpack = _function("numcodecs.blosc", "blosc_getitem", _INT, (_POINTER, _INT, _INT, _POINTER))
+    unpack = _function("blosc_getitem")
     return None if unpack is None else bool(unpack(packed, first, count, out) == size)
 
 
@@ -63,23 +74,36 @@ def inflate(form: str, packed: int, packed_size: int, out: int, size: int) -> bo
     packed_size, size
         Bytes of both.
     """
-    unpack = _function(
-        "deflate._deflate",
-        f"libdeflate_{form}_decompress",
-        _INT,
-        (_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER),
-    )
-    if unpack is None:
-        return None
-    if _of_thread.state is None:
+    unpack = _function(f"libdeflate_{form}_decompress")
+    if unpack is None or _of_thread.state is None:
         return None
     return bool(unpack(_of_thread.state.address, packed, packed_size, out, size, None) == 0)
 
 
+def addresses() -> list[int]:
+    """Return where functions are, for compiled loops that call them; 0 for those that are not there.
+
+    They are ``pread``, those of :func:`unblosc`, :func:`unblosc_part` and :func:`inflate` for zlib and gzip, and last
+    what the latter needs in this thread.
+    """
+    names = (
+        "pread",
+        "blosc_decompress_ctx",
+        "blosc_getitem",
+        "libdeflate_zlib_decompress",
+        "libdeflate_gzip_decompress",
+    )
+    found = [_function(name) for name in names]
+    places = [0 if function is None else ctypes.cast(function, _POINTER).value or 0 for function in found]
+    return [*places, 0 if _of_thread.state is None else _of_thread.state.address]
+
+
 @cache
-def _function(module: str, name: str, result: Any, arguments: tuple[Any, ...]) -> Any:
-    with suppress(ImportError, OSError, AttributeError):
-        function = getattr(ctypes.CDLL(str(import_module(module).__file__)), name)
+def _function(name: str) -> Any:
+    module, result, arguments = _FUNCTIONS[name]
+    with suppress(ImportError, OSError, AttributeError, TypeError):  # the last for the system's where there is no such
+        library = ctypes.CDLL(None if module is None else str(import_module(module).__file__))
+        function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
         return function
     return None
@@ -97,8 +121,7 @@ class _Decompressor:
 
 class _OfThread(threading.local):
     def __init__(self) -> None:
-        allocate = _function("deflate._deflate", "libdeflate_alloc_decompressor", _POINTER, ())
-        free = _function("deflate._deflate", "libdeflate_free_decompressor", None, (_POINTER,))
+        allocate, free = _function("libdeflate_alloc_decompressor"), _function("libdeflate_free_decompressor")
         self.state = None if allocate is None or free is None else _Decompressor(allocate, free)
 
 

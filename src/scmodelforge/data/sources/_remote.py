@@ -155,6 +155,7 @@ class RemoteFile:
     def __init__(self, client: Client, url: RemoteUrl, name: str, version: Version | None) -> None:
         self._client, self._url, self._name = client, url, name
         self.head = b""
+        self.descriptor = None
         self.version = self._ask() if version is None else version
         self._key: str | None = None
         if client.cache is not None and self.version.is_certain:
