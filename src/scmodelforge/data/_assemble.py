@@ -56,6 +56,11 @@ def assemble(parts: Sequence[Part], order: np.ndarray, encode: Encode) -> Assemb
         What makes tokens of the cells of a file.
     """
     taken = Taken([(part.cells(), part.start, part.stop) for part in parts])
+    if (taken.files == taken.files[0]).all():
+        cells, row = np.arange(len(order)), np.empty(len(order), dtype=np.int64)
+        row[order] = cells
+        block = encode(int(taken.files[0]), taken.gather(cells, row), taken.keys[order])
+        return Assembled([block], np.zeros(len(order), dtype=np.int64), cells)
     blocks, block_of, rows = [], np.zeros(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
     for number, file in enumerate(np.unique(taken.files).tolist()):
         here = np.flatnonzero(taken.files[order] == file)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
+from scmodelforge.data._threads import Threads
 from scmodelforge.data._window import WindowCells
 
 __all__ = ["Part", "Prefetch"]
@@ -69,7 +69,7 @@ class Prefetch(Generic[_Plan]):
         self._stopped = threading.Event()
         self._in_memory, self._most = 0, len(skips) + num_workers + 1
         self._num_workers = num_workers
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
 
     @property
     def num_ahead(self) -> int:
@@ -113,7 +113,7 @@ class Prefetch(Generic[_Plan]):
                     part.window.release()
             return result
 
-        job = self._begin_after(run, [part.window for part in parts]).result if self._num_workers else run
+        job = self._begin(run, parts) if self._num_workers else run
 
         def result() -> _Result:
             self.check_open()
@@ -140,7 +140,7 @@ class Prefetch(Generic[_Plan]):
         """Cancel what is not begun yet and wait until no thread is left."""
         self._stopped.set()
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.close()
         for windows in self._windows.values():
             windows.clear()
 
@@ -164,50 +164,21 @@ class Prefetch(Generic[_Plan]):
         with self._counted:
             self._in_memory += 1
         if self._num_workers:
-            window.future = self._begin(partial(self._load, plan, self._stopped))
+            window.future = self._threads().do(partial(self._load, plan, self._stopped))
         else:
             window.load = lambda: self._load(plan, self._stopped)
         self._windows[stream].append(window)
         return True
 
-    def _begin_after(self, work: Callable[[], _Result], windows: Sequence[_Loading]) -> Future[_Result]:
-        """Give work to the threads once some windows are loaded, or could not be."""
-        job: Future[_Result] = Future()
-        waited_for = {window.future for window in windows if window.future is not None}
-        left = itertools.count(len(waited_for), -1)  # counted down after each, and here: one more than there are
+    def _begin(self, work: Callable[[], _Result], parts: Sequence[Part]) -> Callable[[], _Result]:
+        loading = {part.window.future for part in parts if part.window.future is not None}
+        return self._threads().do_after(work, loading).result
 
-        def do() -> None:
-            if job.set_running_or_notify_cancel():
-                try:
-                    job.set_result(work())
-                except BaseException as error:  # it is raised where the result is asked for
-                    job.set_exception(error)
-
-        def one_less(_: object) -> None:
-            if next(left) > 0:
-                return
-            # cancelled by close(), a window tells so while the threads take no work and would keep us waiting for ever
-            if self._stopped.is_set():
-                job.cancel()
-            else:
-                try:
-                    self._begin(do).add_done_callback(lambda begun: begun.cancelled() and job.cancel())
-                except RuntimeError:  # closed
-                    job.cancel()
-
-        for future in waited_for:
-            future.add_done_callback(one_less)
-        one_less(None)
-        return job
-
-    def _begin(self, work: Callable[[], _Result]) -> Future[_Result]:
+    def _threads(self) -> Threads:
+        self.check_open()
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._num_workers, "scmodelforge-loader")
-        try:
-            return self._pool.submit(work)
-        except RuntimeError:  # shut down by close(), in another thread
-            self.check_open()
-            raise
+            self._pool = Threads(self._num_workers, "scmodelforge-loader")
+        return self._pool
 
 
 class _Loading:

@@ -148,6 +148,7 @@ def copy_from_chunks(
         starts, lengths, places = starts[filled], lengths[filled], places[filled]
     if not len(starts):
         return
+    starts, lengths, places = _joined(starts, lengths, places)
     ends = starts + lengths
     for values, low, origins in _unpacked(open_bytes, table, _spans(table, starts, ends)):
         if check is not None:
@@ -158,6 +159,14 @@ def copy_from_chunks(
         span = np.searchsorted(low, begin, side="right") - 1
         shift = begin - starts[first:last]
         copy_rows(values, begin + origins[span], end - begin, places[first:last] + shift, out)
+
+
+def _joined(starts: np.ndarray, lengths: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return runs of which those are one that follow each other, and go to places that do."""
+    is_new = np.ones(len(starts), dtype=bool)
+    is_new[1:] = (starts[1:] != starts[:-1] + lengths[:-1]) | (places[1:] != places[:-1] + lengths[:-1])
+    first = np.flatnonzero(is_new)
+    return starts[first], np.add.reduceat(lengths, first), places[first]
 
 
 def _unpacked(open_bytes: OpenBytes, table: ChunkTable, spans: np.ndarray) -> _Unpacked:

@@ -86,16 +86,14 @@ def addresses() -> list[int]:
     They are ``pread``, those of :func:`unblosc`, :func:`unblosc_part` and :func:`inflate` for zlib and gzip, and last
     what the latter needs in this thread.
     """
-    names = (
-        "pread",
-        "blosc_decompress_ctx",
-        "blosc_getitem",
-        "libdeflate_zlib_decompress",
-        "libdeflate_gzip_decompress",
-    )
-    found = [_function(name) for name in names]
-    places = [0 if function is None else ctypes.cast(function, _POINTER).value or 0 for function in found]
-    return [*places, 0 if _of_thread.state is None else _of_thread.state.address]
+    return [*_addresses(), 0 if _of_thread.state is None else _of_thread.state.address]
+
+
+@cache
+def _addresses() -> list[int]:
+    libdeflate = "libdeflate_zlib_decompress", "libdeflate_gzip_decompress"
+    found = [_function(name) for name in ("pread", "blosc_decompress_ctx", "blosc_getitem", *libdeflate)]
+    return [0 if function is None else ctypes.cast(function, _POINTER).value or 0 for function in found]
 
 
 @cache

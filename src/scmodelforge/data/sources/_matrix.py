@@ -180,7 +180,7 @@ class CsrMatrix:
         return DataError(f"{error} It concerns rows {first:,} to {last:,}.")
 
     def _check_columns(self, indices: np.ndarray, *, span: tuple[int, int]) -> None:
-        if indices.min() < 0 or indices.max() >= self.shape[1]:
+        if (indices.dtype.kind != "u" and indices.min() < 0) or indices.max() >= self.shape[1]:
             msg = (
                 f"{self.label} has column numbers outside 0 to {self.shape[1] - 1:,} in rows {span[0]:,} to "
                 f"{span[1] - 1:,}; the file is damaged, write it again."

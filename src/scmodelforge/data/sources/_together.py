@@ -58,15 +58,11 @@ def read_and_unpack(
     """
     kinds = np.array([_KINDS.get(each, -1) for each in codecs], dtype=np.int64)[codec]
     kernel = None if descriptor is None else _read_and_unpack(len(out))
-    if (
-        kernel is None
-        or kinds.min() < 0
-        or sizes.min() < 0
-        or sizes[kinds != _AS_IT_IS].max(initial=0) > _MOST_OF_A_CHUNK
-    ):
+    largest = int(sizes[kinds != _AS_IT_IS].max(initial=0))
+    if kernel is None or kinds.min() < 0 or sizes.min() < 0 or largest > _MOST_OF_A_CHUNK:
         return False
     library = np.array(_libraries.addresses(), dtype=np.int64)
-    buffer = scratch("read", max(_READ_AT_ONCE, int(sizes[kinds != _AS_IT_IS].max(initial=0))))
+    buffer = scratch("read", max(_READ_AT_ONCE, largest))
     return bool(kernel(library, descriptor, kinds, starts, sizes, firsts, content, places, buffer, out))
 
 
