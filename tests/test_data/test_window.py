@@ -102,6 +102,15 @@ class TestBuffer:
                     assert cells.files[slot] == file
                     assert cell(cells, slot) == np.array(files[file][row], np.float32).tolist()
 
+    def test_values_known_not_to_fit_are_read_once(self):
+        source = DirectFiles([[0.5, 2]])
+        buffer = WindowBuffer()
+        assert cell(window(buffer, source, [[0]]), 0) == [0.5, 2]
+        assert (source.calls, buffer.values_fit) == (2, False)
+        another = WindowBuffer(values_fit=False)
+        assert cell(window(another, source, [[0]]), 0) == [0.5, 2]
+        assert source.calls == 3
+
     def test_memory_is_used_again(self):
         buffer, source = WindowBuffer(), Files([[1, 2, 3], [4]])
         first = window(buffer, source, [[0, 1]])

@@ -95,6 +95,7 @@ class Reading:
         self._bound: dict[int, BoundEncoder] = {}
         self._one_binds = threading.Lock()
         self._buffers: list[WindowBuffer] = []
+        self._values_fit = True  # in 16 bits, as far as was seen: other windows need not find out again
         self._nothing: TokenBlock | None = None
 
     def load(self, plan: WindowPlan, stopped: threading.Event) -> WindowCells:
@@ -107,7 +108,7 @@ class Reading:
         try:
             buffer = self._buffers.pop()
         except IndexError:
-            buffer = WindowBuffer()
+            buffer = WindowBuffer(values_fit=self._values_fit)
         buffer.begin(len(window))
         for part in window.parts:
             ascending = np.argsort(part.rows)
@@ -118,6 +119,7 @@ class Reading:
                     raise CancelledError
                 chosen = ascending[piece]
                 buffer.read(self._source, part.file, part.rows[chosen], part.slots[chosen])
+        self._values_fit &= buffer.values_fit
         return buffer.finish(window.positions, keys, lambda: self._buffers.append(buffer))
 
     def encode(self, file: int, cells: CellBlock, keys: np.ndarray) -> TokenBlock:

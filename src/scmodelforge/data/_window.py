@@ -70,11 +70,22 @@ class WindowBuffer:
 
     Fresh memory costs more than what is done in it here, since the system clears it page by page. Values are kept as
     whole numbers of 16 bits until one comes that is none.
+
+    Parameters
+    ----------
+    values_fit
+        ``False`` if it is known that one will come.
     """
 
-    def __init__(self) -> None:
-        self._values, self._columns = np.empty(0, dtype=np.uint16), np.empty(0, dtype=np.uint16)
+    def __init__(self, *, values_fit: bool = True) -> None:
+        self._values = np.empty(0, dtype=np.uint16 if values_fit else np.float32)
+        self._columns = np.empty(0, dtype=np.uint16)
         self._size = 0
+
+    @property
+    def values_fit(self) -> bool:
+        """Whether all values so far were whole numbers of 16 bits."""
+        return self._values.dtype == np.uint16
 
     def begin(self, num_cells: int) -> None:
         """Forget what there was, and make room for so many cells."""
