@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import SupportsIndex
 
-__all__ = ["ConfigError", "DataError", "Interrupted", "UserError", "listed", "nearest"]
+__all__ = ["ConfigError", "DataError", "Interrupted", "UserError", "listed", "nearest", "require_whole"]
 
 
 class UserError(ValueError):
@@ -28,6 +29,19 @@ def listed(names: Sequence[str], most: int) -> str:
     """Return some names one after another, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def require_whole(name: str, value: object, least: int) -> None:
+    """Refuse an argument that is no whole number, or below the least.
+
+    Raises
+    ------
+    ConfigError
+        If it is.
+    """
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool) or value.__index__() < least:
+        msg = f"{name} is {value!r}; a whole number of at least {least} is needed."
+        raise ConfigError(msg)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

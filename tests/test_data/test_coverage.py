@@ -22,6 +22,11 @@ class TestOverlap:
         assert (coverage.known, coverage.total, coverage.by_case) == (3, 4, 1)
         assert coverage.id_type == "symbol"
         assert coverage.warning is None
+        assert coverage.repeats == 0
+
+    def test_counts_genes_that_are_there_twice(self):
+        coverage = HUMAN.coverage(panel("CD4", "A1BG", "CD4", "ENSG00000010610", "nothing", "nothing"))
+        assert (coverage.known, coverage.repeats) == (4, 2)
 
     def test_another_species_is_refused_by_name(self):
         mouse = panel(*[f"ENSMUSG{i:011d}" for i in range(1, 1201)])

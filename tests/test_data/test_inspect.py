@@ -51,7 +51,7 @@ class TestValues:
 
     def test_negative_values_are_scaled(self):
         found = describe_values(np.array([-0.5, 1.0, 2.0, 3.0]))
-        assert (found.kind, found.evidence) == ("scaled", "25% of the values are negative, the lowest -0.5")
+        assert (found.kind, found.evidence) == ("scaled", "1 of 4 values are negative, the lowest -0.5")
 
     @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
     def test_nan_and_infinity_are_invalid(self, wrong):

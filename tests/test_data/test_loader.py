@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scmodelforge._errors import ConfigError
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.types import RowRange, TokenBlock
 
@@ -162,7 +163,7 @@ class TestPasses:
         loader = make_loader(order_changes={"shuffle": False})
         assert [cell for batch in loader.one_pass() for cell in cells_of(batch)] == list(range(93))
 
-    def test_one_pass_leaves_the_training_state_alone(self):
+    def test_one_pass_by_its_number_leaves_the_training_state_alone(self):
         loader = make_loader()
         expected = take(make_loader(), 6)
         batches = iter(loader)
@@ -171,9 +172,26 @@ class TestPasses:
             taken.append(next(batches))
             loader.mark_consumed()
             before = loader.state_dict()
-            assert len(list(loader.one_pass())) == loader.steps_per_pass
+            assert len(list(loader.one_pass(0))) == loader.steps_per_pass
             assert loader.state_dict() == before
         assert contents(taken) == expected
+
+
+class TestArguments:
+    @pytest.mark.parametrize("name", ["batch_size", "num_micro_batches", "num_workers", "world_size"])
+    @pytest.mark.parametrize("value", [-3, 2.5, True, "4"])
+    def test_what_is_no_number_of_its_kind_is_refused(self, name, value):
+        with pytest.raises(ConfigError, match=f"^{name} is {value!r}; a whole number of at least [01] is needed"):
+            make_loader(**{name: value})
+
+    @pytest.mark.parametrize("name", ["block_size", "buffer_size", "num_streams"])
+    def test_an_order_of_nothing_is_refused(self, name):
+        with pytest.raises(ConfigError, match=f"^{name} is 0; a whole number of at least 1 is needed"):
+            make_loader(order_changes={name: 0})
+
+    def test_numbers_of_numpy_are_numbers(self):
+        loader = make_loader(batch_size=np.int64(8), order_changes={"block_size": np.int32(4)})
+        assert contents(loader.one_pass()) == contents(make_loader().one_pass())
 
 
 class TestPreprocessing:

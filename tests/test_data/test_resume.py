@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,6 +95,31 @@ class TestResume:
     def test_a_state_of_another_order_is_refused(self, changes, words):
         with pytest.raises(ConfigError, match=f"Cannot resume: .*{words}.* Resume with the settings and data"):
             make_loader(**changes).load_state_dict(make_loader().state_dict())
+
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_one_pass_goes_on_with_the_pass_of_the_state(self, num_workers):
+        expected = list(make_loader().one_pass(0)), list(make_loader().one_pass(1))
+        before = make_loader(num_workers=num_workers)
+        with closing(before.one_pass()) as batches:
+            for _ in range(3):
+                next(batches)
+                before.mark_consumed()
+            next(batches)  # handed out, never consumed
+        after = make_loader(num_workers=num_workers)
+        after.load_state_dict(before.state_dict())
+        rest = []
+        for batch in after.one_pass():
+            rest.append(batch)
+            after.mark_consumed()
+        assert contents(rest) == contents(expected[0][3:])
+        assert (after.state_dict()["pass"], after.state_dict()["batch"]) == (1, 0)
+        assert contents(after.one_pass()) == contents(expected[1])
+
+    def test_batches_of_a_pass_by_its_number_cannot_be_marked(self):
+        loader = make_loader()
+        next(loader.one_pass(0))
+        with pytest.raises(RuntimeError, match=r"or by one_pass\(\) without a number"):
+            loader.mark_consumed()
 
     def test_more_marks_than_batches_are_refused(self):
         with pytest.raises(RuntimeError, match="more often than batches were handed out"):

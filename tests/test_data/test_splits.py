@@ -128,6 +128,7 @@ class TestByColumn:
         found = split(obs=obs, by="donor_id", validation_groups=["(missing)"])
         assert np.array_equal(found.validation, np.arange(30))
         assert found.num_groups == 3
+        assert found.describe().endswith("; 30 cells without donor_id count as one of them")
 
     def test_groups_of_excluded_cells_do_not_count(self):
         found = split(obs=donors(50, 40, 10), by="donor_id", excluded=np.arange(90, 100))

@@ -39,6 +39,8 @@ class Coverage:
         What the file's gene ids look like, as :func:`scmodelforge.data.inspect.gene_id_type` says.
     warning
         One line on a suspiciously poor match, else ``None``.
+    repeats
+        Genes of the file whose token another gene of the file before them has: what is read of them is summed.
     """
 
     known: int
@@ -46,6 +48,7 @@ class Coverage:
     by_case: int
     id_type: str
     warning: str | None = None
+    repeats: int = 0
 
 
 def measure(panel: Panel, tokens: np.ndarray, by_case: int, *, vocab_name: str, num_genes: int) -> Coverage:
@@ -64,7 +67,8 @@ def measure(panel: Panel, tokens: np.ndarray, by_case: int, *, vocab_name: str, 
             f"{by_case:,} of the {known:,} genes of {panel.name} that are in gene_vocab '{vocab_name}' match it only "
             "when letter case is ignored; if they are another species' genes, set data.gene_vocab to from_data."
         )
-    return Coverage(known, total, by_case, gene_id_type(panel.gene_ids), warning)
+    repeats = known - len(np.unique(tokens[tokens >= 0]))
+    return Coverage(known, total, by_case, gene_id_type(panel.gene_ids), warning, repeats)
 
 
 def no_overlap(panel: Panel, coverage: Coverage, *, vocab_name: str, genes: Sequence[str]) -> str:

@@ -83,8 +83,8 @@ def describe_values(sample: np.ndarray, indptr: np.ndarray | None = None) -> Val
         return ValueKind("empty", "every value is 0")
     lowest, highest = float(values.min()), float(values.max())
     if lowest < 0:
-        share = np.count_nonzero(values < 0) / len(values)
-        return ValueKind("scaled", f"{share:.0%} of the values are negative, the lowest {lowest:.4g}")
+        number = int(np.count_nonzero(values < 0))
+        return ValueKind("scaled", f"{number:,} of {len(values):,} values are negative, the lowest {lowest:.4g}")
     if is_whole(values).all():
         return ValueKind("counts", f"whole numbers up to {highest:,.0f}")
     seen = f"not whole numbers, the highest {highest:.4g}"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, require_whole
 from scmodelforge.data._assemble import assemble
 from scmodelforge.data._kernels import warm_up
 from scmodelforge.data._prefetch import Part, Prefetch
@@ -77,6 +77,11 @@ class CellLoader:
     collate
         Makes a batch of a block of tokens; runs in the consumer's thread. Must take an empty block.
 
+    Raises
+    ------
+    ConfigError
+        If a number is not a whole one, or too small.
+
     Attributes
     ----------
     rank, world_size
@@ -106,6 +111,13 @@ class CellLoader:
         num_micro_batches: int = 1,
         num_workers: int = 0,
     ) -> None:
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_micro_batches", num_micro_batches, 1),
+            ("num_workers", num_workers, 0),
+            ("world_size", world_size, 1),
+        ):
+            require_whole(name, value, least)
         if order.shuffle and order.seed != seed:
             msg = f"the order has seed {order.seed}, the loader {seed}; give both the same"
             raise ValueError(msg)
@@ -120,10 +132,21 @@ class CellLoader:
     def __iter__(self) -> Iterator[list[Any]]:
         """Continue after the last consumed batch, pass after pass, without end."""
         self._handed_out = self._consumed
-        return self._endless()
+        return self._counted(None)
 
-    def one_pass(self, data_pass: int = 0) -> Iterator[list[Any]]:
-        """Yield the batches of one whole pass. The state does not change."""
+    def one_pass(self, data_pass: int | None = None) -> Iterator[list[Any]]:
+        """Yield the batches of one pass.
+
+        Parameters
+        ----------
+        data_pass
+            Number of the pass, of which all batches are given; the state does not change. Without a number it is the
+            pass of the state, from the first batch that is not marked as consumed to the last: so a pass is resumed.
+        """
+        if data_pass is None:
+            stop = (self.data_pass + 1) * self.steps_per_pass
+            yield from self._counted(stop)
+            return
         first = data_pass * self.steps_per_pass
         with closing(self._run(first, first + self.steps_per_pass)) as batches:
             yield from batches
@@ -163,7 +186,10 @@ class CellLoader:
     def mark_consumed(self) -> None:
         """Say that the optimiser has used the oldest batch not marked yet."""
         if self._consumed >= self._handed_out:
-            msg = "mark_consumed() was called more often than batches were handed out"
+            msg = (
+                "mark_consumed() was called more often than batches were handed out by iterating, or by one_pass() "
+                "without a number"
+            )
             raise RuntimeError(msg)
         self._consumed += 1
 
@@ -236,9 +262,10 @@ class CellLoader:
             "sampling": self.order.sampling,
         }
 
-    def _endless(self) -> Iterator[list[Any]]:
+    def _counted(self, stop: int | None) -> Iterator[list[Any]]:
+        """Continue after the last consumed batch, up to one or without end; batches may be marked as consumed."""
         self._handed_out = self._consumed  # a state may have been loaded since
-        with closing(self._run(self._consumed, None)) as batches:
+        with closing(self._run(self._consumed, stop)) as batches:
             for batch in batches:
                 self._handed_out += 1
                 yield batch

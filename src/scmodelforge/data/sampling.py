@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import DataError, require_whole
 from scmodelforge.data.draws import generator
 
 __all__ = ["FilePart", "GlobalOrder", "Window", "effective_block_size"]
@@ -102,6 +102,8 @@ class GlobalOrder:
     ------
     DataError
         If there are no cells.
+    ConfigError
+        If a number is not a whole one, or too small.
     """
 
     sampling = "uniform"
@@ -117,6 +119,8 @@ class GlobalOrder:
         num_streams: int,
         shuffle: bool,
     ) -> None:
+        for name, value in (("block_size", block_size), ("buffer_size", buffer_size), ("num_streams", num_streams)):
+            require_whole(name, value, 1)
         self.positions = np.asarray(positions, dtype=np.int64)
         self.num_cells = len(self.positions)
         self.seed = seed

@@ -45,6 +45,8 @@ class CellSplit:
         Groups held out; empty when split by cells.
     num_groups
         Groups there were.
+    num_missing
+        Cells without a value in the column, which are one of the groups. Not stored.
     """
 
     train: np.ndarray
@@ -54,6 +56,7 @@ class CellSplit:
     fraction: float
     groups: list[str] = field(default_factory=list)
     num_groups: int = 0
+    num_missing: int = 0
 
     def describe(self) -> str:
         """Return one line that says what was held out."""
@@ -64,7 +67,8 @@ class CellSplit:
             return f"held out {cells}, drawn cell by cell"
         kind = "donors" if self.by in DONOR_COLUMNS else "groups"
         names = listed(self.groups, _LISTED)
-        return f"held out {len(self.groups):,} of {self.num_groups:,} {kind} ({self.by}: {names}), {cells}"
+        missing = f"; {self.num_missing:,} cells without {self.by} count as one of them" if self.num_missing else ""
+        return f"held out {len(self.groups):,} of {self.num_groups:,} {kind} ({self.by}: {names}), {cells}{missing}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the split as plain values: the cells as ``[start, stop]`` ranges, and a hash of everything."""
@@ -140,12 +144,13 @@ def split_cells(source: CellSource, config: SplitConfig, *, excluded: np.ndarray
         raise DataError(msg)
     column = _column(source, config, kept)
     if column is None:
-        held, groups, num_groups = _draw_cells(cells, config), [], 0
+        held, groups, num_groups, num_missing = _draw_cells(cells, config), [], 0, 0
     else:
         members, names = _members(source, column, kept)
         groups = _draw_groups(members, names, column, config)
         held = np.isin(members, [names.index(group) for group in groups])
         num_groups = len(names)
+        num_missing = int(np.count_nonzero(members == names.index(MISSING_GROUP))) if MISSING_GROUP in names else 0
     if held.all():
         what = (
             f"validation_groups ({listed(groups, _LISTED)})"
@@ -155,7 +160,14 @@ def split_cells(source: CellSource, config: SplitConfig, *, excluded: np.ndarray
         msg = f"data.split.{what} holds out all {len(cells):,} cells and leaves none to train on; hold out less."
         raise DataError(msg)
     return CellSplit(
-        cells[~held], cells[held], column or "cells", config.seed, config.validation_fraction, groups, num_groups
+        train=cells[~held],
+        validation=cells[held],
+        by=column or "cells",
+        seed=config.seed,
+        fraction=config.validation_fraction,
+        groups=groups,
+        num_groups=num_groups,
+        num_missing=num_missing,
     )
 
 

@@ -33,7 +33,11 @@ def build_vocab(setting: str | list[str], source: CellSource) -> GeneVocab:
         vocab = GeneVocab.from_file(setting)
     for panel in source.panels:
         coverage = vocab.require_overlap(panel)
-        _log.info(f"{panel.name}: {coverage.known:,} of {coverage.total:,} genes are in gene_vocab '{vocab.name}'")
+        repeats = (
+            f"; {coverage.repeats:,} of them share a gene with another, and are summed" if coverage.repeats else ""
+        )
+        words = f"{coverage.known:,} of {coverage.total:,} genes are in gene_vocab '{vocab.name}'{repeats}"
+        _log.info(f"{panel.name}: {words}")
     return vocab
 
 
