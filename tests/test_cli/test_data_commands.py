@@ -86,3 +86,13 @@ class TestSplit:
         assert result.exit_code == 2
         assert message in result.stderr
         assert not (tmp_path / "splits.json").exists()
+
+
+def test_ctrl_c_is_told_in_a_line(tiny_h5ad, tmp_path, monkeypatch):
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scmodelforge.workflows.split.split_files", stop)
+    result = CliRunner().invoke(app, ["data", "split", str(tiny_h5ad), "-o", str(tmp_path / "splits.json")])
+    assert result.exit_code == 130
+    assert result.stderr == "stopped by Ctrl-C\n"

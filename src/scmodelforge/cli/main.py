@@ -16,7 +16,10 @@ __all__ = ["app", "run"]
 
 
 class _Commands(TyperGroup):
-    """Exit status 2 for what a user can mend, 1 for a run that was interrupted; everything else keeps its traceback."""
+    """Exit status 2 for what a user can mend, 1 for a run that saved itself, 130 for one that was stopped at once.
+
+    Everything else keeps its traceback.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -26,6 +29,9 @@ class _Commands(TyperGroup):
                 raise
             _console.error(str(problem))
             raise typer.Exit(2) from problem
+        except KeyboardInterrupt as stop:
+            _console.say("stopped by Ctrl-C")
+            raise typer.Exit(130) from stop
         except Interrupted as stop:
             _console.say(str(stop))
             raise typer.Exit(1) from stop
