@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from scmodelforge.cli.main import app
 from scmodelforge.config import load_config
 from tests.conftest import make_adata
 
@@ -55,3 +57,21 @@ def test_code_of_the_data_page_runs(tmp_path, monkeypatch):
     names: dict = {}
     exec(code, names)
     assert names["batch"]["input_ids"].shape[0] == 70 % 32
+
+
+def test_commands_and_code_of_the_tokenizer_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_adata(20, 30).write_h5ad("lung.h5ad")
+    make_adata(20, 30, seed=1).write_h5ad("blood.h5ad")
+    commands = [line for text in blocks("tokenizers.md", "bash") for line in text.splitlines()]
+    assert len(commands) == 3
+    for command in commands:
+        result = CliRunner().invoke(app, command.split()[1:])
+        assert result.exit_code == 0, result.output
+    (code,) = blocks("tokenizers.md", "python")
+    vocab = (Path("tokenizer") / "vocab.json").read_text()
+    code = code.replace("ENSG00000010610", next(iter(re.findall(r"ENSG\d{11}", vocab))))
+    names: dict = {}
+    exec(code, names)
+    assert len(names["cell"]["input_ids"]) == 2  # <cls> and the gene that the vocabulary knows
+    assert (Path("elsewhere") / "tokenizer.json").exists()

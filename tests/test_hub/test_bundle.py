@@ -105,7 +105,7 @@ def test_weights_of_another_model_are_refused(folder, tmp_path):
 
 def test_a_vocabulary_of_another_model_is_refused(folder):
     GeneVocab.from_genes(GENES[:5], name="other").save(folder / "vocab.json")
-    with pytest.raises(DataError, match="do not belong together"):
+    with pytest.raises(DataError, match=r"take tokenizer\.json and vocab\.json from the same folder"):
         load_bundle(folder)
 
 

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from scmodelforge import __version__, _console
 from scmodelforge._errors import Interrupted, UserError
-from scmodelforge.cli import config, convert, data, datasets, embed, evaluate, generate, models, train
+from scmodelforge.cli import config, convert, data, datasets, embed, evaluate, generate, models, tokenizer, train
 
 __all__ = ["app", "run"]
 
@@ -73,6 +73,7 @@ app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(config.app, name="config")
 

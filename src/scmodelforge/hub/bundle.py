@@ -31,6 +31,7 @@ from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.models.components.embeddings import apply_embedding_spec
 from scmodelforge.models.registry import get_model
+from scmodelforge.tokenizers.saved import load_tokenizer, save_tokenizer, saved_strategy
 
 __all__ = ["Bundle", "build_model", "copy_plugins", "load_bundle", "save_bundle"]
 
@@ -113,8 +114,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
             "model": bundle.model_config.model_dump(mode="json"),
         },
     )
-    _write_json(folder / "tokenizer.json", {"strategy": bundle.tokenizer.strategy, **bundle.tokenizer.to_dict()})
-    bundle.vocab.save(folder / "vocab.json")
+    save_tokenizer(bundle.tokenizer, folder)
     _write_json(folder / "preprocessing.json", bundle.preprocessor.to_dict())
     _write_json(folder / "labels.json", bundle.labels)
     _write_json(folder / "fingerprint.json", bundle.fingerprint)
@@ -147,22 +147,20 @@ def load_bundle(folder: Path, *, trust_plugins: bool = False) -> Bundle:
             f"{FORMAT_VERSION}; install the version that wrote it, scmodelforge {settings.get('scmodelforge_version')}."
         )
         raise DataError(msg)
-    tokenizer_state = _read_json(folder / "tokenizer.json")
-    strategy = tokenizer_state.pop("strategy")
     plugins = settings.get("plugins", [])
-    is_known = settings["model"]["architecture"] in MODELS.names() and strategy in TOKENIZERS.names()
+    is_known = settings["model"]["architecture"] in MODELS.names() and saved_strategy(folder) in TOKENIZERS.names()
     if plugins and not is_known:
         _import_plugins(plugins, folder, trusted=trust_plugins)
     architecture = MODELS.get(settings["model"]["architecture"])
     model_config = getattr(architecture, "config_class", ModelConfig).model_validate(settings["model"])
-    vocab = GeneVocab.load(folder / "vocab.json")
+    tokenizer = load_tokenizer(folder)
+    vocab = tokenizer.vocab
     if model_config.vocab_size != len(vocab):
         msg = (
             f"{folder}: the model has {model_config.vocab_size} tokens but vocab.json has {len(vocab)}; "
             "the folder's files do not belong together. Export the model again."
         )
         raise DataError(msg)
-    tokenizer = TOKENIZERS.get(strategy).from_dict(tokenizer_state, vocab)  # type: ignore[attr-defined]
     model = build_model(model_config, tokenizer)
     _load_weights(model, folder / "model.safetensors")
     return Bundle(

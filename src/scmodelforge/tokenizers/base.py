@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from scmodelforge.data.protocols import BoundEncoder
 from scmodelforge.data.types import CellBlock, EmbeddingSpec, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers.entries import expressed_entries, has_repeats, measured, measured_tokens, one_cell
+from scmodelforge.tokenizers.saved import load_tokenizer, save_tokenizer
 
 __all__ = ["BaseTokenizer", "FittingVisitor"]
 
@@ -147,6 +149,29 @@ class BaseTokenizer(ABC):
         config = cls._config_from(data)
         cls._check_vocab(data, vocab)
         return cls(config, vocab)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the tokenizer with its fitted state and vocabulary to a folder; see :meth:`from_pretrained`."""
+        save_tokenizer(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read a tokenizer from a folder: a model's, or one that :meth:`save_pretrained` wrote.
+
+        Of ``BaseTokenizer`` it gives whatever the folder holds.
+
+        Raises
+        ------
+        DataError
+            If the files are missing or damaged, or do not belong together.
+        ConfigError
+            If the folder's tokenizer is another one than this.
+        """
+        tokenizer = load_tokenizer(folder)
+        if not isinstance(tokenizer, cls):
+            msg = f"{folder} holds tokenizer '{tokenizer.strategy}', not '{cls.strategy}'; read it with BaseTokenizer."
+            raise ConfigError(msg)
+        return tokenizer
 
     def expressed(self, expression: Any, gene_ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return what the vocabulary knows of one cell.

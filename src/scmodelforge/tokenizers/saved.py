@@ -1,0 +1,93 @@
+"""Tokenizers in a folder: ``tokenizer.json`` has settings and fitted state, ``vocab.json`` the genes they are for.
+
+A model folder has both (:mod:`scmodelforge.hub.bundle`), and so has what ``scmodelforge tokenizer fit`` writes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._registry import TOKENIZERS
+from scmodelforge.data.vocab import GeneVocab
+
+if TYPE_CHECKING:
+    from scmodelforge.tokenizers.base import BaseTokenizer
+
+__all__ = ["load_tokenizer", "save_tokenizer", "saved_strategy"]
+
+_TOKENIZER, _VOCAB = "tokenizer.json", "vocab.json"
+
+
+def save_tokenizer(tokenizer: BaseTokenizer, folder: str | Path) -> None:
+    """Write a tokenizer and its vocabulary to a folder, which is made when absent; its other files stay.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written.
+    """
+    folder = Path(folder)
+    state = json.dumps({"strategy": tokenizer.strategy, **tokenizer.to_dict()}, indent=1, sort_keys=True) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new = folder / f"{_VOCAB}.writing"
+        tokenizer.vocab.save(new)
+        new.replace(folder / _VOCAB)
+        new = folder / f"{_TOKENIZER}.writing"
+        new.write_text(state, encoding="utf-8")
+        new.replace(folder / _TOKENIZER)
+    except OSError as error:
+        msg = f"{folder}: the tokenizer cannot be written ({error.strerror}); name another folder."
+        raise DataError(msg) from error
+
+
+def saved_strategy(folder: str | Path) -> str:
+    """Return the registered name of the tokenizer in a folder.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is damaged.
+    """
+    return str(_state(Path(folder))["strategy"])
+
+
+def load_tokenizer(folder: str | Path) -> BaseTokenizer:
+    """Read what :func:`save_tokenizer` wrote, or the tokenizer of a model folder.
+
+    Raises
+    ------
+    DataError
+        If the files are missing or damaged, or do not belong together.
+    ConfigError
+        If the tokenizer is of a kind that is not registered.
+    """
+    folder = Path(folder)
+    state = _state(folder)
+    tokenizer_class: Any = TOKENIZERS.get(state.pop("strategy"))
+    vocab = GeneVocab.load(folder / _VOCAB)
+    try:
+        tokenizer: BaseTokenizer = tokenizer_class.from_dict(state, vocab)
+    except (ConfigError, DataError) as problem:
+        msg = f"{folder}: {problem}"
+        raise type(problem)(msg) from problem
+    return tokenizer
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    path = folder / _TOKENIZER
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); give a folder with tokenizer.json and vocab.json."
+        raise DataError(msg) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path}: not readable as JSON ({error}). Copy or save the tokenizer again."
+        raise DataError(msg) from error
+    if not isinstance(state, dict) or not isinstance(state.get("strategy"), str):
+        msg = f"{path}: it does not say which tokenizer it is ('strategy'). Copy or save the tokenizer again."
+        raise DataError(msg)
+    return state
