@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -13,8 +14,39 @@ from scmodelforge._registry import MODELS, TOKENIZERS
 from scmodelforge.cli.main import app
 from tests.conftest import make_adata
 
+#: Settings of tokenizers that have more than one way to give a model something.
+VARIANTS = {
+    "continuous_projection, auto_bins": {"strategy": "continuous_projection", "embedding": "auto_bins"},
+    "continuous_projection, attention_bias": {
+        "strategy": "continuous_projection",
+        "embedding": "attention_bias",
+        "value_transform": "counts",
+        "clip": 30.0,
+    },
+    "gene_embedding": {"strategy": "gene_embedding", "normalize": "l2"},
+    "gene_embedding, binned": {"strategy": "gene_embedding", "base": "binned_expression", "missing": "drop"},
+    "gene_embedding, continuous": {
+        "strategy": "gene_embedding",
+        "base": {"strategy": "continuous_projection", "embedding": "auto_bins"},
+        "trainable": True,
+        "missing": "zero",
+    },
+}
 #: Pairs that cannot work, and words of the reason.
-REFUSED = {("rank_value", "autoregressive_transformer"): "needs bin_ids of each gene"}
+REFUSED = {
+    **{
+        (strategy, "autoregressive_transformer"): "needs bin_ids of each gene"
+        for strategy in ("rank_value", "continuous_projection", "continuous_projection, auto_bins", "gene_embedding")
+    },
+    ("gene_embedding, continuous", "autoregressive_transformer"): "needs bin_ids of each gene",
+    ("continuous_projection, attention_bias", "autoregressive_transformer"): "has no attention that takes a bias",
+    ("continuous_projection, attention_bias", "gene_pooling"): "has no attention that takes a bias",
+}
+#: What can be trained on more than its architecture's default.
+TASKS = {
+    "values": {"pretraining_task": "masked_value_prediction", "masking": {"mode": "value", "mask_ratio": 0.4}},
+    "spans": {"masking": {"mode": "span", "mask_ratio": 0.4, "span_length": 3.0}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +61,19 @@ def names(registry) -> list[str]:
     return [name for name in registry.names() if registry.get(name).__module__.startswith("scmodelforge.")]
 
 
-@pytest.mark.parametrize("architecture", names(MODELS))
-@pytest.mark.parametrize("strategy", names(TOKENIZERS))
-def test_trains_two_steps_or_is_refused(strategy, architecture, data, tmp_path):
+def variants() -> dict[str, dict]:
+    return {name: {"strategy": name} for name in names(TOKENIZERS)} | VARIANTS
+
+
+def train(tokenizer: dict, model: dict, data: Path, tmp_path: Path):
+    if tokenizer["strategy"] == "gene_embedding":
+        vectors = np.random.default_rng(0).normal(size=(26, 5))
+        np.savez(data.with_name("vectors.npz"), genes=make_adata(4, 30).var_names[4:].to_numpy(str), vectors=vectors)
+        tokenizer = {**tokenizer, "path": str(data.with_name("vectors.npz"))}
     config = {
         "data": {"paths": [str(data)], "gene_vocab": "from_data", "num_workers": 0},
-        "tokenizer": {"strategy": strategy, "max_genes": 16},
-        "model": {
-            "architecture": architecture,
-            "hidden_dim": 16,
-            "num_layers": 1,
-            "num_heads": 2,
-            "max_seq_len": 32,
-            "pooling": "mean",
-        },
+        "tokenizer": {"max_genes": 16, **tokenizer},
+        "model": {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 32, "pooling": "mean", **model},
         "training": {
             "batch_size": 8,
             "max_epochs": 1,
@@ -54,14 +85,38 @@ def test_trains_two_steps_or_is_refused(strategy, architecture, data, tmp_path):
     }
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(config))
-    result = CliRunner().invoke(app, ["train", "--config", str(path)])
-    reason = REFUSED.get((strategy, architecture))
-    if reason is not None:
-        assert result.exit_code == 2
-        assert reason in " ".join(result.output.split())
-        assert not (tmp_path / "run").exists()
-        return
+    return CliRunner().invoke(app, ["train", "--config", str(path)])
+
+
+def check_two_steps(result, run: Path) -> None:
     assert result.exit_code == 0, result.output
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records if "train/loss" in record] == [1, 2]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {record["step"]: record["train/loss"] for record in records if "train/loss" in record}
+    assert list(losses) == [1, 2]
+    assert np.isfinite(list(losses.values())).all()
     assert any("val/loss" in record for record in records)
+
+
+@pytest.mark.parametrize("architecture", names(MODELS))
+@pytest.mark.parametrize("variant", list(variants()))
+def test_trains_two_steps_or_is_refused(variant, architecture, data, tmp_path):
+    result = train(variants()[variant], {"architecture": architecture}, data, tmp_path)
+    reason = REFUSED.get((variant, architecture))
+    if reason is None:
+        check_two_steps(result, tmp_path / "run")
+        return
+    assert result.exit_code == 2
+    assert reason in " ".join(result.output.split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("strategy", ["rank_value", "binned_expression", "continuous_projection"])
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [("transformer_encoder", "values"), ("transformer_encoder", "spans"), ("masked_autoencoder", "spans")],
+)
+def test_trains_two_steps_with_other_ways_of_hiding(strategy, architecture, task, data, tmp_path):
+    model = {key: value for key, value in TASKS[task].items() if key != "masking"}
+    tokenizer = {"strategy": strategy, "masking": TASKS[task]["masking"]}
+    result = train(tokenizer, {"architecture": architecture, **model}, data, tmp_path)
+    check_two_steps(result, tmp_path / "run")

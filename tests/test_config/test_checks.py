@@ -219,7 +219,7 @@ class TestObjectives:
     def test_one_the_architecture_cannot_be_trained_on(self, mistakes, toys):
         assert mistakes(MINIMAL + "model: {pretraining_task: toy_objective}") == [
             "run.yaml: model.pretraining_task 'toy_objective' does not work with architecture 'transformer_encoder'; "
-            "it can be trained on: masked_gene_prediction."
+            "it can be trained on: masked_gene_prediction, masked_value_prediction."
         ]
 
     def test_any_registered_one_for_a_model_that_says_nothing(self, write, toys):

@@ -39,6 +39,7 @@ class TestConstructor:
             "use_expression_values": True,
             "layer_norm_eps": 1e-12,
             "attention_dropout": 0.0,
+            "predicts": "genes",
         }
         assert list(parameters)[:5] == ["vocab_size", "hidden_dim", "num_layers", "num_heads", "ffn_dim"]
         assert parameters["attention_dropout"].kind is inspect.Parameter.KEYWORD_ONLY

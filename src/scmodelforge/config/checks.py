@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from scmodelforge._errors import ConfigError
-from scmodelforge._registry import MODELS, OBJECTIVES, TOKENIZERS
+from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.faults import Faults
+from scmodelforge.config.parts import token_maker, tokenizer_fact
 from scmodelforge.config.sampling_checks import check_sampling, check_split_file
 from scmodelforge.config.schema import (
     DataConfig,
@@ -19,6 +20,7 @@ from scmodelforge.config.schema import (
     Section,
     TokenizerConfig,
 )
+from scmodelforge.config.tokenizer_checks import check_masking, check_value_use, unread_masking
 
 __all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 
@@ -26,7 +28,7 @@ _log = logging.getLogger(__name__)
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"
 #: Settings of masking that objectives which hide otherwise, or nothing, do not read.
 _UNUSED_MASKING = {
-    "next_gene_prediction": frozenset({"mask_ratio", "mask_token_prob", "random_token_prob"}),
+    "next_gene_prediction": frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob", "random_token_prob"}),
     "masked_value_prediction": frozenset({"mask_token_prob", "random_token_prob"}),
 }
 
@@ -42,21 +44,26 @@ def agree_on_bins(sections: Mapping[str, Section], faults: Faults) -> None:
         Gets a line if the number was set twice and differently.
     """
     tokenizer, model = cast("Any", sections.get("tokenizer")), cast("ModelConfig | None", sections.get("model"))
-    if tokenizer is None or model is None or "n_bins" not in type(tokenizer).model_fields:
+    if tokenizer is None or model is None or "n_bins" not in type(token_maker(tokenizer)).model_fields:
         return
+    maker: Any = token_maker(tokenizer)
+    path = "tokenizer" if maker is tokenizer else "tokenizer.base"
     if "n_bins" in getattr(MODELS.get(model.architecture), "unused_settings", frozenset()):
         return
-    is_set = ["n_bins" in section.model_fields_set for section in (tokenizer, model)]
-    if all(is_set) and tokenizer.n_bins != model.n_bins:
+    is_set = ["n_bins" in section.model_fields_set for section in (maker, model)]
+    if all(is_set) and maker.n_bins != model.n_bins:
         faults.add(
-            "tokenizer.n_bins",
-            f"tokenizer.n_bins ({tokenizer.n_bins}) and model.n_bins ({model.n_bins}) are one setting with two values; "
+            f"{path}.n_bins",
+            f"{path}.n_bins ({maker.n_bins}) and model.n_bins ({model.n_bins}) are one setting with two values; "
             "keep one of them.",
         )
     elif is_set == [False, True]:
-        tokenizer.n_bins = model.n_bins
-    elif tokenizer.n_bins != model.n_bins:
-        model.n_bins = tokenizer.n_bins
+        if maker is tokenizer:
+            tokenizer.n_bins = model.n_bins
+        else:
+            tokenizer.base["n_bins"] = model.n_bins
+    elif maker.n_bins != model.n_bins:
+        model.n_bins = maker.n_bins
 
 
 def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
@@ -79,8 +86,9 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
         _check_weights(model, faults)
     if tokenizer is not None and model is not None:
         _check_lengths(tokenizer, model, faults)
-        _check_cls(tokenizer, model, faults)
-        _check_values(tokenizer, model, faults)
+        _check_cls(token_maker(tokenizer), model, faults)
+        _check_values(token_maker(tokenizer), model, faults)
+        check_value_use(tokenizer, model, faults)
     if data is not None and tokenizer is not None:
         _check_counts(data, tokenizer, faults)
     if data is not None:
@@ -106,7 +114,9 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     masking = config.tokenizer.masking
     for name in sorted(name for name in ignored if getattr(masking, name) != getattr(type(masking)(), name)):
         _log.warning(f"{origin}: tokenizer.masking.{name} has no effect on what '{architecture}' is trained on.")
-    if preprocessing.normalize and getattr(TOKENIZERS.get(config.tokenizer.strategy), "normalizes", False):
+    for line in unread_masking(config.tokenizer, architecture):
+        _log.warning(f"{origin}: {line}")
+    if preprocessing.normalize and tokenizer_fact(config.tokenizer, "normalizes", False):
         is_slow = preprocessing.normalize == "scran"
         _log.log(
             logging.WARNING if is_slow else logging.INFO,
@@ -210,7 +220,8 @@ def _check_objective(model: ModelConfig, tokenizer: TokenizerConfig | None, faul
         return
     if tokenizer is None:
         return
-    provides = getattr(TOKENIZERS.get(tokenizer.strategy), "provides", None)
+    check_masking(tokenizer, model, task, faults)
+    provides = tokenizer_fact(tokenizer, "provides", None)
     missing = sorted(getattr(objective, "needs", frozenset()) - provides) if provides is not None else []
     if missing:
         faults.add(
@@ -221,7 +232,7 @@ def _check_objective(model: ModelConfig, tokenizer: TokenizerConfig | None, faul
 
 
 def _check_counts(data: DataConfig, tokenizer: TokenizerConfig, faults: Faults) -> None:
-    expects = getattr(TOKENIZERS.get(tokenizer.strategy), "expects", "any")
+    expects = tokenizer_fact(tokenizer, "expects", "any")
     if data.preprocessing.log1p and expects == "counts":
         faults.add(
             "data.preprocessing.log1p",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge._registry import BENCHMARKS, MODELS, SOURCES, TOKENIZERS, Registry
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, ModelConfig, Section, TokenizerConfig
 
-__all__ = ["PARTS", "Part"]
+__all__ = ["PARTS", "Part", "token_maker", "tokenizer_fact"]
 
 
 @dataclass(frozen=True)
@@ -73,3 +74,36 @@ PARTS = {
     "model": Part(MODELS, "architecture", ModelConfig),
     "eval.benchmarks": Part(BENCHMARKS, "name", BenchmarkConfig),
 }
+
+
+def token_maker(tokenizer: TokenizerConfig) -> TokenizerConfig:
+    """Return the settings of the tokenizer that makes the tokens: those under ``base``, if a tokenizer has a base.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If what stands under ``base`` is wrong; a tokenizer with a base refuses that when it is made.
+    """
+    base = getattr(tokenizer, "base", None)
+    if not isinstance(base, dict):
+        return tokenizer
+    shared = {"max_genes": tokenizer.max_genes, "masking": tokenizer.masking.model_dump()}
+    section: Any = PARTS["tokenizer"].section_class(base["strategy"])
+    made: TokenizerConfig = section.model_validate_json(json.dumps({**base, **shared}))
+    return made
+
+
+def tokenizer_fact(tokenizer: TokenizerConfig, name: str, default: Any) -> Any:
+    """Return what a tokenizer says of itself (``expects``, ``provides``, ``normalizes``).
+
+    Parameters
+    ----------
+    tokenizer
+        Its settings: where the answer depends on them, they have it.
+    name
+        What is asked for.
+    default
+        The answer of a tokenizer that does not say.
+    """
+    maker = token_maker(tokenizer)
+    return getattr(maker, name, getattr(TOKENIZERS.get(maker.strategy), name, default))

@@ -62,14 +62,19 @@ class DataConfig(Section):
 
 
 class MaskingConfig(Section):
-    """How masked-gene objectives hide genes."""
+    """How objectives hide genes."""
 
+    mode: Literal["gene", "value", "span"] = "gene"
+    """Hide genes with their values and bins, one by one; hide values and bins and leave the genes visible; or hide
+    genes as ``gene`` does, in stretches of similar expression."""
     mask_ratio: float = Field(0.15, gt=0, le=1)
     """Probability of each gene to become a target."""
     mask_token_prob: float = Field(0.8, ge=0, le=1)
     """Share of the targets shown as ``<mask>``."""
     random_token_prob: float = Field(0.1, ge=0, le=1)
     """Share of the targets shown as a random other gene; the rest keep their id and lose their value."""
+    span_length: float = Field(8.0, ge=1)
+    """Mean length of the stretches of ``mode: span``, in genes; lengths are geometric."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> MaskingConfig:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
@@ -226,21 +226,29 @@ class TokenBlock:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpec:
-    """What a tokenizer brings for a model's embedding layer; the two meet in the workflows only.
+    """What a tokenizer brings for a model's embedding layer and attention; the two meet in the workflows only.
 
     Attributes
     ----------
     vectors
-        Vector of each token, shape (V, D), float32, where D need not be the model's width.
+        Vector of each token, shape (V, D), float32, where D need not be the model's width; ``None`` brings none.
     known
         Which tokens have a vector, shape (V,), bool; the others are learned.
     trainable
         Whether the given vectors are trained along.
+    values
+        What becomes of expression values: projected (``linear``), a mixture of learned bins each (``auto_bins``), or
+        log(1 + value) added to the attention that the token gets (``attention_bias``). ``None`` leaves the model its
+        own way.
+    num_auto_bins
+        Number of bins of ``auto_bins``.
     """
 
-    vectors: np.ndarray
-    known: np.ndarray
+    vectors: np.ndarray | None = None
+    known: np.ndarray | None = None
     trainable: bool = False
+    values: Literal["linear", "auto_bins", "attention_bias"] | None = None
+    num_auto_bins: int = 100
 
 
 class Batch(TypedDict, total=False):

@@ -4,6 +4,7 @@
 ``config.json``             format version, model settings, objective, plugins
 ``model.safetensors``       weights
 ``tokenizer.json``          settings and fitted state of the tokenizer
+``tokenizer.safetensors``   arrays of the tokenizer, if it has any
 ``vocab.json``              genes and special tokens
 ``preprocessing.json``      what is done to counts before tokens are made of them
 ``labels.json``             label column and categories seen in training
@@ -29,7 +30,7 @@ from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import FORMAT_VERSION
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.models.components.embeddings import apply_embedding_spec
+from scmodelforge.models.components.given import apply_embedding_spec
 from scmodelforge.models.registry import get_model
 from scmodelforge.tokenizers.saved import load_tokenizer, save_tokenizer, saved_strategy
 

@@ -11,7 +11,6 @@ from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding
-from scmodelforge.models.components.heads import MaskedGenePredictionHead
 from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
 from scmodelforge.models.components.pooling import Pooling
 from scmodelforge.models.config import TransformerConfig
@@ -72,7 +71,7 @@ class MaskedGeneModel(CellModel):
     """
 
     embedding: GeneExpressionEmbedding
-    head: MaskedGenePredictionHead
+    head: nn.Module
 
     def forward(
         self,

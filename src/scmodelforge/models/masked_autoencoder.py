@@ -88,6 +88,8 @@ class MaskedAutoencoder(CellModel):
     config_class: ClassVar[type[MaskedAutoencoderConfig]] = MaskedAutoencoderConfig
     default_objective: ClassVar[str] = "masked_value_prediction"
     default_pooling: ClassVar[str] = "mean"
+    takes_attention_bias: ClassVar[bool] = True
+    value_masking: ClassVar[str] = "no effect"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction",)
     unused_settings: ClassVar[frozenset[str]] = frozenset({"n_bins", "gene_loss_weight", "expression_loss_weight"})
 
@@ -269,7 +271,8 @@ class MaskedAutoencoder(CellModel):
         ids = input_ids.gather(1, index)
         shown = None if values is None else values.gather(1, index)
         ids, shown = blank_padding(ids, shown, is_kept)
-        return self.encoder(self.embedding(ids, shown), is_kept), index, is_kept
+        hidden = self.encoder(self.embedding(ids, shown), is_kept, key_bias=self.embedding.attention_bias(ids, shown))
+        return hidden, index, is_kept
 
     def _decode(
         self,

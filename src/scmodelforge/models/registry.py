@@ -22,8 +22,11 @@ def register_model(name: str) -> Callable[[T], T]:
 
     The class needs ``from_config``, ``forward`` and ``encode``. It may name the class of its settings as
     ``config_class``, as ``default_objective`` and ``allowed_objectives`` what it can be pretrained on, as
-    ``unused_settings`` the settings it does not read, as ``is_causal`` that no token sees a later one, and as
-    ``untrained_weights`` the parameters its objective cannot train. ``scmodelforge models check`` holds it to that.
+    ``unused_settings`` the settings it does not read, as ``is_causal`` that no token sees a later one, as
+    ``takes_attention_bias`` that its attention gets what its embedding's ``attention_bias`` gives, as
+    ``value_masking`` whether masked values can be asked for at genes left visible only (``needed``), or whether it is
+    told the genes in any case (``no effect``), and as ``untrained_weights`` the parameters its objective cannot train.
+    ``scmodelforge models check`` holds it to that.
 
     Parameters
     ----------

@@ -8,21 +8,27 @@ doi:10.1038/s42256-022-00534-z) and Geneformer (Theodoris et al. 2023, doi:10.10
 - A token's expression value is projected and added to its embedding (``use_expression_values``).
 - Dropout acts on the embedding and on what the branches add, not on attention weights unless asked for.
 - The prediction head has its own output weights, not those of the gene embedding.
+- With ``pretraining_task: masked_value_prediction`` it predicts the hidden values of genes it sees, as scGPT does (Cui
+  et al. 2024, doi:10.1038/s41592-024-02201-0), from all tokens and not from visible values only.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
+from scmodelforge._errors import DataError
+from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import MaskedGeneModel, transformer_arguments
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
-from scmodelforge.models.components.heads import MaskedGenePredictionHead
+from scmodelforge.models.components.heads import ExpressionPredictionHead, MaskedGenePredictionHead
+from scmodelforge.models.components.losses import masked_squared_error
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.components.transformer import TransformerStack
 from scmodelforge.models.config import TransformerConfig
+from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import register_model
 
 if TYPE_CHECKING:
@@ -63,12 +69,16 @@ class TransformerEncoder(MaskedGeneModel):
         Epsilon of the layer norms.
     attention_dropout
         Dropout on the attention weights.
+    predicts
+        ``genes`` scores all genes at each position, ``values`` gives the expression of the gene there.
     """
 
     config_class: ClassVar[type[TransformerConfig]] = TransformerConfig
     default_objective: ClassVar[str] = "masked_gene_prediction"
     default_pooling: ClassVar[str] = "cls"
-    allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_gene_prediction",)
+    takes_attention_bias: ClassVar[bool] = True
+    value_masking: ClassVar[str] = "needed"
+    allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_gene_prediction", "masked_value_prediction")
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"n_bins", "gene_loss_weight", "expression_loss_weight", "decoder_dim", "decoder_layers", "decoder_heads"}
     )
@@ -88,8 +98,10 @@ class TransformerEncoder(MaskedGeneModel):
         layer_norm_eps: float = 1e-12,
         *,
         attention_dropout: float = 0.0,
+        predicts: Literal["genes", "values"] = "genes",
     ) -> None:
         super().__init__()
+        self.predicts = predicts
         self.vocab_size = vocab_size
         self.hidden_dim = hidden_dim
         self.pooling = pooling
@@ -112,7 +124,11 @@ class TransformerEncoder(MaskedGeneModel):
             activation=activation,
             layer_norm_eps=layer_norm_eps,
         )
-        self.head = MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
+        self.head = (
+            MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
+            if predicts == "genes"
+            else ExpressionPredictionHead(hidden_dim)
+        )
         self.apply(init_weights)
 
     @classmethod
@@ -134,11 +150,61 @@ class TransformerEncoder(MaskedGeneModel):
             hidden_dim=config.hidden_dim,
             num_layers=config.num_layers,
             num_heads=config.num_heads,
+            predicts="values" if config.pretraining_task == "masked_value_prediction" else "genes",
             **transformer_arguments(config, default_pooling=cls.default_pooling),
+        )
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        *,
+        targets: torch.Tensor | None = None,
+        return_logits: bool = True,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Predict the gene of every position, or its value, with the loss when labels are given.
+
+        Parameters
+        ----------
+        input_ids, attention_mask, values, labels, return_logits, **kwargs
+            As in :meth:`MaskedGeneModel.forward`.
+        targets
+            Values to predict where there are labels, shape (B, S); read by a model that predicts values only.
+
+        Returns
+        -------
+        As :meth:`MaskedGeneModel.forward` does. A model that predicts values gives ``logits`` of shape (B, S), and as
+        ``loss`` the mean squared error over the labelled positions, 0 if there are none.
+
+        Raises
+        ------
+        DataError
+            If values are to be learned and there are no ``targets``.
+        """
+        if self.predicts == "genes":
+            return super().forward(input_ids, attention_mask, values, labels, return_logits=return_logits, **kwargs)
+        hidden = self._hidden_states(input_ids, attention_mask, values)  # (B, S, H)
+        embeddings = self._pool(hidden, attention_mask)  # (B, H)
+        logits = self.head(hidden) if return_logits or labels is not None else None  # (B, S)
+        if labels is None or logits is None:
+            return ModelOutput(logits=logits, embeddings=embeddings)
+        if targets is None:
+            msg = "labels without targets: a model that predicts values needs them; give the batch of its objective."
+            raise DataError(msg)
+        loss = masked_squared_error(logits, targets, labels != IGNORE_INDEX)
+        return ModelOutput(
+            loss=loss,
+            logits=logits if return_logits else None,
+            embeddings=embeddings,
+            loss_terms={"masked_value": loss},
         )
 
     def _hidden_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None
     ) -> torch.Tensor:
         input_ids, values = blank_padding(input_ids, values, attention_mask)
-        return self.encoder(self.embedding(input_ids, values), attention_mask)
+        embedded, bias = self.embedding(input_ids, values), self.embedding.attention_bias(input_ids, values)
+        return self.encoder(embedded, attention_mask, key_bias=bias)

@@ -2,8 +2,9 @@
 
 Devlin et al. 2019, doi:10.18653/v1/N19-1423, on genes as Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9. Each
 gene becomes a target with probability ``mask_ratio``; most targets are shown as ``<mask>``, some as another gene and
-some as themselves. Where we differ from the latter: special tokens are neither hidden nor used as replacements, a
-replacement is never the gene itself, and at all targets the expression value and bin are hidden as well.
+some as themselves; with ``masking.mode: span`` targets are stretches of genes of similar expression. Where we differ
+from the latter: special tokens are neither hidden nor used as replacements, a replacement is never the gene itself, and
+at all targets the expression value and bin are hidden as well.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig, TokenizerConfig
 from scmodelforge.data.draws import integers, uniforms
 from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
 from scmodelforge.objectives.collate import with_targets
+from scmodelforge.objectives.hiding import hidden_genes
 
 __all__ = ["MaskedGenePrediction"]
 
@@ -37,14 +40,26 @@ class MaskedGenePrediction:
         Settings with those of masking.
     model_config
         Not used.
+
+    Raises
+    ------
+    ConfigError
+        If genes are to stay visible (``masking.mode: value``).
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset({"input_ids"})
     loss_terms: ClassVar[tuple[str, ...]] = ("masked_gene",)
+    masking_modes: ClassVar[tuple[str, ...]] = ("gene", "span")
 
     def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
         self.masking = tokenizer_config.masking
+        if self.masking.mode not in self.masking_modes:
+            msg = (
+                f"tokenizer.masking.mode '{self.masking.mode}' leaves genes visible, but {self.name} asks which gene "
+                f"was hidden; choose one of: {', '.join(self.masking_modes)}."
+            )
+            raise ConfigError(msg)
         self._pad_id, self._mask_id = vocab.pad_id, vocab.mask_id
         is_special = np.isin(np.arange(len(vocab)), list(vocab.special_ids))
         self._genes = np.flatnonzero(~is_special)
@@ -60,8 +75,7 @@ class MaskedGenePrediction:
         ``gene_ids`` keeps the true genes; models that predict genes must not read it.
         """
         keys = np.repeat(tokens.keys, tokens.lengths)
-        is_gene = self._gene_number[tokens.ids] >= 0
-        is_target = is_gene & (uniforms(keys, "mask", tokens.ids) < self.masking.mask_ratio)
+        is_target = hidden_genes(tokens, self._gene_number[tokens.ids] >= 0, self.masking)
         where = np.flatnonzero(is_target)
         shown = tokens.ids.copy()
         shown[where] = self._shown(tokens.ids[where], keys[where])

@@ -4,6 +4,9 @@ He et al. 2022, arXiv:2111.06377, on genes as in scFoundation (Hao et al. 2024, 
 genes are taken from those a cell expresses, and others from those it was measured for and does not express, without
 which 0 could not be learned. Where we differ: the share of the latter is relative to the former
 (``model.zero_target_ratio``), and a hidden token is hidden wholly, id, value and bin, never shown as it is.
+
+With ``masking.mode: value`` the id stays, as in scGPT (Cui et al. 2024, doi:10.1038/s41592-024-02201-0), for models
+that see which genes they are asked for; value and bin are hidden, at expressed genes and others alike.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ from typing import ClassVar
 import numpy as np
 
 from scmodelforge.config.schema import ModelConfig, TokenizerConfig
-from scmodelforge.data.draws import mix, uniforms
+from scmodelforge.data.draws import mix
 from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
 from scmodelforge.objectives.collate import with_targets
+from scmodelforge.objectives.hiding import hidden_genes, hiding_draws
 from scmodelforge.objectives.zeros import draw_zero_genes
 
 __all__ = ["MaskedValuePrediction"]
@@ -36,7 +40,7 @@ class MaskedValuePrediction:
     vocab
         The tokens.
     tokenizer_config
-        Settings with ``masking.mask_ratio``. The shares of ``<mask>`` and random tokens have no meaning here.
+        Settings with those of masking. The shares of ``<mask>`` and random tokens have no meaning here.
     model_config
         Settings of the model: ``zero_target_ratio`` (by default 1) and ``max_seq_len``.
     """
@@ -46,7 +50,7 @@ class MaskedValuePrediction:
     loss_terms: ClassVar[tuple[str, ...]] = ("masked_value",)
 
     def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
-        self._mask_ratio = tokenizer_config.masking.mask_ratio
+        self.masking = tokenizer_config.masking
         self._zero_ratio = float(getattr(model_config, "zero_target_ratio", 1.0))
         self._max_len = model_config.max_seq_len
         self._pad_id, self._mask_id, self._vocab_size = vocab.pad_id, vocab.mask_id, len(vocab)
@@ -58,18 +62,21 @@ class MaskedValuePrediction:
         Returns
         -------
         What :func:`~scmodelforge.objectives.collate.pad` gives, with all targets, expressed or not, after the visible
-        tokens in random order and hidden in ``input_ids``, ``values`` and ``bin_ids``, and ``labels``, ``targets``,
-        ``masked_positions``, ``target_index`` and ``num_targets``. ``gene_ids`` keeps the genes that are asked for.
+        tokens in random order and hidden in ``input_ids`` (but for ``masking.mode: value``), ``values`` and
+        ``bin_ids``, and ``labels``, ``targets``, ``masked_positions``, ``target_index`` and ``num_targets``.
+        ``gene_ids`` keeps the genes that are asked for.
         """
         tokens, is_target = self._with_targets(tokens)
-        shown = np.where(is_target, np.int32(self._mask_id), tokens.ids)
+        shown = tokens.ids
+        if self.masking.mode != "value":
+            shown = np.where(is_target, np.int32(self._mask_id), shown)
         return with_targets(tokens, shown, is_target, pad_id=self._pad_id, term="masked_value")
 
     def _with_targets(self, tokens: TokenBlock) -> tuple[TokenBlock, np.ndarray]:
         """Return the cells with genes without expression added, and which tokens are targets, shape (T,), bool."""
         cells = np.repeat(np.arange(len(tokens)), tokens.lengths)
-        draws = uniforms(np.repeat(tokens.keys, tokens.lengths), "mask", tokens.ids)
-        is_target = (draws < self._mask_ratio) & ~np.isin(tokens.ids, self._special_ids)
+        draws = hiding_draws(tokens)
+        is_target = hidden_genes(tokens, ~np.isin(tokens.ids, self._special_ids), self.masking)
         numbers = np.bincount(cells[is_target], minlength=len(tokens))
         zeros = np.rint(numbers * self._zero_ratio).astype(np.int64)
         both = np.maximum(1, numbers + zeros)

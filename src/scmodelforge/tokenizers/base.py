@@ -82,9 +82,9 @@ class BaseTokenizer(ABC):
 
     strategy: ClassVar[str] = "unregistered"
     config_class: ClassVar[type[TokenizerConfig]] = TokenizerConfig
-    expects: ClassVar[Literal["counts", "any"]] = "counts"
-    provides: ClassVar[frozenset[str]] = frozenset({"input_ids", "values"})
-    normalizes: ClassVar[bool] = False
+    expects: Literal["counts", "any"] = "counts"
+    provides: frozenset[str] = frozenset({"input_ids", "values"})
+    normalizes: bool = False
 
     def __init__(self, config: TokenizerConfig, vocab: GeneVocab) -> None:
         self.config = own_settings("tokenizer", self.strategy, config, self.config_class)
@@ -126,8 +126,17 @@ class BaseTokenizer(ABC):
         return None
 
     def embedding_spec(self) -> EmbeddingSpec | None:
-        """Return gene vectors for the model's embedding layer, or ``None`` if the model learns its own."""
+        """Return what the model's embedding layer is given (gene vectors, the use of values), ``None`` for nothing."""
         return None
+
+    @property
+    def maker(self) -> BaseTokenizer:
+        """The tokenizer that makes the tokens: itself, unless it adds to those of another one."""
+        return self
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return arrays too large for JSON; if there are any, :meth:`from_dict` is called with them as ``arrays``."""
+        return {}
 
     def describe(self) -> str:
         """Return one line on what the tokenizer does, for people."""

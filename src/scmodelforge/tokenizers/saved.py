@@ -1,6 +1,7 @@
 """Tokenizers in a folder: ``tokenizer.json`` has settings and fitted state, ``vocab.json`` the genes they are for.
 
-A model folder has both (:mod:`scmodelforge.hub.bundle`), and so has what ``scmodelforge tokenizer fit`` writes.
+Arrays too large for JSON, if there are any, are in ``tokenizer.safetensors``. A model folder has these files
+(:mod:`scmodelforge.hub.bundle`), and so has what ``scmodelforge tokenizer fit`` writes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import TOKENIZERS
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_tokenizer", "save_tokenizer", "saved_strategy"]
 
-_TOKENIZER, _VOCAB = "tokenizer.json", "vocab.json"
+_TOKENIZER, _VOCAB, _ARRAYS = "tokenizer.json", "vocab.json", "tokenizer.safetensors"
 
 
 def save_tokenizer(tokenizer: BaseTokenizer, folder: str | Path) -> None:
@@ -36,6 +39,7 @@ def save_tokenizer(tokenizer: BaseTokenizer, folder: str | Path) -> None:
         new = folder / f"{_VOCAB}.writing"
         tokenizer.vocab.save(new)
         new.replace(folder / _VOCAB)
+        _save_arrays(tokenizer.arrays(), folder)
         new = folder / f"{_TOKENIZER}.writing"
         new.write_text(state, encoding="utf-8")
         new.replace(folder / _TOKENIZER)
@@ -68,13 +72,38 @@ def load_tokenizer(folder: str | Path) -> BaseTokenizer:
     folder = Path(folder)
     state = _state(folder)
     tokenizer_class: Any = TOKENIZERS.get(state.pop("strategy"))
-    vocab = GeneVocab.load(folder / _VOCAB)
+    vocab, arrays = GeneVocab.load(folder / _VOCAB), _load_arrays(folder / _ARRAYS)
     try:
-        tokenizer: BaseTokenizer = tokenizer_class.from_dict(state, vocab)
+        tokenizer: BaseTokenizer = tokenizer_class.from_dict(state, vocab, **arrays)
     except (ConfigError, DataError) as problem:
         msg = f"{folder}: {problem}"
         raise type(problem)(msg) from problem
     return tokenizer
+
+
+def _save_arrays(arrays: dict[str, np.ndarray], folder: Path) -> None:
+    from safetensors.numpy import save_file
+
+    if not arrays:
+        (folder / _ARRAYS).unlink(missing_ok=True)  # of a tokenizer that was here before
+        return
+    new = folder / f"{_ARRAYS}.writing"
+    save_file(arrays, str(new))
+    new.replace(folder / _ARRAYS)
+
+
+def _load_arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of a tokenizer as the argument its ``from_dict`` takes, if it has any."""
+    if not path.is_file():
+        return {}
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return {"arrays": load_file(str(path))}
+    except SafetensorError as problem:
+        msg = f"{path}: damaged or not a safetensors file ({problem}). Copy or save the tokenizer again."
+        raise DataError(msg) from problem
 
 
 def _state(folder: Path) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def generate_file(
     drawn = np.concatenate([part.is_generated.sum(dim=1).cpu().numpy() for part in parts])
     return [
         f"generated {options.num_cells:,} cells of {np.median(drawn):,.0f} genes (median)",
-        f"cells: {out} (X: {bundle.tokenizer.centres.scale}, layers['bin'])",
+        f"cells: {out} (X: {bundle.tokenizer.maker.centres.scale}, layers['bin'])",
         f'next: python -c "import anndata; print(anndata.read_h5ad({str(out)!r}))"',
     ]
 
@@ -138,23 +138,23 @@ def _require_generative(bundle: Bundle, options: GenerateOptions) -> None:
             f"{', '.join(able)}."
         )
         raise ConfigError(msg)
-    if not hasattr(bundle.tokenizer, "bin_values"):
+    if not hasattr(bundle.tokenizer.maker, "bin_values"):
         msg = (
             f"tokenizer '{bundle.tokenizer.strategy}' has no bins to turn into expression; train with "
             "tokenizer.strategy binned_expression."
         )
         raise ConfigError(msg)
-    if bundle.tokenizer.centres is None:
+    if bundle.tokenizer.maker.centres is None:
         msg = "the model's tokenizer was not fitted to training cells, so its bins mean no expression; train it again."
         raise DataError(msg)
-    if not bundle.tokenizer.config.add_cls and not options.prompt:
+    if not bundle.tokenizer.maker.config.add_cls and not options.prompt:
         msg = "the model was trained without <cls>, so it cannot begin with nothing; give it a gene with --prompt."
         raise ConfigError(msg)
 
 
 def _prompt_tokens(bundle: Bundle, prompt: Mapping[str, int]) -> list[tuple[int, int]]:
     """Return token and bin of each gene of the prompt."""
-    n_bins = bundle.tokenizer.config.n_bins
+    n_bins = bundle.tokenizer.maker.config.n_bins
     tokens = bundle.vocab.map(prompt)
     found = []
     for (gene, number), token in zip(prompt.items(), tokens.tolist(), strict=True):
@@ -189,7 +189,7 @@ def _genes_to_draw(bundle: Bundle, options: GenerateOptions, *, prompt_len: int)
             raise ConfigError(msg)
         return np.full(options.num_cells, options.num_genes, dtype=np.int64)
     levels = uniforms(mix(options.seed, "generated cell", np.arange(options.num_cells)), "number of genes")
-    quantiles = bundle.tokenizer.centres.num_genes
+    quantiles = bundle.tokenizer.maker.centres.num_genes
     numbers = np.rint(np.interp(levels, np.linspace(0, 1, len(quantiles)), quantiles)) - prompt_len
     crowded = np.count_nonzero(numbers > room)
     if crowded:
@@ -201,7 +201,7 @@ def _genes_to_draw(bundle: Bundle, options: GenerateOptions, *, prompt_len: int)
 
 
 def _warn_beyond_training(bundle: Bundle, numbers: np.ndarray, *, prompt_len: int) -> None:
-    longest, trained = int(numbers.max(initial=0)) + prompt_len, bundle.tokenizer.config.max_genes - 1
+    longest, trained = int(numbers.max(initial=0)) + prompt_len, bundle.tokenizer.maker.config.max_genes - 1
     if longest > trained:
         _log.warning(
             f"cells of up to {longest:,} genes are drawn, but the model was trained on at most {trained:,} of a cell "
@@ -213,8 +213,8 @@ def _draw(
     bundle: Bundle, prompt: list[tuple[int, int]], wanted: np.ndarray, options: GenerateOptions, *, keys: torch.Tensor
 ) -> GeneratedCells:
     model: Any = bundle.model
-    values = torch.from_numpy(bundle.tokenizer.bin_values())
-    first = [(bundle.vocab.cls_id, 0)] if bundle.tokenizer.config.add_cls or not prompt else []
+    values = torch.from_numpy(bundle.tokenizer.maker.bin_values())
+    first = [(bundle.vocab.cls_id, 0)] if bundle.tokenizer.maker.config.add_cls or not prompt else []
     start = torch.tensor([*first, *prompt]).expand(len(wanted), -1, 2)
     ids, bins = start[..., 0].contiguous(), start[..., 1].contiguous()
     cells: GeneratedCells = model.generate(
@@ -251,7 +251,7 @@ def _write(out: Path, parts: list[GeneratedCells], bundle: Bundle, options: Gene
         start += len(is_gene)
     where = (np.concatenate(rows), np.concatenate(columns))
     numbers = np.concatenate(bins)
-    centres = bundle.tokenizer.centres
+    centres = bundle.tokenizer.maker.centres
     expression = sp.csr_matrix((centres.values[numbers].astype(np.float32), where), shape=shape)
     obs = pd.DataFrame(
         {

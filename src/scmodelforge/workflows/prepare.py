@@ -15,6 +15,7 @@ import numpy as np
 from scmodelforge import datasets
 from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES, TOKENIZERS
+from scmodelforge.config.parts import tokenizer_fact
 from scmodelforge.config.schema import DataConfig, RunConfig, TrainingConfig
 from scmodelforge.data.cached import CachedCells, cached_cells
 from scmodelforge.data.filters import CellLimits
@@ -155,14 +156,16 @@ def prepare_data(config: RunConfig) -> PreparedData:
         for number, panel in enumerate(source.panels):
             preprocessor.check(source.kind(number).kind, name=panel.name)
     tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
+    expects = tokenizer_fact(config.tokenizer, "expects", "any")
     is_train = membership(split.train)
-    vocab = select_genes(preprocessing, source, vocab, is_train, expects=tokenizer_class.expects)
-    check_vocab_size(config, vocab)
+    vocab = select_genes(preprocessing, source, vocab, is_train, expects=expects)
     tokenizer = tokenizer_class(config.tokenizer, vocab)
+    vocab = tokenizer.vocab  # genes without a given vector may have no token
+    check_vocab_size(config, vocab)
     visitor = tokenizer.visitor(is_train)
     visitors = [] if visitor is None else [visitor]
     limits = CellLimits(preprocessing)
-    report = scan(source, vocab, expects=tokenizer_class.expects, visitors=visitors, limits=limits)
+    report = scan(source, vocab, expects=expects, visitors=visitors, limits=limits)
     split, num_empty, num_dropped = without_unusable(split, report, limits)
     if visitor is not None:
         visitor.finish()

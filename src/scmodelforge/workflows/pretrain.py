@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -139,12 +140,21 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
         config.data.split.file = str(Path(config.data.split.file).expanduser().absolute())
     if isinstance(config.data.gene_vocab, str) and Path(config.data.gene_vocab).is_file():
         config.data.gene_vocab = str(Path(config.data.gene_vocab).absolute())
-    medians = getattr(config.tokenizer, "medians", None)
-    if medians is not None and Path(medians).is_file():
-        setattr(config.tokenizer, "medians", str(Path(medians).absolute()))  # noqa: B010 - a setting of some only
+    _make_tokenizer_absolute(config.tokenizer)
     config.output.run_dir = str(folder.root.absolute())
     config.output.log_dir = str(folder.logs.absolute())
     config.output.checkpoint_dir = str(folder.checkpoints.absolute())
+
+
+def _make_tokenizer_absolute(tokenizer: Any) -> None:
+    """Do so for the files that some tokenizers read: medians, their own or their base's, and gene vectors."""
+    base = getattr(tokenizer, "base", {})
+    if "medians" in base and Path(base["medians"]).is_file():
+        base["medians"] = str(Path(base["medians"]).absolute())
+    if Path(getattr(tokenizer, "medians", "")).is_file():
+        tokenizer.medians = str(Path(tokenizer.medians).absolute())
+    if hasattr(tokenizer, "path"):
+        tokenizer.path = str(Path(tokenizer.path).expanduser().absolute())
 
 
 def _try_model(config: RunConfig) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
+from scipy.stats import poisson
 from torch import nn
 
+from scmodelforge._errors import DataError
 from scmodelforge.models.components import (
     MaskedGenePredictionHead,
     gathered_cross_entropy,
     losses,
     masked_cross_entropy,
     masked_squared_error,
+    zero_truncated_poisson_loss,
 )
 
 
@@ -239,3 +243,56 @@ class TestMaskedSquaredError:
     def test_double_precision_is_kept(self):
         where = torch.ones(2, 5, dtype=torch.bool)
         assert masked_squared_error(torch.randn(2, 5).double(), torch.randn(2, 5), where).dtype == torch.float64
+
+
+class TestZeroTruncatedPoisson:
+    @pytest.mark.parametrize("rate", [1e-4, 0.1, 0.5, 1.0, 5.0, 40.0])
+    def test_probabilities_of_all_counts_sum_to_one(self, rate):
+        counts = torch.arange(1, 200, dtype=torch.float64)
+        log_rate = torch.tensor(math.log(rate), dtype=torch.float64)
+        each = [loss_of(log_rate[None], count[None]) for count in counts]
+        assert sum(math.exp(-loss) for loss in each) == pytest.approx(1, abs=1e-12)
+
+    @pytest.mark.parametrize("rate", [1e-6, 0.0099, 0.0101, 0.1, 1.0, 30.0])
+    @pytest.mark.parametrize("count", [1, 2, 7, 30])
+    def test_equals_poisson_given_that_it_is_not_zero(self, rate, count):
+        expected = -(poisson.logpmf(count, rate) - math.log(-math.expm1(-rate)))
+        found = loss_of(torch.tensor([math.log(rate)], dtype=torch.float64), torch.tensor([float(count)]))
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-10)
+
+    def test_normaliser_is_the_exact_one(self):
+        rates = [0.1, 0.5, 1.0, 5.0]
+        # With c = 1 the loss is the normaliser less the logarithm of the rate.
+        found = [loss_of(torch.tensor([math.log(rate)]), torch.tensor([1.0])) + math.log(rate) for rate in rates]
+        assert found == pytest.approx([-2.25, -0.43, 0.54, 4.99], abs=5e-3)
+
+    def test_tiny_and_large_rates_are_finite_in_single_precision_with_gradients(self):
+        log_rates = torch.tensor([[-200.0, -90.0, -20.0, 0.0, 10.0]], requires_grad=True)
+        counts = torch.tensor([[1.0, 2.0, 3.0, 1.0, 9.0]])
+        loss = zero_truncated_poisson_loss(log_rates, counts, torch.ones(1, 5, dtype=torch.bool))
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(log_rates.grad).all()
+        # The mean given c > 0, mu / (1 - exp(-mu)), less the count; 1 less the count for a rate of nothing.
+        expected = [1 - 1, 1 - 2, 1 - 3, 1 / (1 - math.exp(-1)) - 1, math.exp(10) - 9]
+        assert (5 * log_rates.grad[0]).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+    def test_gradients_are_those_of_the_loss(self):
+        log_rates = torch.tensor([[-9.0, -4.7, -4.5, 0.3, 2.0]], dtype=torch.float64, requires_grad=True)
+        counts, where = torch.tensor([[1.0, 2.0, 1.0, 5.0, 3.0]]), torch.tensor([[True, True, True, True, False]])
+        assert torch.autograd.gradcheck(lambda rates: zero_truncated_poisson_loss(rates, counts, where), log_rates)
+
+    def test_without_targets_it_is_zero_with_a_graph(self):
+        log_rates = torch.zeros(1, 2, requires_grad=True)
+        loss = zero_truncated_poisson_loss(log_rates, torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.bool))
+        loss.backward()
+        assert (loss.item(), log_rates.grad.tolist()) == (0.0, [[0.0, 0.0]])
+
+    @pytest.mark.parametrize("wrong", [0.0, -1.0, 1.5, float("nan")])
+    def test_what_is_no_count_above_zero_is_refused(self, wrong):
+        with pytest.raises(DataError, match=r"a target is \S+, but a zero-truncated Poisson loss takes counts of 1, 2"):
+            loss_of(torch.zeros(1), torch.tensor([wrong]))
+
+
+def loss_of(log_rate: torch.Tensor, count: torch.Tensor) -> float:
+    return zero_truncated_poisson_loss(log_rate, count, torch.ones(len(count), dtype=torch.bool)).item()

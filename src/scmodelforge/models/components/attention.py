@@ -6,11 +6,14 @@ modules, so that adapters put into them do nothing.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.models.components.values import with_key_bias
 
 __all__ = ["KeyValueCache", "MultiHeadAttention", "generate_causal_mask", "merge_masks", "prefix_mask"]
 
@@ -57,6 +60,7 @@ class MultiHeadAttention(nn.Module):
         mask: torch.Tensor | None = None,
         *,
         cache: KeyValueCache | None = None,
+        key_bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Attend.
 
@@ -72,6 +76,8 @@ class MultiHeadAttention(nn.Module):
         cache
             Keys and values of the tokens before these; gets those of these tokens too. The keys of the masks are then
             all tokens so far.
+        key_bias
+            Added to all scores of a token of these, shape (B, S).
 
         Returns
         -------
@@ -80,14 +86,19 @@ class MultiHeadAttention(nn.Module):
         query = self._split_heads(self.q(hidden_states))  # (B, heads, S, H / heads)
         key = self._split_heads(self.k(hidden_states))
         value = self._split_heads(self.v(hidden_states))
+        width = query.shape[-1]
+        if key_bias is not None:
+            query, key, value = with_key_bias(query, key, value, key_bias)
         if cache is not None:
             key, value = cache.extend(key, value)
         merged = merge_masks(key_mask, mask)
         if merged is not None and merged.dtype != torch.bool:
             merged = merged.to(query.dtype)  # GPU kernels take no other type
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=merged, dropout_p=dropout)
-        return self.o(mixed.transpose(1, 2).flatten(2))
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=merged, dropout_p=dropout, scale=1 / math.sqrt(width)
+        )
+        return self.o(mixed[..., :width].transpose(1, 2).flatten(2))
 
     def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

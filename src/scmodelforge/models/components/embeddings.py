@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.constants import PAD_TOKEN, SPECIAL_TOKENS
-from scmodelforge.data.types import EmbeddingSpec
-from scmodelforge.models._utils import init_weights
+from scmodelforge.constants import MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
+from scmodelforge.models.components.values import AutoBinEmbedding, count_bias
 
-__all__ = ["GeneExpressionEmbedding", "GivenGeneEmbedding", "apply_embedding_spec", "blank_padding"]
+__all__ = ["GeneExpressionEmbedding", "blank_padding"]
 
 _PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
+_MASK_ID = SPECIAL_TOKENS.index(MASK_TOKEN)
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +72,8 @@ class GeneExpressionEmbedding(nn.Module):
         self.position_embedding = nn.Embedding(max_seq_len, hidden_dim) if use_positions else None
         self.value_projection = nn.Linear(1, hidden_dim) if use_expression_values and value_bins is None else None
         self.bin_embedding = nn.Embedding(value_bins, hidden_dim) if use_expression_values and value_bins else None
+        self.auto_bins: AutoBinEmbedding | None = None
+        self.biases_attention = False
         self.layer_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
 
@@ -119,7 +121,16 @@ class GeneExpressionEmbedding(nn.Module):
         if self.bin_embedding is not None:
             scalars = torch.zeros_like(input_ids) if values is None else values
             summed = summed + self.bin_embedding(self._nearest_bins(scalars, self.bin_embedding.num_embeddings - 1))
+        if self.auto_bins is not None:
+            scalars = torch.zeros_like(input_ids) if values is None else values
+            summed = summed + self.auto_bins(scalars, input_ids == _MASK_ID, input_ids == _PAD_ID)
         return self.dropout(self.layer_norm(summed))
+
+    def attention_bias(self, input_ids: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor | None:
+        """Return what values add to the attention that their tokens get, shape (B, S); ``None`` if they add nothing."""
+        if not self.biases_attention:
+            return None
+        return count_bias(torch.zeros_like(input_ids) if values is None else values)
 
     def _nearest_bins(self, values: torch.Tensor, last: int) -> torch.Tensor:
         """Return which of the bins 0 to ``last`` is nearest to each value, shape (B, S), int64."""
@@ -153,71 +164,6 @@ class GeneExpressionEmbedding(nn.Module):
                 "(model.vocab_size); use tokens of the vocabulary the model was made for."
             )
             raise DataError(msg)
-
-
-class GivenGeneEmbedding(nn.Module):
-    """Gene embedding with given vectors for some tokens and learned ones for the others.
-
-    Vectors of another width than the model's go through a learned linear projection.
-
-    Parameters
-    ----------
-    spec
-        The vectors.
-    hidden_dim
-        Width H of the embedding.
-    """
-
-    known: torch.Tensor
-
-    def __init__(self, spec: EmbeddingSpec, hidden_dim: int) -> None:
-        super().__init__()
-        vocab_size, width = spec.vectors.shape
-        vectors = torch.as_tensor(spec.vectors, dtype=torch.float32).clone()
-        self.given = nn.Embedding.from_pretrained(vectors, freeze=not spec.trainable)
-        self.projection = nn.Identity() if width == hidden_dim else nn.Linear(width, hidden_dim, bias=False)
-        self.learned = nn.Embedding(vocab_size, hidden_dim, padding_idx=_PAD_ID)
-        self.register_buffer("known", torch.as_tensor(spec.known, dtype=torch.bool).clone())
-        self.projection.apply(init_weights)
-        self.learned.apply(init_weights)
-
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Embed token ids, shape (B, S), to shape (B, S, H)."""
-        given = self.projection(self.given(input_ids))
-        return torch.where(self.known[input_ids].unsqueeze(-1), given, self.learned(input_ids))
-
-
-def apply_embedding_spec(model: nn.Module, spec: EmbeddingSpec) -> None:
-    """Put given gene vectors into each :class:`GeneExpressionEmbedding` of a model, in place.
-
-    Parameters
-    ----------
-    model
-        The model, its other weights already initialised.
-    spec
-        The vectors.
-
-    Raises
-    ------
-    ConfigError
-        If the model has no such layer, or the vectors are not those of its vocabulary.
-    """
-    layers = [module for module in model.modules() if isinstance(module, GeneExpressionEmbedding)]
-    if not layers:
-        msg = (
-            f"the tokenizer brings gene vectors but {type(model).__name__} has no GeneExpressionEmbedding to put them "
-            "into; choose another model.architecture or tokenizer.strategy."
-        )
-        raise ConfigError(msg)
-    for layer in layers:
-        if len(spec.vectors) != layer.vocab_size:
-            msg = (
-                f"the tokenizer brings vectors of {len(spec.vectors)} tokens, the model has {layer.vocab_size} "
-                "(model.vocab_size); both must come from one vocabulary."
-            )
-            raise ConfigError(msg)
-        device = layer.layer_norm.weight.device
-        layer.gene_embedding = GivenGeneEmbedding(spec, layer.hidden_dim).to(device)
 
 
 def blank_padding(

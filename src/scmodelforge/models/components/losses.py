@@ -10,13 +10,23 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from scmodelforge._errors import DataError
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models.components.heads import ClassificationHead
 
-__all__ = ["Restriction", "gathered_cross_entropy", "masked_cross_entropy", "masked_squared_error"]
+__all__ = [
+    "Restriction",
+    "gathered_cross_entropy",
+    "masked_cross_entropy",
+    "masked_squared_error",
+    "zero_truncated_poisson_loss",
+]
 
 #: Logits that exist at once, 64 MiB in single precision; more rows than that are scored part by part.
 _LOGITS_AT_ONCE = 2**24
+
+#: Rates below this are normalised by a series, whose next term is below 4e-12 there.
+_SMALL_RATE = 1e-2
 
 #: Changes logits, shape (M, V), of the labelled positions with the given numbers among them, shape (M,).
 Restriction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -106,6 +116,56 @@ def masked_squared_error(predictions: torch.Tensor, targets: torch.Tensor, is_ta
     found = found.to(torch.promote_types(found.dtype, torch.float32))
     total = (found - targets[is_target].to(found.dtype)).square().sum()
     return total / is_target.sum().clamp(min=1)
+
+
+def zero_truncated_poisson_loss(log_rates: torch.Tensor, counts: torch.Tensor, is_target: torch.Tensor) -> torch.Tensor:
+    """Average the negative log-likelihood of counts above zero over some positions.
+
+    A Poisson distribution of rate mu, given that it is not 0: -log p(c) = log(exp(mu) - 1) - c log mu + log c!, where
+    log(exp(mu) - 1) = mu + log(1 - exp(-mu)). The rate comes as its logarithm, so that no rate is too small.
+
+    Parameters
+    ----------
+    log_rates
+        Logarithm of the rate mu before truncation, shape (B, S). What stands at other positions has no effect.
+    counts
+        Counts, whole numbers of 1 or more, shape (B, S).
+    is_target
+        The positions, shape (B, S), bool.
+
+    Returns
+    -------
+    Scalar in nats, at least in single precision. Without positions it is 0, with gradients of 0.
+
+    Raises
+    ------
+    DataError
+        If a target is no count above zero; checked where it costs nothing, i.e. on the CPU.
+    """
+    found, targets = log_rates[is_target], counts[is_target]
+    _check_counts(targets)
+    found = found.to(torch.promote_types(found.dtype, torch.float32))
+    targets = targets.to(found.dtype)
+    rates = found.exp()
+    is_small = rates < _SMALL_RATE
+    large = rates.clamp(min=_SMALL_RATE)
+    # log(1 - exp(-mu)) + mu; of small mu by its series, since mu itself may be too small for a float.
+    by_series = found + rates / 2 + rates.square() / 24
+    normaliser = torch.where(is_small, by_series, large + torch.log(-torch.expm1(-large)))
+    total = (normaliser - targets * found + torch.lgamma(targets + 1)).sum()
+    return total / is_target.sum().clamp(min=1)
+
+
+def _check_counts(targets: torch.Tensor) -> None:
+    if targets.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    is_wrong = ~(targets >= 1) | (targets != targets.round())
+    if is_wrong.any():
+        msg = (
+            f"a target is {float(targets[is_wrong][0]):g}, but a zero-truncated Poisson loss takes counts of 1, 2, "
+            "...; ask for expressed genes only, with tokenizer.value_transform 'counts'."
+        )
+        raise DataError(msg)
 
 
 def _summed(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

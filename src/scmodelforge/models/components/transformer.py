@@ -76,6 +76,7 @@ class TransformerStack(nn.Module):
         mask: torch.Tensor | None = None,
         *,
         caches: Sequence[KeyValueCache] | None = None,
+        key_bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Let the tokens of each cell exchange information.
 
@@ -89,6 +90,8 @@ class TransformerStack(nn.Module):
             Which query may see which key, as :func:`generate_causal_mask` makes it, or bool.
         caches
             One for each layer, to go on from the tokens it holds. Then ``mask`` says all of what may be seen.
+        key_bias
+            Added to all attention that a token gets, in every layer, shape (B, S).
 
         Returns
         -------
@@ -96,7 +99,8 @@ class TransformerStack(nn.Module):
         """
         merged = merge_masks(None if attention_mask is None else attention_mask != 0, mask)
         for number, layer in enumerate(self.layers):
-            hidden_states = layer(hidden_states, merged, cache=None if caches is None else caches[number])
+            cache = None if caches is None else caches[number]
+            hidden_states = layer(hidden_states, merged, cache=cache, key_bias=key_bias)
         return self.final_norm(hidden_states)
 
 
@@ -140,10 +144,16 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None, *, cache: KeyValueCache | None = None
+        self,
+        hidden_states: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+        key_bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Transform hidden states, shape (B, S, H), under a mask that broadcasts to (B, heads, S, S)."""
-        attended = self.attention(self.attention_norm(hidden_states), mask=mask, cache=cache)
+        normed = self.attention_norm(hidden_states)
+        attended = self.attention(normed, mask=mask, cache=cache, key_bias=key_bias)
         hidden_states = hidden_states + self.dropout(attended)
         return hidden_states + self.dropout(self.ffn(self.ffn_norm(hidden_states)))
 

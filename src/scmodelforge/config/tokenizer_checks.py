@@ -1,0 +1,63 @@
+"""Settings of tokenizers that are right by themselves and wrong together with a model or an objective."""
+
+from __future__ import annotations
+
+from scmodelforge._registry import MODELS, OBJECTIVES
+from scmodelforge.config.faults import Faults
+from scmodelforge.config.parts import token_maker
+from scmodelforge.config.schema import ModelConfig, TokenizerConfig
+
+__all__ = ["check_masking", "check_value_use", "unread_masking"]
+
+
+def check_value_use(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
+    """Refuse a use of values that the model has no place for."""
+    use = getattr(token_maker(tokenizer), "embedding", None)
+    if use not in ("auto_bins", "attention_bias"):
+        return
+    path = "tokenizer.embedding" if token_maker(tokenizer) is tokenizer else "tokenizer.base.embedding"
+    if use == "attention_bias" and not getattr(MODELS.get(model.architecture), "takes_attention_bias", False):
+        faults.add(
+            path,
+            f"{path} is 'attention_bias', but architecture '{model.architecture}' has no attention that takes a bias; "
+            f"choose another {path} or model.architecture.",
+        )
+    elif not model.use_expression_values:
+        faults.add(
+            path,
+            f"{path} is '{use}', but model.use_expression_values is false, so no value is read; set it to true or "
+            f"{path} to 'linear'.",
+        )
+
+
+def check_masking(tokenizer: TokenizerConfig, model: ModelConfig, objective: str, faults: Faults) -> None:
+    """Refuse a way of hiding that leaves an objective nothing to ask, or a model without the question."""
+    modes = getattr(OBJECTIVES.get(objective), "masking_modes", None)
+    mode, path = tokenizer.masking.mode, "tokenizer.masking.mode"
+    if modes is not None and mode not in modes:
+        faults.add(
+            path,
+            f"{path} '{mode}' leaves genes visible, but {objective} asks which gene was hidden; "
+            f"choose one of: {', '.join(modes)}.",
+        )
+    needs = getattr(MODELS.get(model.architecture), "value_masking", None) == "needed"
+    if objective == "masked_value_prediction" and needs and mode != "value":
+        faults.add(
+            path,
+            f"{path} is '{mode}', so architecture '{model.architecture}' would be asked for the value of a gene that "
+            "it is not shown; set it to 'value'.",
+        )
+
+
+def unread_masking(tokenizer: TokenizerConfig, architecture: str) -> list[str]:
+    """Return one line for each setting of masking that was changed and that, given the others, nothing reads."""
+    masking = tokenizer.masking
+    lines = []
+    if masking.mode != "span" and masking.span_length != type(masking)().span_length:
+        lines.append("tokenizer.masking.span_length has no effect without tokenizer.masking.mode 'span'.")
+    if masking.mode == "value" and getattr(MODELS.get(architecture), "value_masking", None) == "no effect":
+        lines.append(
+            f"tokenizer.masking.mode 'value' has no effect on architecture '{architecture}', which is told the hidden "
+            "genes in any case."
+        )
+    return lines
