@@ -6,6 +6,8 @@ PAD_TOKEN = "<pad>"
 UNK_TOKEN = "<unk>"
 MASK_TOKEN = "<mask>"
 CLS_TOKEN = "<cls>"
+#: End of a cell, in vocabularies of published models.
+EOS_TOKEN = "<eos>"
 
 #: Special tokens of a vocabulary made by this package, in the order of their ids.
 SPECIAL_TOKENS: tuple[str, ...] = (PAD_TOKEN, UNK_TOKEN, MASK_TOKEN, CLS_TOKEN)

@@ -126,8 +126,15 @@ class TestCompare:
     def test_all_tokenizers_unless_some_are_named(self, tiny_h5ad):
         from scmodelforge._registry import TOKENIZERS
 
-        found = json.loads(done("compare", tiny_h5ad, "--cells", 20, "--json").stdout)
-        assert [row["strategy"] for row in found] == TOKENIZERS.names()
+        result = done("compare", tiny_h5ad, "--cells", 20, "--json")
+        left_out = [name for name in TOKENIZERS.names() if f"{name} is left out: " in result.stderr]
+        assert left_out == ["gene_embedding"]  # needs vectors
+        compared = [row["strategy"] for row in json.loads(result.stdout)]
+        assert sorted([*compared, *left_out]) == TOKENIZERS.names()
+        assert "tokenizer.path" in refused("compare", tiny_h5ad, "--strategy", "gene_embedding")
+
+    def test_settings_that_none_has(self, tiny_h5ad):
+        assert "no tokenizer takes these settings" in refused("compare", tiny_h5ad, "--set", "tokenizer.nothing=1")
 
     def test_a_table_for_people(self, tmp_path):
         path = tmp_path / "cells.h5ad"

@@ -8,8 +8,8 @@ import pytest
 from scmodelforge.data import _compile
 from scmodelforge.data.types import CellBlock, Panel
 from scmodelforge.tokenizers import _rank_kernel
+from scmodelforge.tokenizers._rank_encoder import RankEncoder, Sequence
 from scmodelforge.tokenizers._rank_kernel import rank_cells
-from scmodelforge.tokenizers.rank_value import _RankEncoder
 
 NUM_GENES = 700
 numba = pytest.importorskip("numba")
@@ -35,7 +35,9 @@ def cells(kind: str, num_cells: int = 40, seed: int = 0) -> CellBlock:
     return CellBlock(values, columns.astype(np.int32), indptr, panel, np.arange(num_cells))
 
 
-def encoder(*, order: str, medians: str, max_genes: int = 200, add_cls: bool = True) -> _RankEncoder:
+def encoder(
+    *, order: str, medians: str, max_genes: int = 200, add_cls: bool = True, add_eos: bool = False
+) -> RankEncoder:
     rng = np.random.default_rng(1)
     tokens = np.arange(4, NUM_GENES + 4, dtype=np.int32)
     if order == "permuted":
@@ -47,8 +49,7 @@ def encoder(*, order: str, medians: str, max_genes: int = 200, add_cls: bool = T
         # Neighbours of a float: the scores of equal counts are one number in single precision and several in double.
         "close": 1 + rng.integers(0, 5, NUM_GENES + 4) * 2.0**-40,
     }[medians]
-    panel = np.unique(tokens[tokens >= 0])
-    return _RankEncoder(tokens, panel, False, divisors, max_genes, [3] if add_cls else [])
+    return RankEncoder(tokens, divisors, Sequence(max_genes, [3] if add_cls else [], [2] if add_eos else []), "token")
 
 
 @pytest.mark.parametrize("kind", ["counts", "normalised", "large"])
@@ -56,8 +57,8 @@ def encoder(*, order: str, medians: str, max_genes: int = 200, add_cls: bool = T
 @pytest.mark.parametrize("order", ["as in the file", "permuted"])
 def test_tokens_are_those_of_the_numpy_form(kind, medians, order):
     block, keys = cells(kind), np.arange(40, dtype=np.uint64)
-    for max_genes, add_cls in ((200, True), (50, False), (2000, True)):
-        ranks = encoder(order=order, medians=medians, max_genes=max_genes, add_cls=add_cls)
+    for max_genes, add_cls, add_eos in ((200, True, False), (50, False, True), (2000, True, True)):
+        ranks = encoder(order=order, medians=medians, max_genes=max_genes, add_cls=add_cls, add_eos=add_eos)
         found, expected = ranks.encode(block, keys), ranks._in_numpy(block, keys)
         assert ranks._compiled(block) is not None
         np.testing.assert_array_equal(found.offsets, expected.offsets)
@@ -79,7 +80,7 @@ def test_tokens_of_any_size_break_ties(medians, spread):
     wide = np.where(known, ranks.tokens_of_columns * spread, -1).astype(np.int32)
     divisors = np.ones(wide.max() + 1)
     divisors[wide[known]] = ranks.medians[ranks.tokens_of_columns[known]]
-    ranks = _RankEncoder(wide, np.unique(wide[known]), False, divisors, 500, [3])
+    ranks = RankEncoder(wide, divisors, Sequence(500, [3], []), "token")
     block, keys = cells("counts"), np.arange(40, dtype=np.uint64)
     np.testing.assert_array_equal(ranks.encode(block, keys).ids, ranks._in_numpy(block, keys).ids)
 

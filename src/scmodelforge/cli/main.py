@@ -10,7 +10,19 @@ from typer.core import TyperGroup
 
 from scmodelforge import __version__, _console
 from scmodelforge._errors import Interrupted, UserError
-from scmodelforge.cli import config, convert, data, datasets, embed, evaluate, generate, models, tokenizer, train
+from scmodelforge.cli import (
+    config,
+    convert,
+    data,
+    datasets,
+    embed,
+    evaluate,
+    generate,
+    models,
+    tokenize,
+    tokenizer,
+    train,
+)
 
 __all__ = ["app", "run"]
 
@@ -71,6 +83,7 @@ app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
+app.command("tokenize")(tokenize.tokenize)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")

@@ -9,7 +9,9 @@ import typer
 
 from scmodelforge import _console
 
-app = typer.Typer(help="Tokenizers: fit, look at and compare them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Tokenizers: fit, look at and compare them, fetch what published ones need.", no_args_is_help=True
+)
 
 _Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, stores or addresses, as data.paths.")]
 _Vocab = Annotated[str, typer.Option("--gene-vocab", help="As data.gene_vocab.")]
@@ -22,7 +24,7 @@ _Sets = Annotated[
 
 @app.callback()
 def tokenizer() -> None:
-    """Tokenizers: fit, look at and compare them."""
+    """Tokenizers: fit, look at and compare them, fetch what published ones need."""
 
 
 @app.command()
@@ -105,21 +107,31 @@ def compare(
     """
     from dataclasses import asdict
 
+    from scmodelforge._errors import ConfigError
     from scmodelforge._registry import TOKENIZERS
     from scmodelforge.workflows.tokenizer_compare import compare_tokenizers
     from scmodelforge.workflows.tokenizer_fit import corpus_settings
 
-    configs = [
-        corpus_settings(
-            paths,
-            strategy=strategy,
-            gene_vocab=gene_vocab,
-            layer=layer,
-            gene_id_column=gene_id_column,
-            overrides=overrides or [],
-        )
-        for strategy in strategies or TOKENIZERS.names()
-    ]
+    configs = []
+    for strategy in strategies or TOKENIZERS.names():
+        try:
+            config = corpus_settings(
+                paths,
+                strategy=strategy,
+                gene_vocab=gene_vocab,
+                layer=layer,
+                gene_id_column=gene_id_column,
+                overrides=overrides or [],
+            )
+        except ConfigError as problem:
+            if strategies:
+                raise
+            _console.say(f"{strategy} is left out: {' '.join(str(problem).split())}")
+        else:
+            configs.append(config)
+    if not configs:
+        msg = "no tokenizer takes these settings; name one with --strategy to see why."
+        raise ConfigError(msg)
     found, lines = compare_tokenizers(configs, num_cells=cells, seed=seed)
     if as_json:
         _console.json_line([asdict(row) for row in found])
@@ -143,3 +155,22 @@ def compare(
     ]
     columns = ["tokenizer", "tokens", "genes kept", "counts kept", "unknown", "cut", "cells cut", "levels", "kB", "us"]
     _console.table(columns, rows)
+
+
+@app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Representation: geneformer-v1 or geneformer-v2.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="DIR|hub", help="Folder with the dictionaries, or the Hugging Face hub.")
+    ] = "hub",
+) -> None:
+    """Fetch the dictionaries of a published model, check them and keep them for other commands.
+
+    They are kept in ~/.cache/scmodelforge, or where the variable SCMODELFORGE_CACHE says.
+
+    Example: scmodelforge tokenizer fetch geneformer-v2 --from hub
+    """
+    from scmodelforge.workflows.dictionaries import fetch_dictionaries
+
+    for line in fetch_dictionaries(name, source):
+        _console.say(line)

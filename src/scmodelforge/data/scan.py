@@ -16,7 +16,7 @@ from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.types import CellBlock, RowRange
 from scmodelforge.data.vocab import GeneVocab
 
-__all__ = ["BlockVisitor", "ScanReport", "scan"]
+__all__ = ["BlockVisitor", "ScanReport", "check_values", "scan"]
 
 #: Share of a file's cells that may be empty without a warning.
 _FEW_EMPTY = 0.1
@@ -127,7 +127,7 @@ def _scan_file(
     empty = [report.empty]
     for start in range(0, num_cells, block_size):
         block = source.read(RowRange(file, start, min(start + block_size, num_cells)))
-        _check_values(source, block, expects, file_start=first)
+        check_values(source, block, expects, file_start=first)
         report.values_checked += len(block.data)
         if sieve is not None:
             block = sieve.keep(block)
@@ -201,7 +201,20 @@ def _num_expressed(block: CellBlock, is_known: np.ndarray) -> np.ndarray:
     return np.asarray(hits[block.indptr[1:]] - hits[block.indptr[:-1]])
 
 
-def _check_values(source: CellSource, block: CellBlock, expects: str, *, file_start: int) -> None:
+def check_values(source: CellSource, block: CellBlock, expects: str, *, file_start: int) -> None:
+    """Raise a :class:`DataError` for the first value of a block that is not of the kind expected.
+
+    Parameters
+    ----------
+    source
+        Where the block is from.
+    block
+        The cells.
+    expects
+        ``counts`` or ``any``, as of :func:`scan`.
+    file_start
+        Position of the first cell of the block's file.
+    """
     data = block.data
     if not np.isfinite(data).all():
         index = int(np.flatnonzero(~np.isfinite(data))[0])

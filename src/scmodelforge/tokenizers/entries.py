@@ -11,7 +11,7 @@ from scmodelforge._errors import DataError
 from scmodelforge.data.measured import Measured
 from scmodelforge.data.types import CellBlock, Panel
 
-__all__ = ["Entries", "expressed_entries", "has_repeats", "measured", "measured_tokens", "one_cell"]
+__all__ = ["Entries", "check_one_cell", "expressed_entries", "has_repeats", "measured", "measured_tokens", "one_cell"]
 
 
 class Entries(NamedTuple):
@@ -100,13 +100,9 @@ def one_cell(expression: Any, gene_ids: Iterable[str]) -> CellBlock:
         If the numbers of values and genes differ, or a value is negative, infinite or not a number.
     """
     dense = expression.toarray() if hasattr(expression, "toarray") else np.asarray(expression)
-    values = np.asarray(dense, dtype=np.float32)
     ids = np.asarray(gene_ids, dtype=object)
-    if values.ndim == 2 and len(values) == 1:
-        values = values[0]
-    if values.shape != ids.shape or values.ndim != 1:
-        msg = f"expression has shape {dense.shape} for {ids.size:,} genes; give one cell, a value for each gene."
-        raise DataError(msg)
+    check_one_cell(dense.shape, ids)
+    values = np.asarray(dense, dtype=np.float32).ravel()
     is_wrong = ~(np.isfinite(values) & (values >= 0))
     if is_wrong.any():
         column = int(np.argmax(is_wrong))
@@ -115,6 +111,13 @@ def one_cell(expression: Any, gene_ids: Iterable[str]) -> CellBlock:
     columns = np.flatnonzero(values)
     indptr = np.array([0, len(columns)], dtype=np.int64)
     return CellBlock(values[columns], columns, indptr, Panel(ids, "the given cell"), np.zeros(1, dtype=np.int64))
+
+
+def check_one_cell(shape: tuple[int, ...], gene_ids: np.ndarray) -> None:
+    """Raise a :class:`DataError` unless values of this shape are one cell with these genes."""
+    if gene_ids.ndim != 1 or shape not in (gene_ids.shape, (1, *gene_ids.shape)):
+        msg = f"expression has shape {shape} for {gene_ids.size:,} genes; give one cell, a value for each gene."
+        raise DataError(msg)
 
 
 def _summed(entries: Entries) -> Entries:

@@ -5,45 +5,42 @@ all genes of its file and median m of the gene (:mod:`scmodelforge.tokenizers.me
 ``x / n * 10,000 / m``, largest first. Where we differ:
 
 - n and 10,000 are the same for all genes of a cell, so genes are ranked by x / m: fewer roundings, the same order.
-- Equal ranks go by token id, never by the place of the gene in the file, so that permuted files give equal tokens.
+- Equal ranks go by token id, never by the place of the gene in the file, so that permuted files give equal tokens,
+  unless ``ties`` says otherwise.
 - Stored zeros are no expression. Several columns of one gene are summed.
 - Each token has a value, ``log(1 + x / n * 10,000)``, for models that use it.
+
+With ``compat``, cells are ranked as Geneformer's own code ranks them: :mod:`scmodelforge.tokenizers._geneformer`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import TokenizerConfig
-from scmodelforge.data.measured import Measured
+from scmodelforge.constants import EOS_TOKEN
+from scmodelforge.data.genes import strip_version
 from scmodelforge.data.protocols import BoundEncoder
-from scmodelforge.data.types import CellBlock, Panel, TokenBlock
+from scmodelforge.data.types import Panel
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.tokenizers._rank_kernel import RankColumns, Ranked, rank_cells
+from scmodelforge.tokenizers._geneformer import CompatColumns, CompatEncoder, stored_cell
+from scmodelforge.tokenizers._rank_encoder import RankEncoder, Sequence
+from scmodelforge.tokenizers._ties import Ties
 from scmodelforge.tokenizers.base import BaseTokenizer, FittingVisitor
-from scmodelforge.tokenizers.entries import (
-    Entries,
-    expressed_entries,
-    has_repeats,
-    measured,
-    measured_tokens,
-    one_cell,
-)
-from scmodelforge.tokenizers.medians import TARGET_SUM, GeneMedians, MedianFit, read_medians
+from scmodelforge.tokenizers.entries import one_cell
+from scmodelforge.tokenizers.medians import GeneMedians, MedianFit, read_medians
 from scmodelforge.tokenizers.registry import register_tokenizer
 
 __all__ = ["RankValueConfig", "RankValueTokenizer"]
 
 _log = logging.getLogger(__name__)
-_CELLS_AT_ONCE = 256  # bounds the memory of a padded sort
 
 
 class RankValueConfig(TokenizerConfig):
@@ -51,9 +48,16 @@ class RankValueConfig(TokenizerConfig):
 
     add_cls: bool = True
     """Begin each cell with the token ``<cls>``."""
+    add_eos: bool = False
+    """End each cell with the token ``<eos>``, which vocabularies of some published models have."""
     medians: str = "fit"
     """``fit`` takes them over the training cells, ``none`` ranks by counts alone; else a JSON file ``{gene: median}``
     or a text file with a gene, a tab and its median a line. Genes without a median count as 1."""
+    ties: Ties = "token"
+    """Which of two genes with exactly equal ranks comes first: ``token`` the lower token id, ``stable`` the earlier
+    column of the file, ``numpy`` whatever ``np.argsort`` makes of them, which depends on the processor."""
+    compat: Literal["geneformer_v1", "geneformer_v2"] | None = None
+    """Rank as Geneformer's own code does, with its oddities; ``None`` does what is right."""
 
 
 @register_tokenizer("rank_value")
@@ -68,18 +72,30 @@ class RankValueTokenizer(BaseTokenizer):
         The genes that have tokens.
     medians
         Medians fitted before; ``None`` takes them from where the settings say.
+    id_mapping
+        Gene of the vocabulary under further ids, in capitals: where ``compat`` looks genes up, else for genes that the
+        vocabulary does not find.
 
     Raises
     ------
     ConfigError, DataError
-        If the file of medians is missing or not one.
+        If the file of medians is missing or not one, or the settings do not fit each other or the vocabulary.
     """
 
     config_class = RankValueConfig
     normalizes = True
 
-    def __init__(self, config: TokenizerConfig, vocab: GeneVocab, *, medians: GeneMedians | None = None) -> None:
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        vocab: GeneVocab,
+        *,
+        medians: GeneMedians | None = None,
+        id_mapping: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(config, vocab)
+        self.id_mapping = None if id_mapping is None else dict(id_mapping)
+        self._check_settings()
         if medians is None and self.config.medians == "none":
             medians = GeneMedians.none(vocab)
         elif medians is None and self.config.medians != "fit":
@@ -108,12 +124,18 @@ class RankValueTokenizer(BaseTokenizer):
         Raises
         ------
         DataError
-            If the numbers of values and genes differ, or a value is negative, infinite or not a number.
+            If the numbers of values and genes differ, or, without ``compat``, a value is negative, infinite or not a
+            number.
         ConfigError
             If the medians are not fitted.
         """
-        block = one_cell(expression, gene_ids)
-        tokens = self._encoder(self.lookup(block.panel.gene_ids)).encode(block, np.full(1, key, dtype=np.uint64))
+        if self.config.compat is not None:
+            block = stored_cell(expression, gene_ids)
+            encoder: RankEncoder | CompatEncoder = self.bind_compat(block.panel)
+        else:
+            block = one_cell(expression, gene_ids)
+            encoder = self._encoder(self.lookup(block.panel.gene_ids))
+        tokens = encoder.encode(block, np.full(1, key, dtype=np.uint64))
         ids = tokens.ids.astype(np.int64)
         return {"input_ids": ids, "attention_mask": np.ones_like(ids), "values": tokens.values}
 
@@ -125,7 +147,27 @@ class RankValueTokenizer(BaseTokenizer):
         ConfigError
             If the medians are not fitted.
         """
-        return self._encoder(self.vocab.map_panel(panel))
+        if self.config.compat is not None:
+            return self.bind_compat(panel)
+        return self._encoder(self._mapped(panel.gene_ids, self.vocab.map_panel(panel)))
+
+    def bind_compat(self, panel: Panel) -> CompatEncoder:
+        """Return an encoder that ranks as Geneformer's own code does, whatever the settings say of that.
+
+        Raises
+        ------
+        ConfigError
+            If the medians are not fitted.
+        """
+        mapping = {gene.upper(): gene for gene in self.vocab.genes} if self.id_mapping is None else self.id_mapping
+        columns = CompatColumns.of(panel.gene_ids, mapping, self.vocab)
+        columns = columns.by_token() if self.config.ties == "token" else columns
+        return CompatEncoder(columns, self._fitted().divisors(), self._form(), self.config.ties)
+
+    def lookup(self, gene_ids: Iterable[str]) -> np.ndarray:
+        """Return the token of each gene, shape (G,), int32, -1 where there is none."""
+        ids = np.asarray(gene_ids, dtype=object)
+        return self._mapped(ids, super().lookup(ids))
 
     def visitor(self, is_train: Callable[[np.ndarray], np.ndarray]) -> FittingVisitor | None:
         """Return what fits the medians to the training cells, or ``None`` if the settings say where they come from."""
@@ -135,7 +177,9 @@ class RankValueTokenizer(BaseTokenizer):
 
     def describe(self) -> str:
         """Return one line on length and medians."""
-        return f"{super().describe()}; {self._describe_medians()}"
+        ties = "" if self.config.ties == "token" else f"; ties: {self.config.ties}"
+        compat = "" if self.config.compat is None else f"; compat: {self.config.compat}"
+        return f"{super().describe()}; {self._describe_medians()}{ties}{compat}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, medians and the digest of their vocabulary.
@@ -145,7 +189,8 @@ class RankValueTokenizer(BaseTokenizer):
         ConfigError
             If the medians are not fitted.
         """
-        return {**super().to_dict(), "medians": self._fitted().to_dict()}
+        state = {**super().to_dict(), "medians": self._fitted().to_dict()}
+        return state if self.id_mapping is None else {**state, "id_mapping": self.id_mapping}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], vocab: GeneVocab) -> Self:
@@ -159,17 +204,55 @@ class RankValueTokenizer(BaseTokenizer):
         config = cls._config_from(data)
         medians = GeneMedians.from_dict(data.get("medians"), vocab)
         cls._check_vocab(data, vocab)
-        return cls(config, vocab, medians=medians)
+        mapping = data.get("id_mapping")
+        genes = list(mapping.values()) if isinstance(mapping, dict) else [None]
+        if mapping is not None and not set(map(repr, genes)) <= set(map(repr, vocab.genes)):
+            msg = "the id_mapping in tokenizer.json is damaged; take the file as it was saved."
+            raise DataError(msg)
+        return cls(config, vocab, medians=medians, id_mapping=mapping)
 
-    def _encoder(self, tokens_of_columns: np.ndarray) -> _RankEncoder:
-        return _RankEncoder(
-            tokens_of_columns=tokens_of_columns,
-            panel=measured_tokens(tokens_of_columns),
-            repeats=has_repeats(tokens_of_columns),
-            medians=self._fitted().divisors(),
-            max_genes=self.config.max_genes,
-            first=[self.vocab.cls_id] if self.config.add_cls else [],
-        )
+    def _encoder(self, tokens_of_columns: np.ndarray) -> RankEncoder:
+        return RankEncoder(tokens_of_columns, self._fitted().divisors(), self._form(), self.config.ties)
+
+    def _form(self) -> Sequence:
+        first = [self.vocab.cls_id] if self.config.add_cls else []
+        last = [self.vocab.special_tokens[EOS_TOKEN]] if self.config.add_eos else []
+        return Sequence(self.config.max_genes, first, last)
+
+    def _mapped(self, gene_ids: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """Return the tokens with those of genes that only the id mapping knows."""
+        unknown = np.flatnonzero(tokens < 0)
+        if not self.id_mapping or not len(unknown):
+            return tokens
+        genes = [self.id_mapping.get(strip_version(str(gene_ids[i]).upper()), "") for i in unknown]
+        tokens = tokens.copy()
+        tokens[unknown] = self.vocab.map(genes)
+        return tokens
+
+    def _check_settings(self) -> None:
+        config, special = self.config, self.vocab.special_tokens
+        if config.add_eos and EOS_TOKEN not in special:
+            msg = (
+                f"tokenizer.add_eos: gene_vocab '{self.vocab.name}' has no {EOS_TOKEN} token, it has "
+                f"{', '.join(special)}; leave add_eos out, or take a vocabulary with {EOS_TOKEN}."
+            )
+            raise ConfigError(msg)
+        if config.max_genes <= config.add_cls + config.add_eos:
+            msg = f"tokenizer.max_genes ({config.max_genes}) leaves no gene beside <cls> and <eos>; raise it."
+            raise ConfigError(msg)
+        if config.compat is None:
+            return
+        has_ends = config.compat == "geneformer_v2"
+        if (config.add_cls, config.add_eos) != (has_ends, has_ends):
+            value = str(has_ends).lower()
+            msg = f"tokenizer.compat: {config.compat} needs tokenizer.add_cls: {value} and tokenizer.add_eos: {value}."
+            raise ConfigError(msg)
+        if has_ends and self.id_mapping is None:  # that of the first version has every id as itself
+            msg = (
+                f"tokenizer.compat: {config.compat} needs the published id mapping, which settings cannot name; "
+                "leave compat out, or write tokens with: scmodelforge tokenize --preset geneformer-v2 --compat"
+            )
+            raise ConfigError(msg)
 
     def _fitted(self) -> GeneMedians:
         if self.medians is None:
@@ -193,76 +276,3 @@ class RankValueTokenizer(BaseTokenizer):
             origin = f"fitted over {self.medians.num_cells:,} training cells ({how})"
         rest = f", 1 for {absent:,} without" if absent else ""
         return f"medians of {known:,} genes {origin}{rest}"
-
-
-@dataclass(frozen=True, slots=True)
-class _RankEncoder:
-    """Ranks the genes of all cells of a block together."""
-
-    tokens_of_columns: np.ndarray
-    panel: np.ndarray
-    repeats: bool
-    medians: np.ndarray
-    max_genes: int
-    first: list[int]
-    columns: RankColumns = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", RankColumns.of(self.tokens_of_columns, self.medians))
-
-    def encode(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
-        found = None if self.repeats else self._compiled(block)
-        if found is None:
-            return self._in_numpy(block, keys)
-        panel_index = np.zeros(len(block), dtype=np.int64)
-        rest = Measured((self.panel,), panel_index, found.cut_offsets, found.cut_ids)
-        return TokenBlock(found.offsets, found.ids, found.values, block.positions, keys, measured=rest)
-
-    def _compiled(self, block: CellBlock) -> Ranked | None:
-        room = self.max_genes - len(self.first)
-        return rank_cells(block, self.columns, room=room, first=self.first, scale=TARGET_SUM)
-
-    def _in_numpy(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
-        if len(block) > _CELLS_AT_ONCE:
-            starts = range(0, len(block), _CELLS_AT_ONCE)
-            rows = [np.arange(start, min(start + _CELLS_AT_ONCE, len(block))) for start in starts]
-            return TokenBlock.concatenate([self._in_numpy(block.select(part), keys[part]) for part in rows])
-        entries = expressed_entries(block, self.tokens_of_columns, repeats=self.repeats)
-        order, lengths = self._ranked(entries, len(block))
-        room = self.max_genes - len(self.first)
-        ranks = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        order = order[ranks < room]
-        lengths = np.minimum(lengths, room) + len(self.first)
-
-        cells = entries.cells[order]
-        slots = np.arange(len(order)) + len(self.first) * (cells + 1)
-        ids = np.full(int(lengths.sum()), self.first[0] if self.first else 0, dtype=np.int32)
-        ids[slots] = entries.tokens[order]
-        values = np.zeros(len(ids), dtype=np.float32)
-        values[slots] = np.log1p(entries.values[order] / block.totals()[cells] * TARGET_SUM)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        is_kept = np.zeros(len(entries.cells), dtype=bool)
-        is_kept[order] = True
-        rest = measured(self.panel, entries, is_kept, len(block))
-        return TokenBlock(offsets, ids, values, block.positions, keys, measured=rest)
-
-    def _ranked(self, entries: Entries, num_cells: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of the entries, ranked within each cell, shape (E,), and the entries of each cell."""
-        cells, tokens, values = entries
-        scores = values / self.medians[tokens]
-        lengths = np.bincount(cells, minlength=num_cells)
-        starts = np.cumsum(lengths) - lengths
-        width = int(lengths.max(initial=0))
-        # One sort key an entry: the bits of the score, which for positive floats rise with it, turned round so that
-        # large scores come first, with the token in place of the lowest bits. Padding has the largest key.
-        low = np.uint64((1 << int(len(self.medians) - 1).bit_length()) - 1)
-        packed = (~(scores.view(np.uint64) << np.uint64(1)) & ~low) | tokens.astype(np.uint64)
-        is_filled = np.arange(width) < lengths[:, None]
-        keys = np.full((num_cells, width), np.iinfo(np.uint64).max, dtype=np.uint64)
-        keys[is_filled] = packed
-        order = (np.argsort(keys, axis=1) + starts[:, None])[is_filled]
-        # Scores that differ in the lowest bits only are rare and may stand the wrong way round.
-        ranked = scores[order]
-        if np.any((ranked[1:] > ranked[:-1]) & (cells[1:] == cells[:-1])):
-            order = np.lexsort((tokens, -scores, cells))
-        return order, lengths
