@@ -33,6 +33,23 @@ class TestConvert:
         assert result.exit_code == 1
         assert "zarr.json has 2 of" in result.stderr
 
+    def test_the_help_tells_what_the_status_says(self):
+        assert "1 when interrupted or when --verify finds damage" in " ".join(invoke("--help").stdout.split())
+
+    def test_what_cannot_be_checked_has_status_2(self, tmp_path):
+        (tmp_path / "lungs.zarr").mkdir()
+        (tmp_path / "a.txt").touch()
+        for name, message in (
+            ("lung.zarr", "lung.zarr is not there. Did you mean 'lungs.zarr'?"),
+            ("unrelated_name.zarr", "unrelated_name.zarr is not there. Correct the path."),
+            ("no/a.zarr", f"no/a.zarr is not there, nor is the folder {tmp_path / 'no'}; correct the path."),
+            ("lungs.zarr", "has finished: it has no MANIFEST.json; only such a collection can be verified."),
+            ("a.txt", "a.txt is a file, and --verify checks the folder that 'scmodelforge convert' has written."),
+        ):
+            result = invoke("--verify", tmp_path / name)
+            assert result.exit_code == 2
+            assert message in result.stderr
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [
@@ -40,6 +57,7 @@ class TestConvert:
             (["--verify", "a.zarr", "b.zarr"], "--verify checks one collection, and 2 paths were given."),
             (["a.h5ad", "b.h5ad"], "b.h5ad does not end in .zarr"),
             (["missing.h5ad", "o.zarr"], "no file 'missing.h5ad'"),
+            (["a.h5ad", "s3://bucket/o.zarr"], "OUT is an address (s3://...), and it must be on this machine"),
         ],
     )
     def test_wrong_words_have_status_2(self, tmp_path, monkeypatch, words, message):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scmodelforge.data._byte_sizes import parse_bytes
+from scmodelforge.data._byte_sizes import format_bytes, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,21 @@ def test_sizes_have_units(text, number):
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ValueError, match=rf"^'{text}' is no size; write a number of bytes, or a number with a unit"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (60_432, "60.4 kB"),
+        (999_940, "999.9 kB"),
+        (999_960, "1.0 MB"),
+        (2_000_000_000, "2.0 GB"),
+        (1_234_500_000_000_000, "1,234.5 TB"),
+    ],
+)
+def test_sizes_are_written_in_the_unit_that_fits(size, text):
+    assert format_bytes(size) == text

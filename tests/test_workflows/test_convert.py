@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
 
 import anndata as ad
@@ -19,7 +20,7 @@ from scmodelforge.training._files import MANIFEST
 from scmodelforge.workflows import convert as workflow
 from scmodelforge.workflows.conversion import plan, steps
 from scmodelforge.workflows.conversion.buckets import Buckets
-from scmodelforge.workflows.convert import convert, verify
+from scmodelforge.workflows.convert import DamageError, convert, verify
 
 MANY = {"memory": 4_000, "dataset_cells": 110, "shard_size": 2_000}
 
@@ -167,6 +168,69 @@ class TestTypes:
     def test_an_unknown_type_is_refused(self, tmp_path):
         with pytest.raises(ConfigError, match="--dtype complex64 is none of auto, uint8, uint16"):
             convert([write(tmp_path, adata_of(40))], tmp_path / "o.zarr", dtype="complex64")
+        with pytest.raises(ConfigError, match=r"--dtype unit16 is none of .* Did you mean 'uint16'\?"):
+            convert([tmp_path / "cells.h5ad"], tmp_path / "o.zarr", dtype="unit16")
+
+
+class TestValuesThatAreNoCounts:
+    """They are carried over; one line for each file says what was seen and what refuses it."""
+
+    def convert(self, folder: Path, caplog, change, **options) -> list[str]:
+        adata = adata_of(1200)
+        values = adata.X.toarray()
+        change(values)
+        adata.X = sp.csr_matrix(values)
+        convert([write(folder, adata)], folder / "o.zarr", **options)
+        found = read_all(folder / "o.zarr")[list(adata.obs_names)]
+        assert np.array_equal(found.X.toarray(), values, equal_nan=True)
+        lines = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+        return [line for line in lines if "cells.h5ad" in line]
+
+    @pytest.mark.parametrize(
+        ("first", "seen"),
+        [
+            (
+                np.nan,
+                r"cells.h5ad holds NaN or infinite values \(.* are NaN or infinite\); 'scmodelforge train' refuses",
+            ),
+            (
+                -1,
+                r"cells.h5ad holds negative values, as scaled data do \(.*\); tokenizers of .* that need counts refuse",
+            ),
+            (
+                0.5,
+                r"cells.h5ad looks .*normalised \(not whole .*\); tokenizers of 'scmodelforge train' that need counts",
+            ),
+        ],
+    )
+    def test_a_file_of_them_is_told_once(self, tmp_path, caplog, first, seen):
+        def change(values):
+            values[:, 0] = first
+
+        (line,) = self.convert(tmp_path, caplog, change)
+        assert re.match(rf"warning: {seen}", line)
+        assert line.endswith("as they are. If the file has counts elsewhere, name their place with --layer.")
+
+    @pytest.mark.parametrize("shuffle", [True, False])
+    @pytest.mark.parametrize(
+        ("value", "seen"),
+        [
+            (np.nan, "row 70 holds NaN; 'scmodelforge train' refuses such values; the collection has them as they are"),
+            (np.inf, "row 70 holds an infinite value; 'scmodelforge train' refuses"),
+            (-2, "row 70 holds -2, a negative value; tokenizers of 'scmodelforge train' that need counts refuse"),
+            (1.5, "row 70 holds 1.5, not a whole number; tokenizers of 'scmodelforge train' that need counts refuse"),
+        ],
+    )
+    def test_a_single_one_outside_the_sample_is_told_with_its_row(self, tmp_path, caplog, value, seen, shuffle):
+        def change(values):
+            values[80, 3] = 0.25 if np.isnan(value) else values[80, 3]  # the worst counts
+            values[70, 5] = value
+
+        (line,) = self.convert(tmp_path, caplog, change, shuffle=shuffle)
+        assert seen in line
+
+    def test_counts_are_not_spoken_of(self, tmp_path, caplog):
+        assert not self.convert(tmp_path, caplog, lambda values: None)
 
 
 class TestSeveralFiles:
@@ -203,6 +267,41 @@ class TestSeveralFiles:
         assert found.var["length"].tolist()[2:] == [3, 4]
         assert found.obs_names.is_unique
         assert list(found.obs_names[[0, 30, 60, 109]]) == ["cell0", "cell30-a", "cell30-b", "cell79"]
+
+
+class TestGenesUnderSeveralNames:
+    def lines(self, folder: Path, caplog, *panels: list[str]) -> list[str]:
+        paths = []
+        for number, panel in enumerate(panels):
+            adata = adata_of(20, [f"column{i}" for i in range(len(panel))], seed=number)
+            adata.var["ids"] = list(panel)
+            paths.append(write(folder, adata, f"{number}.h5ad"))
+        convert(paths, folder / "o.zarr", gene_id_column="ids")
+        return [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+
+    def test_ids_in_one_file_and_symbols_in_another_are_told(self, tmp_path, caplog):
+        first = ["ENSG00000121410", "ENSG00000148584", "ENSG00000141510", "ENSG00000175899"]
+        (line,) = self.lines(tmp_path, caplog, first, ["A1BG", "A1CF", "TP53", "ACTB"])
+        assert line.startswith(
+            "warning: 3 genes stand under two or more names in the collection, such as ENSG00000121410 and A1BG, each "
+        )
+        assert "(0.h5ad has human Ensembl ids (ENSG00000121410, ...); 1.h5ad has gene symbols (A1BG, ...));" in line
+        assert line.endswith("name with --gene-id-column a var column that has the same kind of ids in every file.")
+
+    def test_versions_are_told(self, tmp_path, caplog):
+        (line,) = self.lines(tmp_path, caplog, ["ENSG00000121410.11", "ENSMUSG00000000001"], ["ENSG00000121410.12"])
+        assert "1 gene stands under two or more names" in line
+
+    def test_other_genes_are_not_spoken_of(self, tmp_path, caplog):
+        assert not self.lines(tmp_path, caplog, ["A1BG", "TP53"], ["TP53", "ACTB"])
+
+    def test_repeats_within_a_file_are_told(self, tmp_path, caplog):
+        (line,) = self.lines(tmp_path, caplog, ["A1BG", "TP53", "TP53", "ACTB", "A1BG", "A1BG"], ["A1BG"])
+        assert line.startswith(
+            "warning: 0.h5ad: 2 gene ids stand more than once; the further columns become genes of their own, such as "
+            "A1BG-1, and nothing is summed. Where they are one gene, sum them in the file"
+        )
+        assert "A1BG-1" in read_all(tmp_path / "o.zarr").var_names
 
 
 class TestShuffle:
@@ -330,12 +429,61 @@ class TestGoingOn:
         with pytest.raises(Interrupted, match=r"kept in .*o\.zarr\.partial, and the same command goes on from there"):
             convert([path], tmp_path / "o.zarr", **MANY)
 
+    def test_ctrl_c_right_at_the_beginning_promises_nothing(self, tmp_path, monkeypatch):
+        path = write(tmp_path, adata_of())
+        monkeypatch.setattr(steps, "write_tables", _failing(steps.write_tables, 0, KeyboardInterrupt()))
+        with pytest.raises(Interrupted, match=r"^stopped before anything was done; nothing is kept\.$"):
+            convert([path], tmp_path / "o.zarr", **MANY)
+        assert [each.name for each in tmp_path.iterdir()] == ["cells.h5ad"]
+
+    def test_ctrl_c_before_a_cell_was_saved_says_so(self, tmp_path, monkeypatch):
+        path = write(tmp_path, adata_of())
+        monkeypatch.setattr(Buckets, "scatter", _failing(Buckets.scatter, 0, KeyboardInterrupt()))
+        with pytest.raises(
+            Interrupted, match=r"stopped; no cell yet, but what was done of obs and var is kept in .*o\."
+        ):
+            convert([path], tmp_path / "o.zarr", **MANY)
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (
+                DataError("cells.h5ad: broken."),
+                r"cells\.h5ad: broken\. What was done is kept in .*o\.zarr\.partial, and",
+            ),
+            (
+                OSError(errno.EIO, "Input/output error", "x"),
+                r"x: Input/output error; mend that, and .* What was done is",
+            ),
+        ],
+    )
+    def test_an_error_says_what_is_kept(self, tmp_path, monkeypatch, error, message):
+        path = write(tmp_path, adata_of())
+        with monkeypatch.context() as patch:
+            patch.setattr(Buckets, "scatter", _failing(Buckets.scatter, 2, error))
+            with pytest.raises(DataError, match=message):
+                convert([path], tmp_path / "o.zarr", **MANY)
+        convert([path], tmp_path / "o.zarr", **MANY)
+        assert_same_cells(read_all(tmp_path / "o.zarr"), adata_of())
+
+    def test_what_cannot_be_gone_on_from_is_removed(self, tmp_path):
+        adata = adata_of()
+        values = adata.X.toarray()
+        values[50, 0] = 300  # not among the cells that are read first, in the middle
+        adata.X = sp.csr_matrix(values)
+        with pytest.raises(
+            DataError, match=r"cells\.h5ad, rows .* holds 300\.0, which uint8 does not hold exactly"
+        ) as e:
+            convert([write(tmp_path, adata)], tmp_path / "o.zarr", dtype="uint8", **MANY)
+        assert "kept" not in str(e.value)
+        assert [each.name for each in tmp_path.iterdir()] == ["cells.h5ad"]
+
     def test_a_full_disk_is_said_in_one_line_and_can_be_gone_on_from(self, tmp_path, monkeypatch):
         path = write(tmp_path, adata_of())
         full = OSError(errno.ENOSPC, "No space left on device")
         with monkeypatch.context() as patch:
             patch.setattr(Buckets, "scatter", _failing(Buckets.scatter, 2, full))
-            with pytest.raises(DataError, match=r"o\.zarr\.partial is full; what was done is kept: make room"):
+            with pytest.raises(DataError, match=r"o\.zarr\.partial is full; make room\. What was done is kept"):
                 convert([path], tmp_path / "o.zarr", **MANY)
         convert([path], tmp_path / "o.zarr", **MANY)
         assert_same_cells(read_all(tmp_path / "o.zarr"), adata_of())
@@ -345,7 +493,7 @@ class TestGoingOn:
         with pytest.raises(_Stop):
             convert([write(tmp_path, adata_of())], tmp_path / "o.zarr", **MANY)
         assert not (tmp_path / "o.zarr").exists()
-        with pytest.raises(DataError, match="is no folder; only what 'scmodelforge convert' has finished"):
+        with pytest.raises(DataError, match=r"o\.zarr is not there, only unfinished work, .*o\.zarr\.partial; repeat"):
             verify(tmp_path / "o.zarr")
 
 
@@ -382,20 +530,56 @@ class TestRefusals:
         path = write(tmp_path, adata_of(40))
         with pytest.raises(DataError, match=r"b\.h5ad does not end in \.zarr; the last path is the folder to write"):
             convert([path], tmp_path / "b.h5ad")
-        with pytest.raises(DataError, match=r"cannot write to .*nowhere; make the folder"):
+        with pytest.raises(DataError, match=r"cannot write to .*nowhere \(it is not there\); make the folder"):
             convert([path], tmp_path / "nowhere" / "b.zarr")
+
+    def test_a_place_that_refuses_new_folders_is_found_before(self, tmp_path):
+        path = write(tmp_path, adata_of(40))
+        (tmp_path / "file").touch()
+        with pytest.raises(DataError, match=r"cannot write to .*file \(Not a directory\); make the folder, or choose"):
+            convert([path], tmp_path / "file" / "b.zarr")
+        if Path("/proc/self").exists():  # here even root, who has all rights, makes no folder
+            with pytest.raises(
+                DataError, match=r"cannot write to /proc \(.+\); make the folder, or choose one you may"
+            ):
+                convert([path], Path("/proc/b.zarr"))
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["cells.h5ad", "file"]
+
+    def test_an_output_elsewhere_is_refused(self, tmp_path):
+        path = write(tmp_path, adata_of(40))
+        with pytest.raises(DataError, match=r"OUT is an address \(s3://\.\.\.\), and it must be on this machine"):
+            convert([path], Path("s3://bucket/c9.zarr"))
+
+    def test_a_link_to_nothing_is_not_replaced(self, tmp_path):
+        (tmp_path / "o.zarr").symlink_to(tmp_path / "nowhere")
+        with pytest.raises(DataError, match=r"o\.zarr is a link to something that is not there; remove it"):
+            convert([write(tmp_path, adata_of(40))], tmp_path / "o.zarr")
 
     def test_memory_is_a_number_of_bytes(self, tmp_path, monkeypatch):
         path = write(tmp_path, adata_of(40))
         with pytest.raises(ConfigError, match="--memory: 'lots' is no size; write a number of bytes, or"):
             convert([path], tmp_path / "b.zarr", memory="lots")
         monkeypatch.setattr(plan, "LEAST_MEMORY", 384 << 20)
-        with pytest.raises(ConfigError, match="--memory 100MB is too little; 384 MiB are the least"):
-            convert([path], tmp_path / "b.zarr", memory="100MB")
+        for memory, size in (("400MB", "400.0"), ("383MiB", "401.6")):
+            message = f"--memory {memory} is too little: it is {size} MB, and 403 MB are the least"
+            with pytest.raises(ConfigError, match=message):
+                convert([path], tmp_path / "b.zarr", memory=memory)
+
+    @pytest.mark.parametrize("size", ["0", "0GB", 0])
+    def test_shards_need_room_for_values(self, tmp_path, size):
+        message = f"--shard-size {size} leaves no room for values; give the size of a file, such as 1GB"
+        with pytest.raises(ConfigError, match=message):
+            convert([write(tmp_path, adata_of(40))], tmp_path / "b.zarr", shard_size=size)
 
     def test_a_disk_without_room_is_found_before(self, tmp_path):
         with pytest.raises(DataError, match=r"GB free, and converting needs about 1,000,000,000\.0 GB"):
             plan.check_disk(tmp_path, 10**18)
+
+    def test_a_disk_without_room_is_left_as_it_was(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(plan, "needed_on_disk", lambda *_, **__: 10**18)
+        with pytest.raises(DataError, match=r"make room, or write to another disk\.$"):
+            convert([write(tmp_path, adata_of(40))], tmp_path / "o.zarr")
+        assert [each.name for each in tmp_path.iterdir()] == ["cells.h5ad"]
 
     def test_a_damaged_obs_column_is_found_before_the_long_passes(self, tmp_path, monkeypatch):
         path = write(tmp_path, adata_of(40))
@@ -408,6 +592,64 @@ class TestRefusals:
             convert([path], tmp_path / "o.zarr")
 
 
+class TestInputsAreKept:
+    """Whatever the output is called, no input is replaced, with --force or without."""
+
+    @pytest.fixture
+    def store(self, tmp_path) -> Path:
+        convert([write(tmp_path, adata_of(40))], tmp_path / "in.zarr")
+        return tmp_path / "in.zarr"
+
+    @pytest.fixture(params=[False, True])
+    def refused(self, request, store):
+        """Return a call that is refused, with and without force, and leaves everything as it was."""
+
+        def call(inputs: list[object], out: Path, message: str) -> None:
+            before = contents(store.parent)
+            with pytest.raises(DataError, match=message) as caught:
+                convert([str(each) for each in inputs], out, force=request.param)
+            assert "--force" not in str(caught.value)
+            assert contents(store.parent) == before
+
+        return call
+
+    def test_an_output_that_is_read_is_refused(self, refused, store):
+        refused(
+            [store], store, r"in\.zarr is read as '.*in\.zarr', and an input is never replaced; choose another name"
+        )
+        refused([store.parent / "cells.h5ad", store], store, "an input is never replaced")
+
+    def test_other_spellings_make_no_difference(self, refused, store, monkeypatch):
+        (store.parent / "linked").symlink_to(store.parent)
+        (store.parent / "alias.zarr").symlink_to(store)
+        monkeypatch.chdir(store.parent)
+        refused([store], Path("in.zarr"), "an input is never replaced")
+        refused(["i*.zarr"], store, "an input is never replaced")
+        refused([store], store.parent / "linked" / "in.zarr", "an input is never replaced")
+        refused([store], store.parent / "alias.zarr", "an input is never replaced")
+        refused([store.parent / "alias.zarr"], store, "an input is never replaced")
+
+    def test_a_part_of_a_collection_keeps_the_collection(self, refused, store):
+        refused([store / "dataset_0"], store, "an input is never replaced")
+
+    def test_inputs_inside_the_output_are_kept(self, refused, store):
+        (store.parent / "cells.h5ad").rename(store / "cells.h5ad")
+        (store.parent / "away.h5ad").symlink_to(store / "cells.h5ad")
+        message = r"cells\.h5ad is read and lies inside .*in\.zarr, or its unfinished work; choose another name"
+        refused([store / "cells.h5ad"], store, message)
+        refused([store.parent / "away.h5ad"], store, r"away\.h5ad is read and lies inside .*in\.zarr")
+
+    def test_inputs_in_unfinished_work_are_kept(self, refused, store):
+        store.rename(store.parent / "o.zarr.partial")
+        refused([store.parent / "o.zarr.partial"], store.parent / "o.zarr", "lies inside .*o.zarr, or its unfinished")
+
+    def test_an_output_inside_an_input_is_refused(self, refused, store):
+        message = r"o\.zarr lies inside a store that is read, '.*in\.zarr'; choose another place for OUT"
+        refused([store], store / "o.zarr", message)
+        refused([store], store / "dataset_0" / "o.zarr", message)
+        refused([store / "dataset_0"], store / "o.zarr", "lies inside a store that is read")
+
+
 class TestVerify:
     @pytest.fixture
     def out(self, tmp_path) -> Path:
@@ -415,14 +657,14 @@ class TestVerify:
         return tmp_path / "o.zarr"
 
     def test_a_whole_collection_passes(self, out):
-        assert "are as they were written" in verify(out)[0]
+        assert re.search(r"o\.zarr: \d+ files of \d+\.\d kB are as they were written", verify(out)[0])
 
     def test_a_flipped_byte_is_found(self, out):
         path = out / "dataset_0" / "X" / "data" / "c" / "0"
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-        with pytest.raises(DataError, match="dataset_0/X/data/c/0 does not match its checksum; copy it again"):
+        with pytest.raises(DamageError, match="dataset_0/X/data/c/0 does not match its checksum; copy it again"):
             verify(out)
 
     def test_a_missing_file_is_found(self, out):
@@ -432,7 +674,7 @@ class TestVerify:
 
     def test_a_collection_without_checksums_is_refused(self, out):
         (out / MANIFEST).unlink()
-        with pytest.raises(DataError, match=rf"has no {MANIFEST}; only what 'scmodelforge convert' has finished"):
+        with pytest.raises(DataError, match=rf"o\.zarr is no collection that .* has finished: it has no {MANIFEST}"):
             verify(out)
 
 
@@ -449,8 +691,9 @@ class TestBuckets:
         read = Buckets.read
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Buckets, "read", cut)
-            with pytest.raises(DataError, match=r"buckets/000000 does not hold its \d+ cells"):
+            with pytest.raises(DataError, match=r"buckets/000000 does not hold its \d+ cells; .* was removed"):
                 convert([path], tmp_path / "o.zarr", **MANY)
+        assert not (tmp_path / "o.zarr.partial").exists()
 
 
 def test_python_and_command_line_have_the_same_defaults():

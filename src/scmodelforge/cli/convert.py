@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scmodelforge import _console
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import ConfigError
 
 
 def convert(
@@ -16,7 +16,9 @@ def convert(
         list[str] | None, typer.Argument(metavar="IN...", help="Files or patterns; their genes may differ.")
     ] = None,
     out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="Folder to write.", show_default=False)] = Path(),
-    verify: Annotated[bool, typer.Option("--verify", help="Only check OUT.zarr against its checksums.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only check OUT.zarr against its checksums; status 1 if it is damaged.")
+    ] = False,
     layer: Annotated[str | None, typer.Option(help="Matrix to take: X, raw or a layer's name.")] = None,
     gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
     dtype: Annotated[
@@ -33,6 +35,7 @@ def convert(
     """Write AnnData files as one shuffled zarr collection, which anndata, scanpy and annbatch read too.
 
     Memory is bounded, an interrupted call goes on when repeated, and what was written is checked with --verify.
+    Exit status: 0 when done, 1 when interrupted or when --verify finds damage, 2 for what cannot be done as asked.
 
     Example: scmodelforge convert lung.h5ad blood.h5ad cells.zarr --dtype uint16
     """
@@ -63,14 +66,14 @@ def convert(
 
 
 def _verify(inputs: list[str], out: Path) -> None:
-    from scmodelforge.workflows.convert import verify
+    from scmodelforge.workflows.convert import DamageError, verify
 
     if inputs:
         msg = f"--verify checks one collection, and {len(inputs) + 1} paths were given."
         raise ConfigError(msg)
     try:
         lines = verify(out)
-    except DataError as problem:
+    except DamageError as problem:
         _console.error(str(problem))
         raise typer.Exit(1) from problem
     for line in lines:

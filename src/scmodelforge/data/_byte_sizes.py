@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["parse_bytes"]
+__all__ = ["format_bytes", "parse_bytes"]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *(?:([KMGT]?)(i?)B)?", re.IGNORECASE)
 
@@ -26,3 +26,15 @@ def parse_bytes(size: int | str) -> int:
     number, prefix, is_binary = found.groups()
     power = " KMGT".index(prefix.upper()) if prefix else 0
     return int(float(number) * (1024 if is_binary else 1000) ** power)
+
+
+def format_bytes(size: int) -> str:
+    """Return a number of bytes as text, in the unit that fits: ``512 bytes``, ``3.1 kB``, ``20.0 GB``."""
+    if size < 1000:
+        return f"{size} byte{'' if size == 1 else 's'}"
+    number = float(size)
+    for unit in ("kB", "MB", "GB"):
+        number /= 1000
+        if number < 999.95:  # what is more would be shown as 1,000.0
+            return f"{number:.1f} {unit}"
+    return f"{number / 1000:,.1f} TB"

@@ -7,7 +7,6 @@ on the inputs and the settings alone, not on memory, threads or interruptions.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -20,23 +19,28 @@ from typing import Any
 import numpy as np
 
 from scmodelforge import __version__
-from scmodelforge._errors import ConfigError, DataError, Interrupted
-from scmodelforge.data._byte_sizes import parse_bytes
-from scmodelforge.data.sources.local import LocalDataConfig
+from scmodelforge._errors import ConfigError, DataError, nearest
+from scmodelforge.data._byte_sizes import format_bytes, parse_bytes
+from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 from scmodelforge.data.writing import SHARD_BYTES
 from scmodelforge.training._files import MANIFEST, find_damage
 from scmodelforge.workflows.conversion import plan as planning
 from scmodelforge.workflows.conversion.inputs import Inputs
-from scmodelforge.workflows.conversion.partial import Partial
+from scmodelforge.workflows.conversion.output import check_out, check_place, partial_of
+from scmodelforge.workflows.conversion.partial import Partial, keeping
 from scmodelforge.workflows.conversion.steps import Conversion, finish
-from scmodelforge.workflows.prepare import open_source
+from scmodelforge.workflows.conversion.values import warn_of_kind
+from scmodelforge.workflows.prepare import open_source, with_data_sets
 
-__all__ = ["convert", "verify"]
+__all__ = ["DamageError", "convert", "verify"]
 
 _log = logging.getLogger(__name__)
 
 DATASET_CELLS = 1 << 20
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DamageError(DataError):
+    """A collection that is not as it was written."""
 
 
 def convert(
@@ -92,9 +96,16 @@ def convert(
     """
     budget = _bytes(memory, "--memory")
     if budget < planning.LEAST_MEMORY:
-        msg = f"--memory {memory} is too little; {planning.LEAST_MEMORY >> 20} MiB are the least."
+        least = -(-planning.LEAST_MEMORY // 10**6)
+        msg = f"--memory {memory} is too little: it is {budget / 1e6:,.1f} MB, and {least:,} MB are the least."
         raise ConfigError(msg)
-    _check_out(out, force=force)
+    shard_bytes = _bytes(shard_size, "--shard-size")
+    if shard_bytes < 1:
+        msg = f"--shard-size {shard_size} leaves no room for values; give the size of a file, such as 1GB."
+        raise ConfigError(msg)
+    files = LocalDataConfig(paths=[str(path) for path in inputs], layer=layer, gene_id_column=gene_id_column)
+    config: Any = with_data_sets(files)
+    check_out(out, config.paths, force=force)
     settings = {
         "layer": layer,
         "gene_id_column": gene_id_column,
@@ -102,17 +113,21 @@ def convert(
         "shuffle": shuffle,
         "seed": seed,
         "dataset_cells": dataset_cells,
-        "shard_bytes": _bytes(shard_size, "--shard-size"),
+        "shard_bytes": shard_bytes,
     }
-    config = LocalDataConfig(paths=[str(path) for path in inputs], layer=layer, gene_id_column=gene_id_column)
     source: Any = open_source(config)
     threads = num_threads or min(4, os.cpu_count() or 1)
     try:
         for line in source.describe():
             _log.info(line)
+        warned = _warn_of_samples(source)
         with ThreadPoolExecutor(threads) as pool:
             cells = Inputs(source, dtype=dtype, pool=pool)
+            for line in cells.warnings():
+                _log.warning(line)
             _convert(cells, out, settings, memory=budget, num_threads=threads, pool=pool)
+        for line in cells.seen.warnings(warned):
+            _log.warning(line)
     finally:
         source.close()
     return _closing_lines(cells, out, is_offered=dtype == "auto")
@@ -127,20 +142,46 @@ def verify(out: Path) -> list[str]:
 
     Raises
     ------
+    DamageError
+        If a file is missing or not as it was written; the message names it.
     DataError
-        If it has none, or if a file is missing or not as it was written; the message names it.
+        If there is no collection that was finished.
     """
+    check_place(out)
     if not (out / MANIFEST).is_file():
-        what = "is no folder" if not out.is_dir() else f"has no {MANIFEST}"
-        msg = f"{out} {what}; only what 'scmodelforge convert' has finished can be verified."
-        raise DataError(msg)
+        raise DataError(_not_finished(out))
     damage = find_damage(out)
     if damage is not None:
         msg = f"{out}: {damage}; copy it again from where it came, or convert again."
-        raise DataError(msg)
+        raise DamageError(msg)
     files = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"]
     size = sum(facts["size"] for facts in files.values())
-    return [f"{out}: {len(files):,} files of {size / 1e9:,.2f} GB are as they were written"]
+    return [f"{out}: {len(files):,} files of {format_bytes(size)} are as they were written"]
+
+
+def _not_finished(out: Path) -> str:
+    """Return why a path is no collection that can be verified."""
+    if out.is_dir():
+        what = f"{out} is no collection that 'scmodelforge convert' has finished: it has no {MANIFEST}"
+        return f"{what}; only such a collection can be verified."
+    if out.exists():
+        return f"{out} is a file, and --verify checks the folder that 'scmodelforge convert' has written."
+    if partial_of(out).is_dir():
+        return f"{out} is not there, only unfinished work, {partial_of(out)}; repeat the command that wrote it."
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        return f"{out} is not there, nor is the folder {folder}; correct the path."
+    names = [path.name for path in folder.iterdir() if path.is_dir()] if os.access(folder, os.R_OK) else []
+    return f"{out} is not there.{nearest(out.name, names) or ' Correct the path.'}"
+
+
+def _warn_of_samples(source: LocalSource) -> list[str]:
+    """Warn of files whose samples are no counts, before the long work, and return their names."""
+    lines = {panel.name: warn_of_kind(panel.name, source.kind(number)) for number, panel in enumerate(source.panels)}
+    found = {name: line for name, line in lines.items() if line is not None}
+    for line in found.values():
+        _log.warning(line)
+    return list(found)
 
 
 def _bytes(size: str | int, option: str) -> int:
@@ -168,45 +209,18 @@ def _convert(
     provenance = {"version": __version__, **settings, "inputs": fingerprint}
     with Partial.open(out, identity=identity, num_cells=len(inputs)) as partial:
         needed = planning.needed_on_disk(sample, num_cells=len(inputs)) - partial.num_bytes()
-        planning.check_disk(out.absolute().parent, needed)
-        try:
+        with keeping(partial):
+            planning.check_disk(out.absolute().parent, needed)
             work = Conversion(inputs, plan, partial, settings["shard_bytes"], num_threads=num_threads, pool=pool)
             work.run()
             finish(partial.store, out, provenance)
-        except KeyboardInterrupt as stop:
-            msg = f"stopped; what was done is kept in {partial.folder}, and the same command goes on from there."
-            raise Interrupted(msg) from stop
-        except OSError as problem:
-            if problem.errno not in _NO_SPACE:
-                raise
-            msg = (
-                f"the disk of {partial.folder} is full; what was done is kept: make room, and the same command goes "
-                "on from there."
-            )
-            raise DataError(msg) from problem
         partial.remove()
-
-
-def _check_out(out: Path, *, force: bool) -> None:
-    """Make sure that the output can be written, before any work is done for it."""
-    if out.suffix != ".zarr":
-        msg = f"{out} does not end in .zarr; the last path is the folder to write, as in: convert a.h5ad cells.zarr"
-        raise DataError(msg)
-    if out.exists() and not force:
-        msg = f"{out} exists; choose another name, or replace it with --force."
-        raise DataError(msg)
-    if out.exists() and not (out / "zarr.json").is_file() and not (out / ".zgroup").is_file():
-        msg = f"{out} is not a zarr store, so it is not replaced; move it away, or choose another name."
-        raise DataError(msg)
-    if not os.access(out.absolute().parent, os.W_OK):
-        msg = f"cannot write to {out.absolute().parent}; make the folder, or choose one you may write to."
-        raise DataError(msg)
 
 
 def _closing_lines(inputs: Inputs, out: Path, *, is_offered: bool) -> list[str]:
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     lines = [
-        f"{out}: {len(inputs):,} cells, {len(inputs.genes):,} genes, {inputs.dtype}, {size / 1e6:,.1f} MB",
+        f"{out}: {len(inputs):,} cells, {len(inputs.genes):,} genes, {inputs.dtype}, {format_bytes(size)}",
         "obs, var and the matrix were carried over; uns, obsm, varm, obsp, varp and other matrices were not",
     ]
     smaller = next(kind for kind in ("uint8", "uint16", "uint32", "int64") if inputs.seen.largest <= np.iinfo(kind).max)

@@ -42,6 +42,7 @@ __all__ = [
     "open_source",
     "prepare_data",
     "sequential_loader",
+    "with_data_sets",
 ]
 
 _log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ def config_hash(config: RunConfig) -> str:
 
 def open_source(config: DataConfig) -> CellSource:
     """Open the source of the settings; ``dataset://NAME`` in ``data.paths`` stands for a registered data set."""
-    source: CellSource = SOURCES.get(config.source)(_with_data_sets(config))
+    source: CellSource = SOURCES.get(config.source)(with_data_sets(config))
     return source
 
 
@@ -235,7 +236,7 @@ def check_resumable(source: CellSource, facts: dict[str, Any]) -> None:
             raise DataError(msg)
 
 
-def _with_data_sets(config: DataConfig) -> DataConfig:
+def with_data_sets(config: DataConfig) -> DataConfig:
     """Return the settings with the files of registered data sets in place of their names."""
     changes: dict[str, Any] = {}
     if hasattr(config, "paths"):
@@ -244,7 +245,7 @@ def _with_data_sets(config: DataConfig) -> DataConfig:
             for path in config.paths
         ]
     if isinstance(config, MixtureDataConfig):
-        changes["sources"] = [_with_data_sets(entry) for entry in config.sources]
+        changes["sources"] = [with_data_sets(entry) for entry in config.sources]
     return config.model_copy(update=changes)
 
 

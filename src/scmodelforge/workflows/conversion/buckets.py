@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import DataError
 from scmodelforge.data._kernels import take_rows
 from scmodelforge.data._shard_writer import pack, sync_file, unpack
+from scmodelforge.workflows.conversion.partial import HopelessError
 
 __all__ = ["Buckets", "Rows"]
 
@@ -96,7 +96,7 @@ class Buckets:
 
         Raises
         ------
-        DataError
+        HopelessError
             If it does not hold each of its cells once.
         """
         places, lengths, indices, data = self._unpack(self._path(bucket).read_bytes())
@@ -104,8 +104,11 @@ class Buckets:
         num_cells = int(self._bounds[bucket + 1] - self._bounds[bucket])
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         if not np.array_equal(places[order], np.arange(num_cells)) or offsets[-1] != len(data):
-            msg = f"{self._path(bucket)} does not hold its {num_cells:,} cells; remove {self._folder.parent} and begin."
-            raise DataError(msg)
+            msg = (
+                f"{self._path(bucket)} does not hold its {num_cells:,} cells; the unfinished work was removed: "
+                "repeat the command."
+            )
+            raise HopelessError(msg)
         for start in range(0, num_cells, _CELLS_AT_ONCE):
             yield _take(order[start : start + _CELLS_AT_ONCE], offsets, data, indices)
 

@@ -4,50 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, DataError, nearest
 from scmodelforge.data.gather import read_rows
 from scmodelforge.data.merging import union_of_genes
 from scmodelforge.data.sources._as_stored import AsStored
 from scmodelforge.data.sources.local import LocalSource
 from scmodelforge.data.writing import column_dtype, exactly
+from scmodelforge.workflows.conversion.genes import warn_of_names, warn_of_repeats
+from scmodelforge.workflows.conversion.partial import HopelessError
+from scmodelforge.workflows.conversion.values import Values
 
-__all__ = ["DTYPES", "Inputs", "Values"]
+__all__ = ["DTYPES", "Inputs"]
 
 DTYPES = ("auto", "uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float32", "float64")
 _ROWS_PER_READ = 1024
 #: float32 does not hold all their values, so the source's float32 would not be what is in the file.
 _WIDER_THAN_READ = ("float64", "float128")
-
-
-@dataclass
-class Values:
-    """What was seen of the values.
-
-    Attributes
-    ----------
-    are_whole
-        Whether all are whole numbers of at least 0.
-    largest
-        The largest, while they are whole.
-    """
-
-    are_whole: bool = True
-    largest: int = 0
-
-    def add(self, values: np.ndarray) -> None:
-        """Look at some more."""
-        if not self.are_whole or not len(values):
-            return
-        is_integer = values.dtype.kind != "f" or bool((np.rint(values) == values).all())
-        self.are_whole = is_integer and bool(values.min() >= 0) and bool(np.isfinite(values.max()))
-        if self.are_whole:
-            self.largest = max(self.largest, int(values.max()))
 
 
 class Inputs:
@@ -82,6 +59,7 @@ class Inputs:
         self.source, self._pool = source, pool
         self.files = [source.stored(number) for number in range(len(source.panels))]
         ids = [_gene_ids(panel.gene_ids, file) for panel, file in zip(source.panels, self.files, strict=True)]
+        self._ids = ids
         self.genes, self.columns = union_of_genes(ids)
         self.column_dtype = column_dtype(len(self.genes))
         self._stored_types = [file.dtype for file in self.files]
@@ -94,11 +72,18 @@ class Inputs:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    def warnings(self) -> list[str]:
+        """Return lines on genes that stand under two names, or twice in a file."""
+        names = [file.name for file in self.files]
+        repeats = [warn_of_repeats(ids, name) for ids, name in zip(self._ids, names, strict=True)]
+        return [line for line in (*repeats, warn_of_names(self._ids, names)) if line is not None]
+
     def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return values, columns and numbers of values of the cells ``start`` to ``stop``."""
-        parts = list(self._pool.map(lambda part: self._read(*part), self._parts(start, stop)))
-        for data, _, _ in parts:
-            self.seen.add(data)
+        places = list(self._parts(start, stop))
+        parts = list(self._pool.map(lambda place: self._read(*place), places))
+        for (file, first, _), (values, _, counts) in zip(places, parts, strict=True):
+            self.seen.add(values, counts, file=self.files[file].name, start=first)
         data, indices, lengths = (np.concatenate(each) for each in zip(*parts, strict=True))
         return data, indices, lengths
 
@@ -123,7 +108,10 @@ class Inputs:
             block = read_rows(self.source, file, np.arange(start, stop))
             data, indices, indptr = block.data, block.indices, block.indptr
         label = f"{self.files[file].name}, rows {start:,} to {stop - 1:,},"
-        data = exactly(data, self.dtype, label)
+        try:
+            data = exactly(data, self.dtype, label)
+        except DataError as problem:
+            raise HopelessError(str(problem)) from None
         if self._is_same[file]:
             return data, indices.astype(self.column_dtype), np.diff(indptr)
         columns = self.columns[file].take(indices)
@@ -143,7 +131,7 @@ def _gene_ids(ids: np.ndarray, file: AsStored) -> list[str]:
 
 def _resolve(dtype: str, stored: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
     if dtype not in DTYPES:
-        msg = f"--dtype {dtype} is none of {', '.join(DTYPES)}."
+        msg = f"--dtype {dtype} is none of {', '.join(DTYPES)}.{nearest(dtype, DTYPES)}"
         raise ConfigError(msg)
     if dtype != "auto":
         return np.dtype(dtype)

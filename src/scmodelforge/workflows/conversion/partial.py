@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -12,11 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import DataError, Interrupted, UserError
+from scmodelforge.workflows.conversion.output import partial_of
 
-__all__ = ["Partial"]
+__all__ = ["HopelessError", "Partial", "keeping"]
 
 _log = logging.getLogger(__name__)
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class HopelessError(DataError):
+    """What the same command would meet again: nothing of the work is of use."""
 
 
 class Partial:
@@ -54,7 +62,7 @@ class Partial:
         DataError
             If another process is at it, or if the folder's name is taken by something else.
         """
-        folder = out.with_name(out.name + ".partial")
+        folder = partial_of(out)
         state = _read_state(folder)
         if state is None and folder.exists() and not _is_ours(folder):
             msg = f"{folder} is needed for unfinished work but holds something else; move it away, or name another OUT."
@@ -105,6 +113,52 @@ class Partial:
     def num_bytes(self) -> int:
         """Return how much is written already."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+@contextmanager
+def keeping(partial: Partial) -> Iterator[None]:
+    """Let whoever stops in here leave what can be gone on from, and nothing else, and say so.
+
+    Raises
+    ------
+    DataError
+        In place of an OSError, in one line. Every error a user can mend gets a sentence on what is kept.
+    Interrupted
+        After Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        kept = _tidy(partial)
+        msg = f"stopped; {kept}." if kept else "stopped before anything was done; nothing is kept."
+        raise Interrupted(msg) from stop
+    except HopelessError:
+        partial.remove()
+        raise
+    except UserError as problem:
+        kept = _tidy(partial)
+        raise type(problem)(f"{problem}{_sentence(kept)}") from problem
+    except OSError as problem:
+        kept = _tidy(partial)
+        where = problem.filename or partial.folder
+        if problem.errno in _NO_SPACE:
+            msg = f"the disk of {partial.folder} is full; make room.{_sentence(kept)}"
+        else:
+            msg = f"{where}: {problem.strerror or problem}; mend that, and repeat the command.{_sentence(kept)}"
+        raise DataError(msg) from problem
+
+
+def _tidy(partial: Partial) -> str:
+    """Return what is kept, and how to go on; remove a folder that holds nothing of use."""
+    if not partial.state["tables"]:
+        partial.remove()
+        return ""
+    what = "what was done" if partial.state["scattered"] else "no cell yet, but what was done of obs and var"
+    return f"{what} is kept in {partial.folder}, and the same command goes on from there"
+
+
+def _sentence(kept: str) -> str:
+    return f" {kept[0].upper()}{kept[1:]}." if kept else ""
 
 
 def _read_state(folder: Path) -> dict[str, Any] | None:

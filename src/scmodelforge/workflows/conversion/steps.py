@@ -16,10 +16,11 @@ from scmodelforge.data._zarr3 import consolidate, write_group
 from scmodelforge.data.writing import CsrWriter, write_rest
 from scmodelforge.training._files import MANIFEST, sync_folder, write_manifest
 from scmodelforge.workflows.conversion.buckets import Buckets, Rows
-from scmodelforge.workflows.conversion.inputs import Inputs, Values
+from scmodelforge.workflows.conversion.inputs import Inputs
 from scmodelforge.workflows.conversion.partial import Partial
 from scmodelforge.workflows.conversion.plan import Plan
 from scmodelforge.workflows.conversion.tables import write_tables
+from scmodelforge.workflows.conversion.values import Values
 from scmodelforge.workflows.progress import Countdown
 
 __all__ = ["Conversion", "finish"]
