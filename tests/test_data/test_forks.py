@@ -39,5 +39,6 @@ def test_the_child_can_use_the_loops(delay, tmp_path):
         env={"PATH": "/usr/bin", "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr

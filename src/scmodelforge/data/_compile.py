@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging  # noqa: F401 - before a fork it takes its lock: after _before_fork only if it was loaded before this
 import os
 import sys
 import threading
