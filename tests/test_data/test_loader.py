@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.data.draws import cell_keys
-from scmodelforge.data.types import RowRange, TokenBlock
+from scmodelforge.data.types import Panel, RowRange, TokenBlock
 
 from .loading import SIZES, cells_of, content, contents, make_loader, take
 from .sources import MemorySource, NoisyEncoder, unchanged
@@ -135,6 +135,18 @@ class TestKeys:
                 block = source.read(RowRange(file, row, row + 1))
                 alone = encoder.bind(block.panel).encode(block, np.array([key]))
                 assert content(alone) == content(tokens.select(np.array([cell])))
+
+    def test_files_with_the_same_genes_share_an_encoder(self):
+        source = MemorySource(SIZES)
+        source.panels = [Panel(source.panels[file // 2 * 2].gene_ids, f"file{file}") for file in range(len(SIZES))]
+        encoder = NoisyEncoder()
+
+        def cells(encoder, batch_size):
+            batches = make_loader(source, encoder=encoder, batch_size=batch_size).one_pass()
+            return [content(tokens.select(np.array([cell]))) for (tokens,) in batches for cell in range(len(tokens))]
+
+        assert cells(encoder, 31) == cells(NoisyEncoder(), 1)
+        assert encoder.bound == ["file0", "file2"]
 
 
 class TestPasses:

@@ -71,7 +71,7 @@ def window(
     buffer.begin(count)
     for file, (chosen, here) in enumerate(zip(rows, places, strict=True)):
         if chosen:
-            buffer.read(source, file, np.array(chosen), here)
+            buffer.read(source, file, np.array(chosen), here, file)
     return buffer.finish(np.arange(count) + 50, np.arange(count, dtype=np.uint64), lambda: None)
 
 
@@ -99,7 +99,7 @@ class TestBuffer:
             assert len(cells) == total
             for file in range(2):
                 for row, slot in zip(rows[file], slots[file], strict=True):
-                    assert cells.files[slot] == file
+                    assert cells.panel_numbers[slot] == file
                     assert cell(cells, slot) == np.array(files[file][row], np.float32).tolist()
 
     def test_values_known_not_to_fit_are_read_once(self):
@@ -195,7 +195,7 @@ class TestGathering:
     def test_of_one_file_among_several(self):
         cells = window(WindowBuffer(), Files([[1]], [[2], [3]]), [[0], [0, 1]])
         taken = Taken([(cells, 0, 3)])
-        assert taken.files.tolist() == [0, 1, 1]
+        assert taken.panel_numbers.tolist() == [0, 1, 1]
         block = taken.gather(np.array([1, 2]), np.array([1, 0]))
         assert (block.panel.name, block.data.tolist()) == ("file1", [3, 2])
 

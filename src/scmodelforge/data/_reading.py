@@ -16,7 +16,7 @@ from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows, row_lengths
 from scmodelforge.data.protocols import BlockEncoder, BoundEncoder, CellSource
 from scmodelforge.data.sampling import GlobalOrder, Window
-from scmodelforge.data.types import CellBlock, TokenBlock
+from scmodelforge.data.types import CellBlock, Panel, TokenBlock
 
 __all__ = ["Reading", "WindowPlan", "plans_by_need"]
 
@@ -79,6 +79,11 @@ class Reading:
     ----------
     source, encoder, preprocess, order, seed
         As of :class:`~scmodelforge.data.loader.CellLoader`.
+
+    Attributes
+    ----------
+    num_panels
+        How many panels the files have that differ in their genes.
     """
 
     def __init__(
@@ -92,6 +97,8 @@ class Reading:
     ) -> None:
         self._source, self._encoder, self._preprocess = source, encoder, preprocess
         self._order, self._seed = order, seed
+        self._panel_numbers = _numbers_of(source.panels)
+        self.num_panels = len(set(self._panel_numbers))
         self._bound: dict[int, BoundEncoder] = {}
         self._one_binds = threading.Lock()
         self._buffers: list[WindowBuffer] = []
@@ -111,24 +118,24 @@ class Reading:
             buffer = WindowBuffer(values_fit=self._values_fit)
         buffer.begin(len(window))
         for part in window.parts:
-            ascending = np.argsort(part.rows)
+            ascending, number = np.argsort(part.rows), self._panel_numbers[part.file]
             # what is read into place needs no memory in between
             is_direct = row_lengths(self._source, part.file, part.rows[:0]) is not None
             for piece in [slice(None)] if is_direct else pieces(part.rows[ascending]):
                 if stopped.is_set():
                     raise CancelledError
                 chosen = ascending[piece]
-                buffer.read(self._source, part.file, part.rows[chosen], part.slots[chosen])
+                buffer.read(self._source, part.file, part.rows[chosen], part.slots[chosen], number)
         self._values_fit &= buffer.values_fit
         return buffer.finish(window.positions, keys, lambda: self._buffers.append(buffer))
 
-    def encode(self, file: int, cells: CellBlock, keys: np.ndarray) -> TokenBlock:
-        """Return the tokens of raw cells of a file, given the base of each one's draws."""
+    def encode(self, panel_number: int, cells: CellBlock, keys: np.ndarray) -> TokenBlock:
+        """Return the tokens of raw cells of a panel, given the base of each one's draws."""
         cells = self._preprocess(cells)
         with self._one_binds:
-            if file not in self._bound:
-                self._bound[file] = self._encoder.bind(cells.panel)
-        return self._bound[file].encode(cells, keys)
+            if panel_number not in self._bound:
+                self._bound[panel_number] = self._encoder.bind(cells.panel)
+        return self._bound[panel_number].encode(cells, keys)
 
     def no_tokens(self) -> TokenBlock:
         """Return a block of no cells in the encoder's form: one cell is encoded, once, and not kept."""
@@ -136,6 +143,20 @@ class Reading:
             stream = next(s for s in range(self._order.num_streams) if self._order.stream_size(s))
             part = self._order.window(0, stream, 0).parts[0]
             cells = read_rows(self._source, part.file, part.rows[:1])
-            tokens = self.encode(part.file, cells, np.zeros(1, dtype=np.uint64))
+            tokens = self.encode(self._panel_numbers[part.file], cells, np.zeros(1, dtype=np.uint64))
             self._nothing = tokens.select(np.zeros(0, dtype=np.int64))
         return self._nothing
+
+
+def _numbers_of(panels: Sequence[Panel]) -> list[int]:
+    """Return a number for each panel; those with the same genes in the same order have the same one."""
+    numbers: list[int] = []
+    alike: dict[tuple[int, str], list[int]] = {}
+    for at, panel in enumerate(panels):
+        genes = panel.gene_ids
+        known = alike.setdefault((len(genes), str(genes[0]) if len(genes) else ""), [])
+        number = next((i for i in known if np.array_equal(panels[i].gene_ids, genes)), at)
+        if number == at:
+            known.append(at)
+        numbers.append(number)
+    return numbers

@@ -36,10 +36,10 @@ class WindowCells:
         Expression and column of each gene of all cells, in the order they were read in.
     starts, lengths
         Which of them are each cell's, shape (n,), int64.
-    files
-        File of each cell, shape (n,), int64.
+    panel_numbers
+        Number of each cell's panel, shape (n,), int64; cells of several files with the same genes have the same one.
     panels
-        The genes of these files.
+        The panels of these numbers.
     positions
         Position in the source of each cell, shape (n,), int64.
     keys
@@ -54,7 +54,7 @@ class WindowCells:
     columns: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
-    files: np.ndarray
+    panel_numbers: np.ndarray
     panels: dict[int, Panel]
     positions: np.ndarray
     keys: np.ndarray
@@ -90,12 +90,12 @@ class WindowBuffer:
     def begin(self, num_cells: int) -> None:
         """Forget what there was, and make room for so many cells."""
         self._size = 0
-        self._starts, self._lengths, self._files = np.zeros((3, num_cells), dtype=np.int64)
+        self._starts, self._lengths, self._panel_numbers = np.zeros((3, num_cells), dtype=np.int64)
         self._panels: dict[int, Panel] = {}
         self._obs: dict[str, np.ndarray] = {}
         self._num_cells, self._num_read = num_cells, 0
 
-    def read(self, source: CellSource, file: int, rows: np.ndarray, slots: np.ndarray) -> None:
+    def read(self, source: CellSource, file: int, rows: np.ndarray, slots: np.ndarray, panel_number: int) -> None:
         """Read some rows of a file and put them at their places in the window.
 
         Parameters
@@ -108,6 +108,8 @@ class WindowBuffer:
             Row numbers, ascending, shape (n,), int64; a row may come several times, and is read once.
         slots
             Their places, shape (n,), int64.
+        panel_number
+            Number of the file's panel.
         """
         is_new = np.append(True, rows[1:] != rows[:-1])
         distinct, place = rows[is_new], np.cumsum(is_new) - 1
@@ -131,8 +133,8 @@ class WindowBuffer:
             fill(self._values[here], self._columns[here])
         self._size = int(ends[-1])
         self._starts[slots], self._lengths[slots] = (ends - lengths)[place], lengths[place]
-        self._files[slots] = file
-        self._panels[file] = panel
+        self._panel_numbers[slots] = panel_number
+        self._panels[panel_number] = panel
 
     def finish(self, positions: np.ndarray, keys: np.ndarray, release: Callable[[], None]) -> WindowCells:
         """Return the window; see :class:`WindowCells`."""
@@ -142,7 +144,7 @@ class WindowBuffer:
             columns=self._columns[cells],
             starts=self._starts,
             lengths=self._lengths,
-            files=self._files,
+            panel_numbers=self._panel_numbers,
             panels=self._panels,
             positions=positions,
             keys=keys,
@@ -173,8 +175,8 @@ class Taken:
 
     Attributes
     ----------
-    files, keys
-        File and base of the draws of each cell, shape (n,), int64 and uint64.
+    panel_numbers, keys
+        Number of the panel and base of the draws of each cell, shape (n,), int64 and uint64.
     """
 
     def __init__(self, parts: Sequence[tuple[WindowCells, int, int]]) -> None:
@@ -185,7 +187,7 @@ class Taken:
             return np.concatenate([getattr(window, name)[start:stop] for window, start, stop in parts])
 
         self._starts, self._lengths, self._positions = together("starts"), together("lengths"), together("positions")
-        self.files, self.keys = together("files"), together("keys")
+        self.panel_numbers, self.keys = together("panel_numbers"), together("keys")
         self._obs: dict[str, np.ndarray] = {}
         for name in {name for window in self._windows for name in window.obs}:
             codes = [
@@ -200,7 +202,7 @@ class Taken:
         Parameters
         ----------
         cells
-            Numbers of cells of one file, ascending, shape (m,), int64.
+            Numbers of cells of one panel, ascending, shape (m,), int64.
         places
             Row of the result for each, shape (m,), int64.
         """
@@ -220,7 +222,8 @@ class Taken:
             obs[name] = np.empty(len(cells), dtype=np.int32)
             obs[name][places] = codes[cells]
         origin = self._windows[int(np.searchsorted(self._bounds, cells[0], side="right")) - 1]
-        return CellBlock(data, indices, indptr, origin.panels[int(self.files[cells[0]])], positions, obs)
+        panel = origin.panels[int(self.panel_numbers[cells[0]])]
+        return CellBlock(data, indices, indptr, panel, positions, obs)
 
 
 def pieces(rows: np.ndarray) -> list[slice]:

@@ -31,8 +31,8 @@ __all__ = ["CellLoader"]
 
 #: Cells from which on compiled loops will be needed at once.
 _MANY_CELLS = 8192
-#: Cells of each file that are worth a call of its encoder, and most batches whose cells are encoded together for that.
-_CELLS_OF_A_FILE, _MOST_AT_ONCE = 32, 8
+#: Cells of a panel that are worth a call of its encoder, and most batches whose cells are encoded together for that.
+_CELLS_OF_A_PANEL, _MOST_AT_ONCE = 32, 8
 #: Layouts of batches that are remembered: there is one, or as many as batches have sizes and begin at streams.
 _LAYOUTS_KEPT = 256
 _STATE_NAMES = {
@@ -239,13 +239,13 @@ class CellLoader:
         self.global_batch_size = self._batch_size * world_size * self._num_micro_batches
         self.steps_per_pass = self.order.num_batches(self.global_batch_size)
         self._streams = range(rank, self.order.num_streams, world_size)
-        wanted = len(self._source.file_sizes) * _CELLS_OF_A_FILE
-        self._batches_at_once = min(_MOST_AT_ONCE, -(-wanted // (self._batch_size * self._num_micro_batches)))
         self._begin()
 
     def _begin(self) -> None:
         """Make what belongs to this process."""
         self._reading = Reading(self._source, self._encoder, self._preprocess, self.order, seed=self._seed)
+        wanted = self._reading.num_panels * _CELLS_OF_A_PANEL
+        self._batches_at_once = min(_MOST_AT_ONCE, -(-wanted // (self._batch_size * self._num_micro_batches)))
         self._open: set[Prefetch[Any]] = set()
         self._share = lru_cache(_LAYOUTS_KEPT)(self._share_of)
         if self.num_cells >= _MANY_CELLS:
