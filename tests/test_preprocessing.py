@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.config.schema import PreprocessingConfig, RunConfig
+from scmodelforge.config.schema import DataConfig, PreprocessingConfig, RunConfig
 from scmodelforge.data.hvg import HighlyVariable
 from scmodelforge.data.size_factors import fit_size_factors
 from scmodelforge.data.sources.local import LocalDataConfig
@@ -107,7 +107,7 @@ class TestLimits:
     def test_variable_genes_are_chosen_among_common_ones_of_cells_that_stay(self, tmp_path, counts):
         settings = {"min_genes_per_cell": 7, "max_counts_per_cell": 1500.0, "min_cells_per_gene": 3}
         data = prepared(written(tmp_path / "a.h5ad", counts), hvg_selection=10, **settings)
-        chooser = HighlyVariable(build_vocab("from_data", data.source), 10)
+        chooser = HighlyVariable(build_vocab(DataConfig(gene_vocab="from_data"), data.source), 10)
         rows = data.source.read_rows(0, data.split.train)
         chooser.update(rows)
         common = np.count_nonzero(counts[data.split.train], axis=0) >= 3
@@ -117,7 +117,7 @@ class TestLimits:
     def test_batches_are_read_from_the_column(self, tmp_path, counts):
         path = written(tmp_path / "a.h5ad", counts)
         data = prepared(path, hvg_selection=10, hvg_flavor="seurat_v3", hvg_batch_column="batch")
-        vocab = build_vocab("from_data", data.source)
+        vocab = build_vocab(DataConfig(gene_vocab="from_data"), data.source)
         chosen = []
         for batches in (data.source.obs("batch")[0], None):
             chooser = HighlyVariable(vocab, 10, flavor="seurat_v3", batches=batches)

@@ -48,6 +48,7 @@ READERS = {
     "BenchmarkConfig": ["workflows/eval*.py"],
     "OutputConfig": ["workflows/*.py"],
     "DataConfig": ["workflows/*.py", "data/training_order.py"],
+    "OrthologsConfig": ["workflows/*.py"],
     "LocalDataConfig": ["data/sources/local.py"],
     "CensusDataConfig": ["data/sources/census.py"],
     "RankValueConfig": ["tokenizers/rank_value.py"],

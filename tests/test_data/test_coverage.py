@@ -33,10 +33,29 @@ class TestOverlap:
         message = (
             r"None of the 1,200 genes of lung.h5ad are in gene_vocab 'human_protein_coding'. Its gene ids look like "
             r"mouse Ensembl ids \(ENSMUSG00000000001, ...\) while the vocabulary has human Ensembl ids "
-            r"\(ENSG00000000003, ...\); set data.gene_id_column to .* or data.gene_vocab to from_data"
+            r"\(ENSG00000000003, ...\); set data.orthologs.species to mouse to use their human orthologs, "
+            r"or data.gene_vocab to from_data"
         )
         with pytest.raises(DataError, match=message):
             HUMAN.require_overlap(mouse)
+
+    def test_another_kind_of_ids_is_refused_with_the_setting_that_names_them(self):
+        with pytest.raises(
+            DataError, match=r"neither Ensembl ids nor gene symbols .* set data.gene_id_column to the var"
+        ):
+            HUMAN.require_overlap(panel("12.5", "7", "8"))
+
+    def test_mouse_genes_that_are_to_be_dropped_leave_nothing_of_a_mouse_file(self):
+        mouse = panel(*[f"ENSMUSG{i:011d}" for i in range(1, 50)])
+        with pytest.raises(
+            DataError, match=r"None of the 49 .* data.orthologs gives none of them a token: set .*policy"
+        ):
+            HUMAN.with_orthologs(["mouse"], "drop").require_overlap(mouse)
+
+    def test_ids_of_several_columns_are_told(self, caplog):
+        with caplog.at_level(logging.WARNING):
+            HUMAN.require_overlap(panel("CD4", "A1BG", "CD4"))
+        assert "1 gene ids of lung.h5ad stand for several columns (CD4, ...), whose counts are summed" in caplog.text
 
     def test_few_known_genes_are_warned_of(self, caplog):
         mostly_unknown = panel("CD4", *[f"nothing{i}" for i in range(30)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -22,7 +23,7 @@ def panel(*genes: str, name: str = "lung.h5ad") -> Panel:
 
 
 def genes_of(vocab: GeneVocab, tokens: np.ndarray) -> list[str | None]:
-    return [None if token < 0 else vocab.genes[token - len(vocab.special_tokens)] for token in tokens]
+    return [None if token < 0 else vocab.genes[vocab.gene_numbers[token]] for token in tokens]
 
 
 class TestTokens:
@@ -44,9 +45,19 @@ class TestTokens:
         with pytest.raises(DataError, match="'geneformer' has no <cls> token; it has <pad>, <mask>"):
             _ = vocab.cls_id
 
-    def test_ids_of_special_tokens_without_gaps_are_needed(self):
-        with pytest.raises(DataError, match="they must be 0, 1, 2"):
-            GeneVocab(["A"], name="gap", special_tokens={"<pad>": 0, "<mask>": 2})
+    def test_genes_take_the_ids_that_special_tokens_leave(self):
+        vocab = GeneVocab(["A", "B", "C"], name="last", special_tokens={"<pad>": 3, "<cls>": 1, "<eoc>": 5})
+        assert vocab.map(["A", "B", "C"]).tolist() == [0, 2, 4]
+        assert (vocab.pad_id, vocab.cls_id, len(vocab)) == (3, 1, 6)
+        assert vocab.gene_tokens.tolist() == [0, 2, 4]
+        assert vocab.gene_numbers.tolist() == [0, -1, 1, -1, 2, -1]
+
+    @pytest.mark.parametrize("ids", [(0, 3), (0, 0), (-1, 0), (0, 1.0), (0, True)])
+    def test_ids_that_no_two_tokens_can_have_are_refused(self, ids):
+        with pytest.raises(
+            DataError, match="each needs a whole number of its own from 0 to 2, the last of the 3 tokens"
+        ):
+            GeneVocab(["A"], name="gap", special_tokens=dict(zip(("<pad>", "<mask>"), ids, strict=True)))
 
     def test_symbols_of_human_genes_are_filled_in(self):
         assert GeneVocab.from_genes([CD4, "gene1"], name="x").symbols == ["CD4", None]
@@ -67,6 +78,77 @@ class TestTokens:
     def test_one_symbol_a_gene_is_needed(self):
         with pytest.raises(DataError, match="1 symbols for 2 genes"):
             GeneVocab.from_genes(["A", "B"], name="mine", symbols=["a"])
+
+
+class TestFromTokenDict:
+    @given(st.permutations(["<pad>", "<cls>", "<eoc>", "A1BG", "CD4", "ENSG00000121410", "TBCE_ENSG00000284770", "x"]))
+    def test_every_name_keeps_its_id(self, names):
+        published = {name: number for number, name in enumerate(names)}
+        vocab = GeneVocab.from_token_dict(published, name="published")
+        genes = [name for name in names if not name.startswith("<")]
+        assert vocab.genes == genes
+        assert vocab.map(genes).tolist() == [published[gene] for gene in genes]
+        assert vocab.special_tokens == {name: published[name] for name in ("<pad>", "<cls>", "<eoc>")}
+        assert GeneVocab.from_dict(vocab.to_dict()).digest() == vocab.digest()
+
+    def test_special_tokens_may_be_named(self):
+        vocab = GeneVocab.from_token_dict({"A": 0, "PAD": 1}, name="own", special=["PAD"])
+        assert (vocab.genes, vocab.special_tokens) == (["A"], {"PAD": 1})
+
+    def test_there_may_be_none(self):
+        vocab = GeneVocab.from_token_dict({"A": 1, "B": 0}, name="bare")
+        assert vocab.map(["A", "B"]).tolist() == [1, 0]
+        with pytest.raises(DataError, match="'bare' has no <pad> token; it has none"):
+            _ = vocab.pad_id
+
+    @pytest.mark.parametrize(
+        ("tokens", "message"),
+        [
+            ({"A": 0, "B": 2}, "'B' has the id 2, but there are 2 tokens; .* from 0 to 1, each once"),
+            ({"A": 0, "B": 0}, "'A' and 'B' both have the id 0"),
+            ({"A": 0, "B": -1}, "'B' has the id -1"),
+            ({"A": 0.0}, "'A' has the id 0.0"),
+            ({"A": True}, "'A' has the id True"),
+            ({7: 0}, "7 has the id 0"),
+            ({"<pad>": 0}, "has no gene"),
+        ],
+    )
+    def test_ids_that_are_not_dense_are_refused(self, tokens, message):
+        with pytest.raises(DataError, match=f"gene_vocab 'bad'.*{message}"):
+            GeneVocab.from_token_dict(tokens, name="bad")
+
+    def test_a_special_token_that_is_not_there_is_refused(self):
+        with pytest.raises(DataError, match="no token '<mask>' among its 2"):
+            GeneVocab.from_token_dict({"A": 0, "<pad>": 1}, name="bad", special=["<pad>", "<mask>"])
+
+
+class TestExtended:
+    def test_new_genes_follow_all_tokens_and_the_old_ones_stay(self):
+        vocab = GeneVocab(["A", CD4], name="x", special_tokens={"<pad>": 2, "<cls>": 3})
+        more = vocab.extended(["B", A1BG])
+        assert more.genes == ["A", CD4, "B", A1BG]
+        assert more.map(["A", CD4, "B", "A1BG"]).tolist() == [0, 1, 4, 5]
+        assert more.special_tokens == vocab.special_tokens
+        assert more.symbols == [None, "CD4", None, "A1BG"]
+        assert len(vocab) == 4
+
+    def test_genes_it_has_under_any_name_are_left_out(self, caplog):
+        vocab = GeneVocab.from_genes([CD4, "SEPT9", A1BG], name="x")
+        with caplog.at_level("INFO"):
+            more = vocab.extended(["CD4", f"{A1BG}.3", "B", "SEPTIN9", "B"])
+        assert more.genes == [CD4, "SEPT9", A1BG, "B"]
+        assert "has 3 of the 4 genes to be added already" in caplog.text
+
+    def test_a_name_that_differs_in_case_is_a_new_gene(self):
+        assert GeneVocab.from_genes(["GAPDH"], name="x").extended(["Gapdh"]).genes == ["GAPDH", "Gapdh"]
+
+    def test_nothing_new_is_refused(self):
+        with pytest.raises(DataError, match="'x' has all 2 genes that are to be added already; give others"):
+            GeneVocab.from_genes([CD4], name="x").extended([CD4, "CD4"])
+
+    def test_two_names_of_one_gene_are_refused(self):
+        with pytest.raises(DataError, match="'CD4' and 'ENSG00000010610', which are to be added, are one gene"):
+            GeneVocab.from_genes(["A"], name="x").extended(["CD4", CD4])
 
 
 class TestMap:
@@ -135,6 +217,44 @@ class TestMap:
         assert HUMAN.map_panel(genes) is HUMAN.map_panel(genes)
         assert HUMAN.map_panel(genes).tolist() == HUMAN.map(genes.gene_ids).tolist()
         assert not HUMAN.map_panel(genes).flags.writeable
+
+
+class TestOutdatedNames:
+    def test_an_alias_or_previous_symbol_finds_its_gene(self):
+        septin9, tp53 = "ENSG00000184640", "ENSG00000141510"
+        assert genes_of(HUMAN, HUMAN.map(["SEPT9", "P53"])) == [septin9, tp53]
+
+    def test_a_proper_name_wins_over_an_alias(self):
+        assert genes_of(HUMAN, HUMAN.map(["SEPT9", "SEPTIN9"])) == [None, "ENSG00000184640"]
+        assert genes_of(HUMAN, HUMAN.map(["ENSG00000184640", "SEPT9"])) == ["ENSG00000184640", None]
+
+    def test_two_aliases_of_one_gene_find_nothing(self):
+        assert HUMAN.map(["P53", "LFS1", "SEPT9"]).tolist()[:2] == [-1, -1]
+
+    def test_a_vocabulary_of_old_symbols_is_found_by_new_names(self):
+        vocab = GeneVocab.from_genes(["SEPT9", "CD4", "A1BG"], name="old")
+        assert genes_of(vocab, vocab.map(["SEPTIN9", CD4])) == ["SEPT9", "CD4"]
+        assert genes_of(vocab, vocab.map(["ENSG00000184640", "SEPT9", "SINT1"])) == ["SEPT9", "SEPT9", None]
+
+    def test_a_vocabulary_that_is_not_human_has_no_human_names(self):
+        assert GeneVocab.from_genes(["SEPT9", "yfg1", "yfg2"], name="yeast").map(["SEPTIN9"]).tolist() == [-1]
+
+    def test_the_id_in_a_name_counts_and_its_symbol_only_where_nobody_else_has_it(self):
+        named = f"OLD_{A1BG}"
+        assert genes_of(HUMAN, HUMAN.map([named, f"CD4_{CD4}.7"])) == [A1BG, CD4]
+        symbols = GeneVocab.from_genes(["TBCE"], name="symbols")
+        assert symbols.map(["TBCE_ENSG00000999999"]).tolist() == [4]
+        assert symbols.map(["TBCE_ENSG00000999999", "TBCE"]).tolist() == [-1, 4]
+        assert symbols.map(["TBCE_ENSG00000999999", "TBCE_ENSG00000999998"]).tolist() == [-1, -1]
+
+    def test_a_named_gene_of_a_vocabulary_is_found_by_its_id(self):
+        vocab = GeneVocab.from_genes(["TBCE", "TBCE_ENSG00000284770"], name="named")
+        assert vocab.map(["ENSG00000284770.2", "TBCE", "TBCE_ENSG00000284770"]).tolist() == [5, 4, 5]
+
+    def test_other_genes_than_coding_ones_have_both_names(self):
+        vocab = GeneVocab.from_genes(["XIST"], name="x")
+        assert vocab.map(["ENSG00000229807"]).tolist() == [4]
+        assert GeneVocab.from_genes(["ENSG00000229807"], name="x").symbols == ["XIST"]
 
 
 class TestFromPanels:
@@ -223,8 +343,29 @@ class TestRestrict:
         with pytest.raises(DataError, match="'x' has no gene 'C'"):
             GeneVocab.from_genes(["A", "B"], name="x").restrict(["A", "C"])
 
+    def test_special_tokens_stay_first_or_last(self):
+        vocab = GeneVocab.from_token_dict({"<bos>": 0, "A": 1, "B": 2, "C": 3, "<pad>": 4, "<cls>": 5}, name="x")
+        small = vocab.restrict(["C", "A"])
+        assert small.special_tokens == {"<bos>": 0, "<pad>": 3, "<cls>": 4}
+        assert small.map(["A", "C"]).tolist() == [1, 2]
+
 
 class TestFiles:
+    def test_a_file_of_before_is_read_and_keeps_its_digest(self, tmp_path):
+        content = {
+            "format": "scmodelforge.vocab",
+            "format_version": 1,
+            "name": "old",
+            "special_tokens": {"<pad>": 0, "<unk>": 1, "<mask>": 2, "<cls>": 3},
+            "genes": ["A", "B"],
+            "symbols": [None, "b"],
+        }
+        (tmp_path / "vocab.json").write_text(json.dumps(content))
+        vocab = GeneVocab.load(tmp_path / "vocab.json")
+        assert vocab.map(["A", "B", "b"]).tolist() == [4, 5, 5]
+        hashed = json.dumps({key: value for key, value in content.items() if key != "name"}, sort_keys=True)
+        assert vocab.digest() == hashlib.sha256(hashed.encode()).hexdigest()
+
     def test_what_is_saved_is_loaded(self, tmp_path):
         vocab = GeneVocab(["B", CD4], name="x", special_tokens={"<pad>": 0, "<mask>": 1})
         vocab.save(tmp_path / "vocab.json")
@@ -266,6 +407,9 @@ class TestFiles:
         [
             ("genes", None, "'genes' is missing or of the wrong kind"),
             ("genes", ["A", "A"], "gene 'A' is listed 2 times"),
+            ("special_tokens", {"<pad>": 9}, "each needs a whole number of its own from 0 to 2"),
+            ("other_names", ["A"], "'other_names' is missing or of the wrong kind"),
+            ("other_names", {"a": "C"}, "has names of 'C', which is none of its genes; the file is damaged"),
             ("format_version", 99, "format_version 99, not 1; use a newer scmodelforge"),
         ],
     )

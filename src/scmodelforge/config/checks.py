@@ -9,6 +9,7 @@ from typing import Any, cast
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.faults import Faults
+from scmodelforge.config.gene_sections import check_gene_vocab
 from scmodelforge.config.parts import token_maker, tokenizer_fact
 from scmodelforge.config.sampling_checks import check_sampling, check_split_file
 from scmodelforge.config.schema import (
@@ -94,6 +95,7 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
     if data is not None:
         _check_split(data, evaluation, faults)
         check_sampling(data, faults)
+        check_gene_vocab(data, faults)
 
 
 def warn_of_unused(config: RunConfig, origin: str) -> None:

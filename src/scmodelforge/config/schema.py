@@ -7,11 +7,12 @@ reader in :mod:`scmodelforge.config.load` looks it up in the registry. Nothing h
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from scmodelforge.config.cell_sections import SamplingConfig, SplitConfig
+from scmodelforge.config.gene_sections import OrthologsConfig
 from scmodelforge.config.preprocessing import PreprocessingConfig
 from scmodelforge.config.section import Section
 
@@ -22,6 +23,7 @@ __all__ = [
     "MaskingConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "OrthologsConfig",
     "OutputConfig",
     "PreprocessingConfig",
     "RunConfig",
@@ -41,6 +43,10 @@ class DataConfig(Section):
     """Registered data source."""
     gene_vocab: str | list[str] = "human_protein_coding"
     """``human_protein_coding``, ``from_data`` (all genes of the data), a file with one gene a line, or a list."""
+    gene_vocab_panels: Literal["union", "intersection"] | Annotated[int, Field(gt=0)] = "union"
+    """Genes of ``gene_vocab: from_data``: those of any file, of all files, or of at least so many files."""
+    orthologs: OrthologsConfig | None = None
+    """Reads genes of other species as their human orthologs; ``None`` leaves them as they are."""
     label_column: str | None = None
     """obs column with the cell types, used by evaluation only."""
     batch_column: str | None = None

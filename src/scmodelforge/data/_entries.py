@@ -54,7 +54,7 @@ class PanelGenes:
         """Look up the genes of a file."""
         tokens = vocab.map_panel(panel).astype(np.int64)
         known = tokens[tokens >= 0]
-        genes = np.where(tokens >= 0, tokens - len(vocab.special_tokens), -1)
+        genes = np.where(tokens >= 0, vocab.gene_numbers[tokens], -1)
         return cls(panel, genes, has_repeats=len(np.unique(known)) < len(known))
 
     def entries(self, block: CellBlock) -> GeneEntries:

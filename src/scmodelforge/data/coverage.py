@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scmodelforge.data.types import Panel
 
-__all__ = ["Coverage", "measure", "no_overlap"]
+if TYPE_CHECKING:
+    from scmodelforge.data.vocab import GeneVocab
+
+__all__ = ["Coverage", "measure", "no_overlap", "repeated_ids"]
 
 #: Below this share of the genes that could match at all, a match is suspicious.
 LOW_SHARE = 0.1
@@ -65,21 +68,42 @@ def measure(panel: Panel, tokens: np.ndarray, by_case: int, *, vocab_name: str, 
     elif by_case > known / 2:
         warning = (
             f"{by_case:,} of the {known:,} genes of {panel.name} that are in gene_vocab '{vocab_name}' match it only "
-            "when letter case is ignored; if they are another species' genes, set data.gene_vocab to from_data."
+            "when letter case is ignored; if they are another species' genes, set data.orthologs to that species, or "
+            "data.gene_vocab to from_data."
         )
     repeats = known - len(np.unique(tokens[tokens >= 0]))
     return Coverage(known, total, by_case, gene_id_type(panel.gene_ids), warning, repeats)
 
 
-def no_overlap(panel: Panel, coverage: Coverage, *, vocab_name: str, genes: Sequence[str]) -> str:
-    """Return the message for a file without any gene of the vocabulary's ``genes``."""
+def no_overlap(panel: Panel, coverage: Coverage, vocab: GeneVocab) -> str:
+    """Return the message for a file without any gene of a vocabulary."""
     from scmodelforge.data.inspect import gene_id_type
 
     example = f" ({panel.gene_ids[0]}, ...)" if coverage.total else ""
-    own = _ID_TYPES[gene_id_type(np.array(genes, dtype=object))]
+    own = gene_id_type(np.array(vocab.genes, dtype=object))
+    is_of_other_species = coverage.id_type == "ensembl_mouse" and own != "ensembl_mouse"
+    remedy = "set data.gene_id_column to the var column that has such ids, or data.gene_vocab to from_data."
+    if is_of_other_species and vocab.other_names:
+        remedy = (
+            "data.orthologs gives none of them a token: set data.orthologs.policy to one_to_one or one_to_many, or "
+            "leave the file out."
+        )
+    elif is_of_other_species:
+        remedy = "set data.orthologs.species to mouse to use their human orthologs, or data.gene_vocab to from_data."
     return (
-        f"None of the {coverage.total:,} genes of {panel.name} are in gene_vocab '{vocab_name}'. "
-        f"Its gene ids look like {_ID_TYPES[coverage.id_type]}{example} while the vocabulary has {own} "
-        f"({genes[0]}, ...); set data.gene_id_column to the var column that has such ids, "
-        "or data.gene_vocab to from_data."
+        f"None of the {coverage.total:,} genes of {panel.name} are in gene_vocab '{vocab.name}'. "
+        f"Its gene ids look like {_ID_TYPES[coverage.id_type]}{example} while the vocabulary has {_ID_TYPES[own]} "
+        f"({vocab.genes[0]}, ...); {remedy}"
+    )
+
+
+def repeated_ids(panel: Panel) -> str | None:
+    """Return one line on gene ids that a file has more than once, or ``None``."""
+    ids, counts = np.unique(panel.gene_ids.astype(str), return_counts=True)
+    repeated = ids[counts > 1]
+    if not len(repeated):
+        return None
+    return (
+        f"{len(repeated):,} gene ids of {panel.name} stand for several columns ({repeated[0]}, ...), whose counts are "
+        "summed; if they are different genes, set data.gene_id_column to a var column with ids of their own."
     )

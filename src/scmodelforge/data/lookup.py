@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from scmodelforge._errors import DataError
-from scmodelforge.data.genes import human_protein_coding, strip_version
+from scmodelforge.data.aliases import gene_of_alias
+from scmodelforge.data.genes import human_genes, is_mostly_human, split_named, strip_version
 
-__all__ = ["GeneLookup", "read_gene_list"]
+__all__ = ["GeneLookup"]
 
 _AMBIGUOUS = -2
-_HEADINGS = ("gene", "ensembl", "ensembl_id")
 
 
 class GeneLookup:
@@ -23,33 +21,52 @@ class GeneLookup:
     Parameters
     ----------
     genes
-        Gene ids, in token order.
+        Gene ids.
     symbols
         Symbol of each gene, ``None`` where unknown.
-    first_token
-        Token of the first gene.
+    tokens
+        Token of each gene, shape (G,).
+    other_names
+        Further names, with the gene that has each, ``None`` for names that are known to be no gene's of these. With
+        any, letter case is never ignored, since it is what tells the symbols of some species apart.
     """
 
-    def __init__(self, genes: Sequence[str], symbols: Sequence[str | None], *, first_token: int) -> None:
+    def __init__(
+        self,
+        genes: Sequence[str],
+        symbols: Sequence[str | None],
+        *,
+        tokens: np.ndarray,
+        other_names: Mapping[str, str | None] | None = None,
+    ) -> None:
         self._genes = genes
         self._symbols = symbols
-        self._first = first_token
+        self._tokens = tokens.tolist()
+        self._other_names = other_names or {}
 
-    def match(self, gene_ids: Iterable[str]) -> tuple[np.ndarray, int]:
+    def match(self, gene_ids: Iterable[str], *, ignore_case: bool = True) -> tuple[np.ndarray, int]:
         """Look up genes.
 
         Returns
         -------
         The token of each gene, shape (G,), int32, -1 where there is none; and how many were found only when letter
-        case was ignored. Such a match never takes a token that another gene has by its proper name.
+        case was ignored. Neither such a match nor one by an alias ever takes a token that another gene has by its
+        proper name, and of two aliases of one gene both find nothing.
         """
         names = [str(gene) for gene in gene_ids]
         exact = self._exact
         tokens = np.fromiter((exact.get(name, -1) for name in names), dtype=np.int32, count=len(names))
         for i in np.flatnonzero(tokens < 0):
-            tokens[i] = exact.get(strip_version(names[i]), -1)
+            tokens[i] = exact.get(_bare(names[i]), -1)
         taken = set(tokens.tolist())
+        open_names = {names[i] for i in np.flatnonzero(tokens < 0)}.difference(self._refused)
+        by_alias = self._by_alias(open_names, taken)
+        for i in np.flatnonzero(tokens < 0):
+            tokens[i] = by_alias.get(names[i], -1)
         by_case = 0
+        if not ignore_case or self._other_names:
+            return tokens, by_case
+        taken.update(by_alias.values())
         for i in np.flatnonzero(tokens < 0):
             token = self._folded.get(strip_version(names[i].upper()), -1)
             if token >= 0 and token not in taken:
@@ -57,21 +74,61 @@ class GeneLookup:
                 by_case += 1
         return tokens, by_case
 
+    def _by_alias(self, names: Iterable[str], taken: Collection[int]) -> dict[str, int]:
+        """Return the token of each name that alone of the names is an alias of a gene whose token is not taken."""
+        found: dict[int, list[str]] = {}
+        for name in names:
+            named = split_named(name)
+            symbol = named[0] if named else strip_version(name)
+            token = self._exact.get(symbol, -1) if named else -1
+            if token < 0:
+                token = self._exact.get(gene_of_alias().get(symbol, ""), -1)
+            if token >= 0 and token not in taken:
+                found.setdefault(token, []).append(name)
+        return {several[0]: token for token, several in found.items() if len(several) == 1}
+
+    @cached_property
+    def _refused(self) -> frozenset[str]:
+        return frozenset(name for name, gene in self._other_names.items() if gene is None)
+
     @cached_property
     def _exact(self) -> dict[str, int]:
-        """Token of each name. The vocabulary's ids go before its symbols, and these before the shipped table."""
-        found = {gene: self._first + i for i, gene in enumerate(self._genes)}
-        for names in (map(strip_version, self._genes), self._symbols):
-            for i, name in enumerate(names):
+        """Token of each name. The vocabulary's ids go before its symbols, these before the shipped tables' names."""
+        found = dict(zip(self._genes, self._tokens, strict=True))
+        own: list[Iterable[str | None]] = [map(_bare, self._genes), self._symbols]
+        for names in own:
+            for name, token in zip(names, self._tokens, strict=True):
                 if name:
-                    found.setdefault(name, self._first + i)
-        table = human_protein_coding()
+                    found.setdefault(name, token)
+        table = human_genes()
         for gene in {table.ensembl_of.get(name, name) for name in found} & table.symbol_of.keys():
             row = (gene, table.symbol_of[gene], table.other_symbol_of.get(gene, gene))
             token = next(found[name] for name in row if name in found)
             for name in row:
                 found.setdefault(name, token)
+        for outdated, token in self._of_outdated_names(found).items():
+            found.setdefault(outdated, token)
+        of_gene = dict(zip(self._genes, self._tokens, strict=True))
+        for other, own_gene in self._other_names.items():
+            if own_gene is not None:
+                found.setdefault(other, of_gene[own_gene])
         return found
+
+    def _of_outdated_names(self, found: Mapping[str, int]) -> dict[str, int]:
+        """Return tokens under the proper names of human genes that the vocabulary has under an alias."""
+        table = human_genes()
+        unknown = [(gene, token) for gene, token in zip(self._genes, self._tokens, strict=True) if not _is_human(gene)]
+        if not unknown or not is_mostly_human(self._genes):
+            return {}
+        tokens_of: dict[str, list[int]] = {}
+        for gene, token in unknown:
+            proper = gene_of_alias().get(gene)
+            if proper is not None and proper not in found:
+                tokens_of.setdefault(proper, []).append(token)
+        single = {gene: tokens[0] for gene, tokens in tokens_of.items() if len(tokens) == 1}
+        symbols = {table.symbol_of[gene]: token for gene, token in single.items()}
+        others = {table.other_symbol_of[gene]: token for gene, token in single.items() if gene in table.other_symbol_of}
+        return single | others | symbols
 
     @cached_property
     def _folded(self) -> dict[str, int]:
@@ -83,37 +140,12 @@ class GeneLookup:
         return found
 
 
-def read_gene_list(path: Path) -> list[str]:
-    """Return the genes of a text file, one a line, or the first column of a ``.tsv`` or ``.csv`` file.
+def _bare(name: str) -> str:
+    """Return the Ensembl id in a name, without version, or the name as it is."""
+    named = split_named(name)
+    return strip_version(name) if named is None else named[1]
 
-    Blank lines and lines that begin with ``#`` are skipped, and so is a heading of the column.
 
-    Raises
-    ------
-    DataError
-        If the file is not text, holds no gene, or holds one twice.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        msg = f"{path}: not a text file; data.gene_vocab needs one gene a line."
-        raise DataError(msg) from None
-    separator = {".tsv": "\t", ".csv": ","}.get(path.suffix)
-    seen: dict[str, int] = {}
-    is_first = True
-    for number, line in enumerate(lines, start=1):
-        gene = (line.split(separator)[0] if separator else line).strip().strip('"')
-        if not gene or gene.startswith("#"):
-            continue
-        is_heading = is_first and separator is not None and gene.lower() in _HEADINGS
-        is_first = False
-        if is_heading:
-            continue
-        if gene in seen:
-            msg = f"{path}, line {number}: gene '{gene}' stands in line {seen[gene]} already; list each gene once."
-            raise DataError(msg)
-        seen[gene] = number
-    if not seen:
-        msg = f"{path}: no gene in it; data.gene_vocab needs a text file with one gene a line."
-        raise DataError(msg)
-    return list(seen)
+def _is_human(name: str) -> bool:
+    table = human_genes()
+    return name in table.ensembl_of or _bare(name) in table.symbol_of

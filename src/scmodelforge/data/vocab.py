@@ -1,9 +1,10 @@
 """The genes a model knows, as tokens, and how the genes of a file are found among them.
 
 A gene of a file is looked up by its id, then by its id without Ensembl version, then as a symbol of the vocabulary,
-then through the shipped table of human genes (symbol or Ensembl id, whichever the vocabulary lacks). Only genes not
-found that way are looked up without regard to letter case, and only for tokens that no other gene of the file has.
-Several genes of a file may have one token; their counts are summed by whoever reads them.
+then through the shipped tables of human genes (symbol or Ensembl id, whichever the vocabulary lacks). Only genes not
+found that way are looked up as aliases, and then without regard to letter case, and only for tokens that no other gene
+of the file has. Several genes of a file may have one token; their counts are summed by whoever reads them.
+With orthologs (:meth:`GeneVocab.with_orthologs`) genes of other species have the tokens of human genes.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,27 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError, DataError, nearest
 from scmodelforge.constants import CLS_TOKEN, FORMAT_VERSION, MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS, UNK_TOKEN
-from scmodelforge.data.coverage import Coverage, measure, no_overlap
-from scmodelforge.data.genes import human_protein_coding, is_human_ensembl, strip_version
-from scmodelforge.data.lookup import GeneLookup, read_gene_list
+from scmodelforge.data.coverage import Coverage, measure, no_overlap, repeated_ids
+from scmodelforge.data.genes import human_genes, human_protein_coding
+from scmodelforge.data.lookup import GeneLookup
+from scmodelforge.data.orthologs import Policy, human_genes_of
+from scmodelforge.data.panels import genes_of_panels
+from scmodelforge.data.special_tokens import SpecialId, free_ids, numbers_of, split_token_dict
 from scmodelforge.data.types import Panel
+from scmodelforge.data.vocab_changes import extended, restricted, with_orthologs
+from scmodelforge.data.vocab_checks import check_vocab
+from scmodelforge.data.vocab_files import FORMAT, read_gene_list, read_vocab_json, vocab_fields
 
 __all__ = ["Coverage", "GeneVocab"]
 
 _log = logging.getLogger(__name__)
-_FORMAT = "scmodelforge.vocab"
+_DEFAULT_IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
 _KNOWN = ("human_protein_coding", "from_data")
 _CHOICES = "It may be 'human_protein_coding', 'from_data', a text file with one gene a line, or a list of genes."
 
 
 class GeneVocab:
-    """Genes in token order, after the special tokens.
+    """Genes in token order, beside the special tokens.
 
     Parameters
     ----------
@@ -44,15 +50,28 @@ class GeneVocab:
     name
         What messages call the vocabulary.
     symbols
-        Symbol of each gene, ``None`` where unknown; by default those of the shipped table of human genes.
+        Symbol of each gene, ``None`` where unknown; by default those of the shipped tables of human genes.
     special_tokens
-        Special tokens and their ids, which are 0, 1, ...; by default ``constants.SPECIAL_TOKENS``.
+        Special tokens and their ids, anywhere among those of all tokens; the genes have the others, in order. By
+        default ``constants.SPECIAL_TOKENS``, which are 0, 1, ...
+    other_names
+        Further names of the genes, such as those of their orthologs; ``None`` for names known to be none's.
+
+    Attributes
+    ----------
+    gene_tokens
+        Token of each gene, shape (G,), int32, ascending.
 
     Raises
     ------
     DataError
-        If there is no gene, or one twice, or an empty one, or one named like a special token.
+        If there is no gene, or one twice, an empty one or one named like a special token, or ids of these do not fit.
     """
+
+    pad_id = SpecialId(PAD_TOKEN, "Id of the padding token.")
+    mask_id = SpecialId(MASK_TOKEN, "Id of the token shown in place of a hidden gene.")
+    cls_id = SpecialId(CLS_TOKEN, "Id of the token that stands for the cell.")
+    unk_id = SpecialId(UNK_TOKEN, "Id of the token of an unknown gene.")
 
     def __init__(
         self,
@@ -61,14 +80,17 @@ class GeneVocab:
         name: str,
         symbols: Sequence[str | None] | None = None,
         special_tokens: Mapping[str, int] | None = None,
+        other_names: Mapping[str, str | None] | None = None,
     ) -> None:
         self.name = name
         self.genes: list[str] = [str(gene) for gene in genes]
-        self.special_tokens = dict(special_tokens or {token: i for i, token in enumerate(SPECIAL_TOKENS)})
-        known = human_protein_coding().symbol_of
+        self.special_tokens = dict(_DEFAULT_IDS if special_tokens is None else special_tokens)
+        self.other_names = dict(other_names or {})
+        known = human_genes().symbol_of
         self.symbols: list[str | None] = [known.get(g) for g in self.genes] if symbols is None else list(symbols)
-        self._check()
-        self._lookup = GeneLookup(self.genes, self.symbols, first_token=len(self.special_tokens))
+        check_vocab(f"gene_vocab '{name}'", self.genes, self.symbols, self.special_tokens, self.other_names)
+        self.gene_tokens = free_ids(self.special_tokens, len(self.genes))
+        self._lookup = GeneLookup(self.genes, self.symbols, tokens=self.gene_tokens, other_names=self.other_names)
         self._panels: dict[int, tuple[Panel, np.ndarray, int]] = {}
 
     @classmethod
@@ -110,71 +132,103 @@ class GeneVocab:
         return cls(read_gene_list(path), name=path.name)
 
     @classmethod
-    def from_panels(cls, panels: Iterable[Panel]) -> GeneVocab:
-        """Make a vocabulary of all genes of some files, sorted.
+    def from_token_dict(
+        cls, tokens: Mapping[str, int], *, name: str, special: Collection[str] | None = None
+    ) -> GeneVocab:
+        """Make a vocabulary of a published mapping from name to id.
 
-        Versions of Ensembl ids are dropped. Where one file has human Ensembl ids, the symbols of the others are
-        turned into Ensembl ids as far as the shipped table knows them, so that a gene has one token.
+        Parameters
+        ----------
+        tokens
+            Id of each gene and special token: 0, 1, ..., each once.
+        name
+            What messages call the vocabulary.
+        special
+            Names of the special tokens; ``None`` takes those in angle brackets, such as ``<pad>``.
+
+        Raises
+        ------
+        DataError
+            If an id is missing, there twice or no whole number.
         """
-        genes = {strip_version(str(gene)) for panel in panels for gene in panel.gene_ids} - {""}
-        if any(is_human_ensembl(gene) for gene in genes):
-            ensembl_of = human_protein_coding().ensembl_of
-            genes = {ensembl_of.get(gene, gene) for gene in genes}
-        return cls(sorted(genes), name="from_data")
+        genes, special_tokens = split_token_dict(tokens, special, f"gene_vocab '{name}'")
+        return cls(genes, name=name, special_tokens=special_tokens)
+
+    @classmethod
+    def from_panels(
+        cls, panels: Iterable[Panel], *, min_files: int = 1, species: Sequence[str] = (), policy: Policy = "one_to_one"
+    ) -> GeneVocab:
+        """Make a vocabulary of the genes of some files, sorted, so that a gene of all has one token.
+
+        :func:`~scmodelforge.data.panels.genes_of_panels` says under which name.
+
+        ``min_files`` leaves out genes that fewer files have. ``species`` and ``policy`` are those of
+        :meth:`with_orthologs`; genes without a human ortholog have tokens of their own, but for ``drop``.
+
+        Raises
+        ------
+        DataError
+            If no gene is left.
+        """
+        human_of = human_genes_of(species, policy)
+        genes = genes_of_panels(list(panels), min_files=min_files, human_of=human_of, drops_others=policy == "drop")
+        vocab = cls(genes, name="from_data")
+        return vocab.with_orthologs(species, policy) if species else vocab
 
     def __len__(self) -> int:
         """Return the number of tokens, special ones included."""
         return len(self.special_tokens) + len(self.genes)
-
-    @property
-    def pad_id(self) -> int:
-        """Id of the padding token."""
-        return self._special(PAD_TOKEN)
-
-    @property
-    def mask_id(self) -> int:
-        """Id of the token shown in place of a hidden gene."""
-        return self._special(MASK_TOKEN)
-
-    @property
-    def cls_id(self) -> int:
-        """Id of the token that stands for the cell."""
-        return self._special(CLS_TOKEN)
-
-    @property
-    def unk_id(self) -> int:
-        """Id of the token of an unknown gene."""
-        return self._special(UNK_TOKEN)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids of all special tokens."""
         return frozenset(self.special_tokens.values())
 
+    @cached_property
+    def gene_numbers(self) -> np.ndarray:
+        """Number of the gene of each token, from 0, shape (V,), int64; -1 at special tokens."""
+        return numbers_of(self.gene_tokens, len(self))
+
+    def with_orthologs(self, species: Sequence[str], policy: Policy) -> GeneVocab:
+        """Return the vocabulary with tokens for genes of other species, those of their human orthologs.
+
+        The vocabulary's own genes keep their tokens, whatever species they are of.
+
+        Parameters
+        ----------
+        species
+            ``mouse``, or files with tables of orthologs (:func:`~scmodelforge.data.orthologs.read_orthologs`).
+        policy
+            ``one_to_one``, ``one_to_many`` or ``drop``: :mod:`scmodelforge.data.orthologs`.
+        """
+        return GeneVocab(**with_orthologs(self, species, policy, self._lookup))
+
+    def extended(self, genes: Iterable[str]) -> GeneVocab:
+        """Return the vocabulary with more genes, after all tokens it has; these keep their ids.
+
+        Genes that have a token already, under whatever name, are left out.
+
+        Raises
+        ------
+        DataError
+            If all have one, or two are one gene.
+        """
+        return GeneVocab(**extended(self, genes, self._lookup))
+
     def restrict(self, genes: Iterable[str]) -> GeneVocab:
         """Return the vocabulary of some of its genes, in its own order, with new token ids.
+
+        Special tokens keep their place: first ones stay first, last ones last.
 
         Raises
         ------
         DataError
             If one of the genes is not an id of this vocabulary.
         """
-        wanted = set(genes)
-        unknown = sorted(wanted - set(self.genes))
-        if unknown:
-            msg = (
-                f"gene_vocab '{self.name}' has no gene '{unknown[0]}' ({len(unknown):,} such); restrict it to its own."
-            )
-            raise DataError(msg)
-        keep = [i for i, gene in enumerate(self.genes) if gene in wanted]
-        genes, symbols = [self.genes[i] for i in keep], [self.symbols[i] for i in keep]
-        return GeneVocab(genes, name=self.name, symbols=symbols, special_tokens=self.special_tokens)
+        return GeneVocab(**restricted(self, genes))
 
     def map(self, gene_ids: Iterable[str]) -> np.ndarray:
-        """Return the token of each gene, shape (G,), int32, -1 where the vocabulary has none.
-
-        The result for a gene does not depend on the order of the genes.
-        """
+        """Return the token of each gene, shape (G,), int32, -1 where there is none, whatever the order of the genes."""
         return self._lookup.match(gene_ids)[0]
 
     def map_panel(self, panel: Panel) -> np.ndarray:
@@ -196,9 +250,9 @@ class GeneVocab:
         """
         coverage = self.coverage(panel)
         if coverage.known == 0:
-            raise DataError(no_overlap(panel, coverage, vocab_name=self.name, genes=self.genes))
-        if coverage.warning:
-            _log.warning(coverage.warning)
+            raise DataError(no_overlap(panel, coverage, self))
+        for warning in filter(None, (coverage.warning, repeated_ids(panel))):
+            _log.warning(warning)
         return coverage
 
     def digest(self) -> str:
@@ -208,14 +262,9 @@ class GeneVocab:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the vocabulary as plain values."""
-        return {
-            "format": _FORMAT,
-            "format_version": FORMAT_VERSION,
-            "name": self.name,
-            "special_tokens": dict(self.special_tokens),
-            "genes": list(self.genes),
-            "symbols": list(self.symbols),
-        }
+        fields = {"name": self.name, "special_tokens": dict(self.special_tokens), "genes": list(self.genes)}
+        values = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields, "symbols": list(self.symbols)}
+        return values | ({"other_names": dict(self.other_names)} if self.other_names else {})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GeneVocab:
@@ -226,21 +275,7 @@ class GeneVocab:
         DataError
             If the values are not a vocabulary, or of a newer format than this version reads.
         """
-        if not isinstance(data, dict) or data.get("format") != _FORMAT:
-            msg = (
-                f"not a gene vocabulary ('format' is not '{_FORMAT}'); a vocab.json written by scmodelforge is needed."
-            )
-            raise DataError(msg)
-        if data.get("format_version") != FORMAT_VERSION:
-            found = data.get("format_version")
-            msg = f"gene vocabulary of format_version {found}, not {FORMAT_VERSION}; use a newer scmodelforge."
-            raise DataError(msg)
-        kinds = {"name": str, "special_tokens": dict, "genes": list, "symbols": list}
-        wrong = [key for key, kind in kinds.items() if not isinstance(data.get(key), kind)]
-        if wrong:
-            msg = f"gene vocabulary: '{wrong[0]}' is missing or of the wrong kind; the file is damaged."
-            raise DataError(msg)
-        return cls(data["genes"], name=data["name"], symbols=data["symbols"], special_tokens=data["special_tokens"])
+        return cls(**vocab_fields(data))
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as JSON."""
@@ -255,15 +290,7 @@ class GeneVocab:
         DataError
             If the file is missing, damaged or not a vocabulary.
         """
-        try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            msg = f"{path}: cannot be read ({error.strerror}); a model folder needs its vocab.json."
-        except (UnicodeDecodeError, json.JSONDecodeError):
-            msg = f"{path}: not JSON; a vocab.json written by scmodelforge is needed."
-        except DataError as error:
-            msg = f"{path}: {error}"
-        raise DataError(msg)
+        return read_vocab_json(path, cls.from_dict)
 
     def _match_panel(self, panel: Panel) -> tuple[np.ndarray, int]:
         if id(panel) not in self._panels:
@@ -271,29 +298,3 @@ class GeneVocab:
             tokens.setflags(write=False)
             self._panels[id(panel)] = (panel, tokens, by_case)  # holds the panel, so that its id stays its own
         return self._panels[id(panel)][1:]
-
-    def _special(self, token: str) -> int:
-        if token not in self.special_tokens:
-            msg = f"gene_vocab '{self.name}' has no {token} token; it has {', '.join(self.special_tokens)}."
-            raise DataError(msg)
-        return self.special_tokens[token]
-
-    def _check(self) -> None:
-        prefix = f"gene_vocab '{self.name}'"
-        if set(self.special_tokens.values()) != set(range(len(self.special_tokens))):
-            msg = f"{prefix}: the ids of the special tokens are {self.special_tokens}; they must be 0, 1, 2, ..."
-            raise DataError(msg)
-        if not self.genes:
-            msg = f"{prefix} has no gene; give it at least one."
-            raise DataError(msg)
-        if len(self.symbols) != len(self.genes):
-            msg = f"{prefix}: {len(self.symbols):,} symbols for {len(self.genes):,} genes; give one for each, or none."
-            raise DataError(msg)
-        refused = {"", *self.special_tokens}.intersection(self.genes)
-        if refused:
-            msg = f"{prefix}: '{min(refused)}' cannot name a gene; take it out of the list."
-            raise DataError(msg)
-        if len(set(self.genes)) < len(self.genes):
-            gene, count = Counter(self.genes).most_common(1)[0]
-            msg = f"{prefix}: gene '{gene}' is listed {count} times; list each gene once."
-            raise DataError(msg)

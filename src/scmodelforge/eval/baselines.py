@@ -34,7 +34,7 @@ class CountMatrix:
     def bind(self, panel: Panel) -> _BoundCounts:
         """Return an encoder for blocks of this panel."""
         tokens = self._vocab.map(panel.gene_ids)
-        return _BoundCounts(np.where(tokens < 0, -1, tokens - len(self._vocab.special_ids)).astype(np.int32))
+        return _BoundCounts(np.where(tokens < 0, -1, self._vocab.gene_numbers[tokens]).astype(np.int32))
 
     def stack(self, blocks: Sequence[TokenBlock]) -> sp.csr_matrix:
         """Return the cells of all blocks, in order, as CSR (n, G), float32. Columns of the same gene are summed."""

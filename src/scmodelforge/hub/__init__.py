@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Bundle", "load_bundle", "save_bundle"]
+__all__ = ["Bundle", "extend_vocabulary", "load_bundle", "save_bundle"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "extend_vocabulary":
+        from scmodelforge.hub.extend import extend_vocabulary
+
+        return extend_vocabulary
     if name in __all__:
         from scmodelforge.hub import bundle
 

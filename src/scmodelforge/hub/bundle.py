@@ -31,6 +31,7 @@ from scmodelforge.constants import FORMAT_VERSION
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.models.components.given import apply_embedding_spec
+from scmodelforge.models.components.special_tokens import apply_special_tokens
 from scmodelforge.models.registry import get_model
 from scmodelforge.tokenizers.saved import load_tokenizer, save_tokenizer, saved_strategy
 
@@ -82,11 +83,12 @@ class Bundle:
 
 
 def build_model(model_config: ModelConfig, tokenizer: Any) -> nn.Module:
-    """Make a model with fresh weights, given what its tokenizer brings for the embedding layer."""
+    """Make a model with fresh weights, given what its tokenizer brings for the embedding layer and its tokens."""
     model = get_model(model_config.architecture, model_config)
     spec = tokenizer.embedding_spec()
     if spec is not None:
         apply_embedding_spec(model, spec)
+    apply_special_tokens(model, tokenizer.vocab)
     return model
 
 

@@ -232,15 +232,16 @@ class AutoregressiveTransformer(CellModel):
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
         states = self._read_out(hidden, attention_mask, mask)  # (B, S, H)
         excludes = no_repeats is not None and bool(no_repeats)
-        named, _ = blank_padding(input_ids.long(), None, attention_mask)
+        special_ids = self.embedding.special_ids
+        named, _ = blank_padding(input_ids.long(), None, attention_mask, pad_id=special_ids.pad)
         logits = self.gene_head(states) if return_logits else None  # (B, S, V)
         if logits is not None and excludes:
-            logits = exclude_named_everywhere(logits, named, labels)
+            logits = exclude_named_everywhere(logits, named, labels, special_ids=special_ids)
         if labels is None:
             return ModelOutput(logits=logits, embeddings=embeddings)
         self.embedding.check_ids(labels.masked_fill(labels == IGNORE_INDEX, 0))
         if logits is None:
-            restrict = restriction(named, labels) if excludes else None
+            restrict = restriction(named, labels, special_ids=special_ids) if excludes else None
             gene_loss = gathered_cross_entropy(states, labels, self.gene_head, restrict=restrict)
         else:
             gene_loss = masked_cross_entropy(logits, labels)
@@ -318,7 +319,8 @@ class AutoregressiveTransformer(CellModel):
         values: torch.Tensor | None,
         mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        input_ids, values = blank_padding(input_ids, values, attention_mask)
+        pad_id = self.embedding.special_ids.pad
+        input_ids, values = blank_padding(input_ids, values, attention_mask, pad_id=pad_id)
         return self.encoder(self.embedding(input_ids, values), attention_mask, mask)
 
     def _read_out(self, hidden: torch.Tensor, attention_mask: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

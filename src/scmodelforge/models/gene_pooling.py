@@ -135,7 +135,8 @@ class GenePoolingModel(MaskedGeneModel):
     def _hidden_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None
     ) -> torch.Tensor:
-        input_ids, values = blank_padding(input_ids, values, attention_mask)
+        pad_id = self.embedding.special_ids.pad
+        input_ids, values = blank_padding(input_ids, values, attention_mask, pad_id=pad_id)
         hidden = self.embedding(input_ids, values)  # (B, S, H)
         for layer in self.layers:
             hidden = hidden + layer(hidden)

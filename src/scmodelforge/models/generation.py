@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.constants import CLS_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
 from scmodelforge.models._drawing import BinChoice, Drawing, draw_levels, log_prob
 from scmodelforge.models.components.attention import KeyValueCache, prefix_mask
 from scmodelforge.models.components.embeddings import blank_padding
+from scmodelforge.models.components.special_tokens import SpecialIds
 
 if TYPE_CHECKING:
     from scmodelforge.models.autoregressive import AutoregressiveTransformer
 
 __all__ = ["GeneratedCells", "generate_cells"]
-
-_PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
-_CLS_ID = SPECIAL_TOKENS.index(CLS_TOKEN)
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,9 @@ def generate_cells(
         model.check_bins(bin_ids)
     if values is None and bin_ids is not None:
         values = table[bin_ids.to(device)]
-    cells = _start(input_ids, attention_mask, values, bin_ids, num_cells=num_cells, device=device)
+    special_ids = model.embedding.special_ids
+    prompts = (input_ids, attention_mask, values, bin_ids)
+    cells = _start(*prompts, num_cells=num_cells, device=device, special_ids=special_ids)
     model.embedding.check_ids(cells.input_ids)
     wanted = torch.as_tensor(max_new_genes, device=device).expand(len(cells.input_ids))
     _check_lengths(cells, wanted, model.max_seq_len)
@@ -149,7 +148,7 @@ class _Writer:
         self._total: torch.Tensor | None = None  # of their hidden states, shape (B, H)
         shape = (len(prompt.input_ids), model.vocab_size)
         self.is_excluded = torch.zeros(shape, dtype=torch.bool, device=prompt.input_ids.device)
-        self.is_excluded[:, : len(SPECIAL_TOKENS)] = True
+        self.is_excluded[:, model.embedding.special_ids.on(self.is_excluded.device)] = True
         self.is_excluded.scatter_(1, prompt.input_ids, True)
 
     def add(self, drawing: Drawing, levels: torch.Tensor, table: torch.Tensor, *, is_wanted: torch.Tensor) -> None:
@@ -196,7 +195,7 @@ class _Writer:
         is_active: torch.Tensor,
     ) -> None:
         """Add a token to each cell that is active, padding to the others; all of shape (B,)."""
-        genes = genes.masked_fill(~is_active, _PAD_ID)
+        genes = genes.masked_fill(~is_active, self._model.embedding.special_ids.pad)
         self.is_excluded.scatter_(1, genes[:, None], True)
         added = {
             "input_ids": genes,
@@ -237,9 +236,13 @@ def _start(
     *,
     num_cells: int | None,
     device: torch.device,
+    special_ids: SpecialIds,
 ) -> GeneratedCells:
     if input_ids is None:
-        input_ids = torch.full((1 if num_cells is None else num_cells, 1), _CLS_ID)
+        if special_ids.cls is None:
+            msg = "the model's vocabulary has no <cls> token to begin cells with; give prompts (input_ids)."
+            raise ConfigError(msg)
+        input_ids = torch.full((1 if num_cells is None else num_cells, 1), special_ids.cls)
     elif num_cells not in (None, len(input_ids)):
         msg = f"num_cells is {num_cells}, but there are {len(input_ids)} prompts; give one of the two."
         raise ConfigError(msg)
@@ -252,7 +255,7 @@ def _start(
         msg = "a prompt has padding before or between its tokens; pad on the right."
         raise DataError(msg)
     shown = torch.zeros(ids.shape, device=device) if values is None else values.to(device).float()
-    ids, blank = blank_padding(ids, shown, mask)
+    ids, blank = blank_padding(ids, shown, mask, pad_id=special_ids.pad)
     bins = torch.zeros_like(ids) if bin_ids is None else bin_ids.to(device).masked_fill(mask == 0, 0)
     drawn = torch.zeros_like(ids, dtype=torch.bool)
     parts = (ids, bins, shown if blank is None else blank, mask, drawn, torch.zeros_like(shown))

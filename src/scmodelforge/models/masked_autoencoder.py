@@ -21,7 +21,6 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig
-from scmodelforge.constants import PAD_TOKEN, SPECIAL_TOKENS
 from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
@@ -35,8 +34,6 @@ from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import register_model
 
 __all__ = ["MaskedAutoencoder", "MaskedAutoencoderConfig"]
-
-_PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
 
 
 class MaskedAutoencoderConfig(TransformerConfig):
@@ -207,7 +204,7 @@ class MaskedAutoencoder(CellModel):
         if labels is None and not return_logits:
             return ModelOutput(embeddings=embeddings)
         asked, is_known = asked_genes(input_ids, gene_ids, labels, is_hidden=is_hidden)
-        asked = asked.masked_fill(~is_real, _PAD_ID)
+        asked = asked.masked_fill(~is_real, self.embedding.special_ids.pad)
         self.embedding.check_ids(asked)
         decoded = self._decode(hidden, index, is_kept, asked=asked, is_known=is_known, is_real=is_real)
         logits = self.head(decoded) if return_logits else None  # (B, S)
@@ -270,7 +267,7 @@ class MaskedAutoencoder(CellModel):
         index, is_kept = gather_visible(is_visible)
         ids = input_ids.gather(1, index)
         shown = None if values is None else values.gather(1, index)
-        ids, shown = blank_padding(ids, shown, is_kept)
+        ids, shown = blank_padding(ids, shown, is_kept, pad_id=self.embedding.special_ids.pad)
         hidden = self.encoder(self.embedding(ids, shown), is_kept, key_bias=self.embedding.attention_bias(ids, shown))
         return hidden, index, is_kept
 

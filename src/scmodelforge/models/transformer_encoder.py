@@ -205,6 +205,7 @@ class TransformerEncoder(MaskedGeneModel):
     def _hidden_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None
     ) -> torch.Tensor:
-        input_ids, values = blank_padding(input_ids, values, attention_mask)
+        pad_id = self.embedding.special_ids.pad
+        input_ids, values = blank_padding(input_ids, values, attention_mask, pad_id=pad_id)
         embedded, bias = self.embedding(input_ids, values), self.embedding.attention_bias(input_ids, values)
         return self.encoder(embedded, attention_mask, key_bias=bias)

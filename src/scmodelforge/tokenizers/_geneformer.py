@@ -73,7 +73,7 @@ class CompatColumns:
         found = Counter(gene for gene in genes if gene is not None)
         distinct = {gene for gene, target in zip(ids, genes, strict=True) if target is not None}
         is_summed = len(distinct) != len(found)
-        token_of = {gene: len(vocab.special_tokens) + i for i, gene in enumerate(vocab.genes)}
+        token_of = dict(zip(vocab.genes, vocab.gene_tokens.tolist(), strict=True))
         alone = [c for c, gene in enumerate(genes) if gene is not None and not (is_summed and found[gene] > 1)]
         slots = np.full(len(ids), -1, dtype=np.int64)
         slots[alone] = np.arange(len(alone))

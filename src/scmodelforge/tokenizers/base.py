@@ -159,6 +159,18 @@ class BaseTokenizer(ABC):
         cls._check_vocab(data, vocab)
         return cls(config, vocab)
 
+    def extended(self, vocab: GeneVocab) -> Self:
+        """Return the tokenizer for a vocabulary with more genes, its state otherwise as it is.
+
+        A tokenizer with state for each token writes its own: :meth:`to_dict` must hold none, or fit the new tokens.
+
+        Parameters
+        ----------
+        vocab
+            What ``GeneVocab.extended`` gave for this tokenizer's vocabulary.
+        """
+        return self.from_dict({**self.to_dict(), "vocab_digest": vocab.digest()}, vocab)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the tokenizer with its fitted state and vocabulary to a folder; see :meth:`from_pretrained`."""
         save_tokenizer(self, folder)

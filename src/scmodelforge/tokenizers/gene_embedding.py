@@ -117,9 +117,8 @@ class GeneEmbeddingTokenizer(BaseTokenizer):
         if vectors is None:
             vectors = GeneVectors.from_file(Path(own.path), vocab)
             if own.missing == "drop":
-                first = len(vocab.special_tokens)
-                vocab = vocab.restrict(vocab.genes[token - first] for token in vectors.tokens.tolist())
-                vectors = vectors.restricted(first)
+                vocab = vocab.restrict(vocab.genes[gene] for gene in vocab.gene_numbers[vectors.tokens].tolist())
+                vectors = vectors.moved(vocab.gene_tokens)
         super().__init__(own, vocab)
         self.vectors = vectors
         if base is None:
@@ -175,6 +174,10 @@ class GeneEmbeddingTokenizer(BaseTokenizer):
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the vectors."""
         return self.vectors.arrays()
+
+    def extended(self, vocab: GeneVocab) -> Self:
+        """Return the tokenizer for a vocabulary with more genes, which have no vectors."""
+        return type(self)(self.config, vocab, vectors=self.vectors, base=self._base.extended(vocab))
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, the digest of the vocabulary, the state of the base, and the checksums of the vectors."""

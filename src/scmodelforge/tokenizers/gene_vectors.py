@@ -111,9 +111,9 @@ class GeneVectors:
             kept.update(np.ascontiguousarray(array, dtype=kind).data)
         return kept.hexdigest()
 
-    def restricted(self, first_token: int) -> GeneVectors:
-        """Return the vectors for the vocabulary of their genes alone."""
-        return replace(self, tokens=first_token + np.arange(len(self.tokens), dtype=np.int32))
+    def moved(self, tokens: np.ndarray) -> GeneVectors:
+        """Return the vectors as those of other tokens, shape (n,), ascending as they are."""
+        return replace(self, tokens=tokens.astype(np.int32))
 
     def table(self, vocab_size: int, *, normalize: bool) -> np.ndarray:
         """Return a row for each token, shape (V, D), float32: zeros where there is no vector.
@@ -152,11 +152,10 @@ def _one_for_each(tokens: np.ndarray, genes: list[str], vocab: GeneVocab, path: 
 
     A gene may stand in a file under several names: its own id goes first, then its symbol, then the first by alphabet.
     """
-    known = np.flatnonzero(tokens >= 0)
-    first = len(vocab.special_tokens)
+    known, numbers = np.flatnonzero(tokens >= 0), vocab.gene_numbers
 
     def rank(row: int) -> tuple[int, int, str]:
-        gene = int(tokens[row]) - first
+        gene = int(numbers[tokens[row]])
         own = (strip_version(genes[row]) != strip_version(vocab.genes[gene])) + (genes[row] != vocab.symbols[gene])
         return int(tokens[row]), int(own), genes[row]
 

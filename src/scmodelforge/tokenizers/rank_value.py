@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -210,6 +211,14 @@ class RankValueTokenizer(BaseTokenizer):
             msg = "the id_mapping in tokenizer.json is damaged; take the file as it was saved."
             raise DataError(msg)
         return cls(config, vocab, medians=medians, id_mapping=mapping)
+
+    def extended(self, vocab: GeneVocab) -> Self:
+        """Return the tokenizer for a vocabulary with more genes, which have no medians and count as 1."""
+        medians = self._fitted()
+        values = np.full(len(vocab), np.nan)
+        values[: len(medians.values)] = medians.values
+        medians = replace(medians, values=values)
+        return type(self)(self.config, vocab, medians=medians, id_mapping=self.id_mapping)
 
     def _encoder(self, tokens_of_columns: np.ndarray) -> RankEncoder:
         return RankEncoder(tokens_of_columns, self._fitted().divisors(), self._form(), self.config.ties)

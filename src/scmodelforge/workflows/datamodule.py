@@ -136,7 +136,7 @@ def scvi_datamodule(
     config = _settings(config, overrides)
     source = open_source(config.data)
     check_columns(config, source)
-    vocab = build_vocab(config.data.gene_vocab, source)
+    vocab = build_vocab(config.data, source)
     split = choose_cells(source, config.data.split, expression=config.data.filter)
     preprocessing = config.data.preprocessing
     vocab = select_genes(preprocessing, source, vocab, membership(split.train), expects="counts")

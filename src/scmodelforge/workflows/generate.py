@@ -236,15 +236,16 @@ def _write(out: Path, parts: list[GeneratedCells], bundle: Bundle, options: Gene
     import pandas as pd
     import scipy.sparse as sp
 
-    num_special = len(bundle.vocab.special_ids)
+    numbers_of_tokens = bundle.vocab.gene_numbers
     shape = (options.num_cells, len(bundle.vocab.genes))
     rows, columns, bins, log_probs, drawn = [], [], [], [], []
     start = 0
     for part in parts:
-        is_gene = ((part.attention_mask > 0) & (part.input_ids >= num_special)).cpu().numpy()
+        numbers_of_genes = numbers_of_tokens[part.input_ids.cpu().numpy()]
+        is_gene = (part.attention_mask > 0).cpu().numpy() & (numbers_of_genes >= 0)
         cells, places = np.nonzero(is_gene)
         rows.append(cells + start)
-        columns.append(part.input_ids.cpu().numpy()[cells, places] - num_special)
+        columns.append(numbers_of_genes[cells, places])
         bins.append(part.bin_ids.cpu().numpy()[cells, places])
         log_probs.append(part.log_probs.sum(dim=1).cpu().numpy())
         drawn.append(part.is_generated.sum(dim=1).cpu().numpy())

@@ -147,7 +147,7 @@ def prepare_data(config: RunConfig) -> PreparedData:
     for line in getattr(source, "describe", list)():
         _log.info(line)
     check_columns(config, source)
-    vocab = build_vocab(config.data.gene_vocab, source)
+    vocab = build_vocab(config.data, source)
     preprocessing = config.data.preprocessing
     if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)

@@ -140,6 +140,11 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
         config.data.split.file = str(Path(config.data.split.file).expanduser().absolute())
     if isinstance(config.data.gene_vocab, str) and Path(config.data.gene_vocab).is_file():
         config.data.gene_vocab = str(Path(config.data.gene_vocab).absolute())
+    if config.data.orthologs is not None:
+        config.data.orthologs.species = [
+            str(Path(species).expanduser().absolute()) if Path(species).expanduser().is_file() else species
+            for species in config.data.orthologs.all_species()
+        ]
     _make_tokenizer_absolute(config.tokenizer)
     config.output.run_dir = str(folder.root.absolute())
     config.output.log_dir = str(folder.logs.absolute())

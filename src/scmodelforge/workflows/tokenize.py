@@ -160,11 +160,11 @@ class _Tally:
     known_counts: float = 0.0
     all_counts: float = 0.0
 
-    def add(self, block: CellBlock, tokens: TokenBlock, is_known: np.ndarray, *, num_special: int) -> TokenBlock:
-        """Count some cells, and return those that have tokens of genes."""
+    def add(self, block: CellBlock, tokens: TokenBlock, is_known: np.ndarray, *, is_gene: np.ndarray) -> TokenBlock:
+        """Count some cells, and return those that have tokens of genes: those of which ``is_gene`` is true."""
         self.all_counts += float(block.data.sum(dtype=np.float64))
         self.known_counts += float(block.data[is_known[block.indices]].sum(dtype=np.float64))
-        genes = np.concatenate([[0], np.cumsum(tokens.ids >= num_special)])[tokens.offsets]
+        genes = np.concatenate([[0], np.cumsum(is_gene[tokens.ids])])[tokens.offsets]
         kept = np.flatnonzero(np.diff(genes))
         self.num_empty += len(tokens) - len(kept)
         self.num_kept += len(kept)
@@ -208,7 +208,7 @@ def _write(
             for start in range(0, num_cells, step):
                 stop = min(start + step, num_cells)
                 block, tokens = cells.tokens(start, stop)
-                kept = tally.add(block, tokens, cells.is_known, num_special=len(tokenizer.vocab.special_tokens))
+                kept = tally.add(block, tokens, cells.is_known, is_gene=tokenizer.vocab.gene_numbers >= 0)
                 table.write(kept)
                 countdown.advance(stop - start)
         except KeyboardInterrupt as stop_asked:

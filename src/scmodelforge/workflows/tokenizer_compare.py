@@ -98,7 +98,7 @@ def compare_tokenizers(
         raise ConfigError(msg)
     source: Any = open_source(data)
     try:
-        vocab = build_vocab(data.gene_vocab, source)
+        vocab = build_vocab(data, source)
         blocks = _drawn(source, num_cells, seed)
         drawn = _Drawn(blocks, source)
         found = [_measure(_fitted(config, vocab, drawn), blocks) for config in configs]

@@ -102,7 +102,7 @@ def fit_tokenizer(config: RunConfig, folder: str | Path, *, force: bool = False)
         for line in source.describe():
             _log.info(line)
         tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
-        tokenizer: BaseTokenizer = tokenizer_class(config.tokenizer, build_vocab(config.data.gene_vocab, source))
+        tokenizer: BaseTokenizer = tokenizer_class(config.tokenizer, build_vocab(config.data, source))
         visitor = tokenizer.visitor(lambda positions: np.ones(len(positions), dtype=bool))
         if visitor is None:
             msg = f"tokenizer '{tokenizer.strategy}' has nothing to fit with these settings; a run makes it as it is."

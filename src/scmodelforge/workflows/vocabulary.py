@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scmodelforge._errors import ConfigError
-from scmodelforge.config.schema import PreprocessingConfig, RunConfig
+from scmodelforge.config.schema import DataConfig, PreprocessingConfig, RunConfig
 from scmodelforge.data.filters import CellLimits, ExpressingCells
 from scmodelforge.data.hvg import HighlyVariable
 from scmodelforge.data.protocols import CellSource
@@ -21,16 +21,11 @@ __all__ = ["build_vocab", "check_vocab_size", "chooses_genes", "select_genes"]
 _log = logging.getLogger(__name__)
 
 
-def build_vocab(setting: str | list[str], source: CellSource) -> GeneVocab:
-    """Make the vocabulary of ``data.gene_vocab`` and check that every file shares genes with it."""
-    if isinstance(setting, list):
-        vocab = GeneVocab.from_genes(setting, name="data.gene_vocab")
-    elif setting == "from_data":
-        vocab = GeneVocab.from_panels(source.panels)
-    elif setting == "human_protein_coding":
-        vocab = GeneVocab.from_name(setting)
-    else:
-        vocab = GeneVocab.from_file(setting)
+def build_vocab(config: DataConfig, source: CellSource) -> GeneVocab:
+    """Make the vocabulary of the settings and check that every file shares genes with it."""
+    vocab = _chosen(config, source)
+    if config.orthologs is not None and config.gene_vocab != "from_data":
+        vocab = vocab.with_orthologs(config.orthologs.all_species(), config.orthologs.policy)
     for panel in source.panels:
         coverage = vocab.require_overlap(panel)
         repeats = (
@@ -83,6 +78,24 @@ def check_vocab_size(config: RunConfig, vocab: GeneVocab) -> None:
             "special ones included; leave model.vocab_size out."
         )
         raise ConfigError(msg)
+
+
+def _chosen(config: DataConfig, source: CellSource) -> GeneVocab:
+    setting, orthologs = config.gene_vocab, config.orthologs
+    if isinstance(setting, list):
+        return GeneVocab.from_genes(setting, name="data.gene_vocab")
+    if setting == "human_protein_coding":
+        return GeneVocab.from_name(setting)
+    if setting != "from_data":
+        return GeneVocab.from_file(setting)
+    shared = {"union": 1, "intersection": len(source.panels)}
+    panels = config.gene_vocab_panels
+    min_files = panels if isinstance(panels, int) else shared[panels]
+    if orthologs is None:
+        return GeneVocab.from_panels(source.panels, min_files=min_files)
+    return GeneVocab.from_panels(
+        source.panels, min_files=min_files, species=orthologs.all_species(), policy=orthologs.policy
+    )
 
 
 def _common_genes(counts: np.ndarray, vocab: GeneVocab, least: int | None) -> np.ndarray:

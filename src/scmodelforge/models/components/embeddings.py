@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.constants import MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
+from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS
 from scmodelforge.models.components.values import AutoBinEmbedding, count_bias
 
 __all__ = ["GeneExpressionEmbedding", "blank_padding"]
 
-_PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
-_MASK_ID = SPECIAL_TOKENS.index(MASK_TOKEN)
+_PAD_ID = DEFAULT_SPECIAL_IDS.pad
 _log = logging.getLogger(__name__)
 
 
@@ -27,7 +26,8 @@ class GeneExpressionEmbedding(nn.Module):
     Parameters
     ----------
     vocab_size
-        Number of tokens V, special ones included. Token 0 is padding.
+        Number of tokens V, special ones included. Token 0 is padding, until
+        :func:`~scmodelforge.models.components.special_tokens.apply_special_tokens` says otherwise.
     hidden_dim
         Width H of the embedding.
     max_seq_len
@@ -67,6 +67,7 @@ class GeneExpressionEmbedding(nn.Module):
         self.max_seq_len = max_seq_len
         self.use_expression_values = use_expression_values
         self.value_bins = value_bins
+        self.special_ids = DEFAULT_SPECIAL_IDS
         self._has_warned = False
         self.gene_embedding: nn.Module = nn.Embedding(vocab_size, hidden_dim, padding_idx=_PAD_ID)
         self.position_embedding = nn.Embedding(max_seq_len, hidden_dim) if use_positions else None
@@ -123,7 +124,9 @@ class GeneExpressionEmbedding(nn.Module):
             summed = summed + self.bin_embedding(self._nearest_bins(scalars, self.bin_embedding.num_embeddings - 1))
         if self.auto_bins is not None:
             scalars = torch.zeros_like(input_ids) if values is None else values
-            summed = summed + self.auto_bins(scalars, input_ids == _MASK_ID, input_ids == _PAD_ID)
+            summed = summed + self.auto_bins(
+                scalars, input_ids == self.special_ids.mask, input_ids == self.special_ids.pad
+            )
         return self.dropout(self.layer_norm(summed))
 
     def attention_bias(self, input_ids: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor | None:
@@ -167,7 +170,11 @@ class GeneExpressionEmbedding(nn.Module):
 
 
 def blank_padding(
-    input_ids: torch.Tensor, values: torch.Tensor | None, attention_mask: torch.Tensor
+    input_ids: torch.Tensor,
+    values: torch.Tensor | None,
+    attention_mask: torch.Tensor,
+    *,
+    pad_id: int = _PAD_ID,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Replace whatever stands at padding by the padding token and the value 0.
 
@@ -181,11 +188,13 @@ def blank_padding(
         Expression values, shape (B, S), or ``None``.
     attention_mask
         1 for real tokens and 0 for padding, shape (B, S), of any type.
+    pad_id
+        The padding token.
 
     Returns
     -------
     Ids and values, as new tensors.
     """
     is_padding = attention_mask == 0
-    ids = input_ids.masked_fill(is_padding, _PAD_ID)
+    ids = input_ids.masked_fill(is_padding, pad_id)
     return ids, None if values is None else values.masked_fill(is_padding, 0)

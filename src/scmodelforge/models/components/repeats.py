@@ -6,15 +6,16 @@ from typing import Any
 
 import torch
 
-from scmodelforge.constants import IGNORE_INDEX, PAD_TOKEN, SPECIAL_TOKENS
+from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models.components.losses import Restriction
+from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS, SpecialIds
 
 __all__ = ["exclude_named", "exclude_named_everywhere", "named_genes", "restriction"]
 
-_PAD_ID = SPECIAL_TOKENS.index(PAD_TOKEN)
 
-
-def named_genes(input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def named_genes(
+    input_ids: torch.Tensor, positions: torch.Tensor, *, special_ids: SpecialIds = DEFAULT_SPECIAL_IDS
+) -> torch.Tensor:
     """Return the tokens up to and with some positions.
 
     Parameters
@@ -23,16 +24,24 @@ def named_genes(input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tenso
         Tokens of the cell of each position, shape (M, S).
     positions
         Positions, shape (M,).
+    special_ids
+        The special tokens.
 
     Returns
     -------
     Shape (M, S): the tokens, and padding after the position.
     """
     is_later = torch.arange(input_ids.shape[1], device=input_ids.device) > positions[:, None]
-    return input_ids.masked_fill(is_later, _PAD_ID)
+    return input_ids.masked_fill(is_later, special_ids.pad)
 
 
-def exclude_named(logits: torch.Tensor, named: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+def exclude_named(
+    logits: torch.Tensor,
+    named: torch.Tensor,
+    labels: torch.Tensor | None = None,
+    *,
+    special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
+) -> torch.Tensor:
     """Give the score ``-inf`` to the genes that were named and to special tokens.
 
     Parameters
@@ -44,16 +53,19 @@ def exclude_named(logits: torch.Tensor, named: torch.Tensor, labels: torch.Tenso
     labels
         True next genes, -100 where there is none, shape (M,). Their scores are kept, so that a label that was named
         costs a finite loss.
+    special_ids
+        The special tokens.
 
     Returns
     -------
     Shape (M, V).
     """
-    special = torch.arange(len(SPECIAL_TOKENS), device=logits.device).expand(len(logits), -1)
+    special = special_ids.on(logits.device)
+    is_out = torch.ones(len(logits), len(special), dtype=torch.bool, device=logits.device)
     if labels is not None:
-        named = named.masked_fill(named == labels[:, None], _PAD_ID)
-        special = special.masked_fill(special == labels[:, None], len(SPECIAL_TOKENS))
-    return _Exclude.apply(logits, named, special)
+        named = named.masked_fill(named == labels[:, None], special_ids.pad)
+        is_out = special != labels[:, None]
+    return _Exclude.apply(logits, named, special, is_out)
 
 
 class _Exclude(torch.autograd.Function):
@@ -63,21 +75,24 @@ class _Exclude(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, named: torch.Tensor, special: torch.Tensor) -> torch.Tensor:
-        first = len(SPECIAL_TOKENS)
-        head = logits[:, :first].clone()
+    def forward(
+        ctx: Any, logits: torch.Tensor, named: torch.Tensor, special: torch.Tensor, is_out: torch.Tensor
+    ) -> torch.Tensor:
         excluded = logits.scatter(1, named, float("-inf"))
-        numbers = torch.arange(first, device=logits.device)
-        excluded[:, :first] = head.masked_fill(special == numbers, float("-inf"))
+        excluded[:, special] = logits[:, special].masked_fill(is_out, float("-inf"))
         return excluded
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return gradients[0], None, None
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        return gradients[0], None, None, None
 
 
 def exclude_named_everywhere(
-    logits: torch.Tensor, input_ids: torch.Tensor, labels: torch.Tensor | None = None
+    logits: torch.Tensor,
+    input_ids: torch.Tensor,
+    labels: torch.Tensor | None = None,
+    *,
+    special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
 ) -> torch.Tensor:
     """Apply :func:`exclude_named` at every position, which itself counts as named.
 
@@ -87,6 +102,8 @@ def exclude_named_everywhere(
         Unnormalised scores, shape (B, S, V).
     input_ids, labels
         Tokens, and true next genes, shape (B, S).
+    special_ids
+        The special tokens.
 
     Returns
     -------
@@ -96,7 +113,7 @@ def exclude_named_everywhere(
     positions = torch.arange(length, device=logits.device)
     first = input_ids.new_full((batch, size), length)  # where each token stands for the first time
     first.scatter_reduce_(1, input_ids, positions.expand_as(input_ids), "amin")
-    first[:, : len(SPECIAL_TOKENS)] = -1
+    first[:, special_ids.on(logits.device)] = -1
     is_out = first[:, None, :] <= positions[:, None]  # (B, S, V)
     if labels is not None:
         is_label = labels != IGNORE_INDEX
@@ -105,18 +122,23 @@ def exclude_named_everywhere(
     return logits.masked_fill(is_out, float("-inf"))
 
 
-def restriction(input_ids: torch.Tensor, labels: torch.Tensor) -> Restriction:
+def restriction(
+    input_ids: torch.Tensor, labels: torch.Tensor, *, special_ids: SpecialIds = DEFAULT_SPECIAL_IDS
+) -> Restriction:
     """Return what applies :func:`exclude_named` to the logits of some of the labelled positions.
 
     Parameters
     ----------
     input_ids, labels
         Tokens, and true next genes, -100 where there is none, shape (B, S).
+    special_ids
+        The special tokens.
     """
     cells, positions = torch.nonzero(labels != IGNORE_INDEX, as_tuple=True)
     targets = labels[cells, positions]
 
     def restrict(logits: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        return exclude_named(logits, named_genes(input_ids[cells[numbers]], positions[numbers]), targets[numbers])
+        named = named_genes(input_ids[cells[numbers]], positions[numbers], special_ids=special_ids)
+        return exclude_named(logits, named, targets[numbers], special_ids=special_ids)
 
     return restrict

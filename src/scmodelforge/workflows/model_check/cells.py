@@ -52,7 +52,7 @@ def make_cells(vocab: GeneVocab, seed: int) -> TokenBlock:
         genes = rng.choice(_NUM_GENES, number, replace=False, p=weights / weights.sum())
         expressed = levels[kind, genes] * rng.uniform(0.9, 1.1, number)
         order = np.argsort(-expressed)
-        ids.append(np.concatenate([[vocab.cls_id], genes[order] + len(vocab.special_tokens)]))
+        ids.append(np.concatenate([[vocab.cls_id], vocab.gene_tokens[genes[order]]]))
         values.append(np.concatenate([[0.0], expressed[order]]))
         lengths.append(number + 1)
     joined = np.concatenate(values).astype(np.float32)
@@ -70,7 +70,7 @@ def make_cells(vocab: GeneVocab, seed: int) -> TokenBlock:
 
 
 def _all_measured(vocab: GeneVocab) -> Measured:
-    panel = np.arange(len(vocab.special_tokens), len(vocab), dtype=np.int32)
+    panel = vocab.gene_tokens
     nothing = np.zeros(0, dtype=np.int32)
     return Measured((panel,), np.zeros(_NUM_CELLS, np.int64), np.zeros(_NUM_CELLS + 1, np.int64), nothing)
 

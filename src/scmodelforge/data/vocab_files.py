@@ -1,0 +1,98 @@
+"""Vocabularies as plain values and as lists of genes in text files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scmodelforge._errors import DataError
+from scmodelforge.constants import FORMAT_VERSION
+
+__all__ = ["FORMAT", "read_gene_list", "read_vocab_json", "vocab_fields"]
+
+T = TypeVar("T")
+
+FORMAT = "scmodelforge.vocab"
+_KINDS = {"name": str, "special_tokens": dict, "genes": list, "symbols": list}
+_HEADINGS = ("gene", "ensembl", "ensembl_id")
+
+
+def read_vocab_json(path: str | Path, make: Callable[[Any], T]) -> T:
+    """Return what a function makes of the values in a ``vocab.json``.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or is not JSON, or the function says so.
+    """
+    try:
+        return make(json.loads(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); a model folder needs its vocab.json."
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        msg = f"{path}: not JSON; a vocab.json written by scmodelforge is needed."
+    except DataError as error:
+        msg = f"{path}: {error}"
+    raise DataError(msg)
+
+
+def vocab_fields(data: Any) -> dict[str, Any]:
+    """Return what a vocabulary is made of, from what its ``to_dict`` gave.
+
+    Raises
+    ------
+    DataError
+        If the values are not a vocabulary, or of a newer format than this version reads.
+    """
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        msg = f"not a gene vocabulary ('format' is not '{FORMAT}'); a vocab.json written by scmodelforge is needed."
+        raise DataError(msg)
+    if data.get("format_version") != FORMAT_VERSION:
+        found = data.get("format_version")
+        msg = f"gene vocabulary of format_version {found}, not {FORMAT_VERSION}; use a newer scmodelforge."
+        raise DataError(msg)
+    wrong = [key for key, kind in _KINDS.items() if not isinstance(data.get(key), kind)]
+    if not isinstance(data.get("other_names", {}), dict):
+        wrong.append("other_names")
+    if wrong:
+        msg = f"gene vocabulary: '{wrong[0]}' is missing or of the wrong kind; the file is damaged."
+        raise DataError(msg)
+    return {key: data[key] for key in (*_KINDS, "other_names") if key in data}
+
+
+def read_gene_list(path: Path) -> list[str]:
+    """Return the genes of a text file, one a line, or the first column of a ``.tsv`` or ``.csv`` file.
+
+    Blank lines and lines that begin with ``#`` are skipped, and so is a heading of the column.
+
+    Raises
+    ------
+    DataError
+        If the file is not text, holds no gene, or holds one twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        msg = f"{path}: not a text file; data.gene_vocab needs one gene a line."
+        raise DataError(msg) from None
+    separator = {".tsv": "\t", ".csv": ","}.get(path.suffix)
+    seen: dict[str, int] = {}
+    is_first = True
+    for number, line in enumerate(lines, start=1):
+        gene = (line.split(separator)[0] if separator else line).strip().strip('"')
+        if not gene or gene.startswith("#"):
+            continue
+        is_heading = is_first and separator is not None and gene.lower() in _HEADINGS
+        is_first = False
+        if is_heading:
+            continue
+        if gene in seen:
+            msg = f"{path}, line {number}: gene '{gene}' stands in line {seen[gene]} already; list each gene once."
+            raise DataError(msg)
+        seen[gene] = number
+    if not seen:
+        msg = f"{path}: no gene in it; data.gene_vocab needs a text file with one gene a line."
+        raise DataError(msg)
+    return list(seen)

@@ -1,0 +1,124 @@
+"""More genes for a trained model: new rows wherever a weight has one for each token, the rest as it was.
+
+Which weights these are needs no list: a model made with the old and one made with the new number of tokens differ in
+shape exactly there, so that any model that can be made from settings can be extended. Rows of old tokens are copied bit
+for bit. A new row is the mean of the genes' rows, so that a new gene is at first an average gene and the scores of the
+old ones barely change their order, or what a fresh model of the same settings has there.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from scmodelforge._errors import ConfigError
+from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.hub.bundle import Bundle, build_model
+
+__all__ = ["extend_vocabulary"]
+
+_log = logging.getLogger(__name__)
+
+
+def extend_vocabulary(
+    bundle: Bundle, genes: Iterable[str], *, initial: Literal["mean", "random"] = "mean", seed: int = 0
+) -> Bundle:
+    """Return a model that knows more genes; the one given is not changed.
+
+    Tokens, weights and tokenizer state of the old genes stay as they are, so cells without new genes have the
+    embeddings they had. A new gene has no median until the tokenizer is fitted again: it counts as 1.
+
+    Parameters
+    ----------
+    bundle
+        The model with all it needs.
+    genes
+        Ids of genes. Those the vocabulary has, under whatever name, are left out.
+    initial
+        Rows of the new genes: the ``mean`` of all genes' rows, or ``random`` as in a fresh model.
+    seed
+        Seed of the random rows.
+
+    Raises
+    ------
+    DataError
+        If the vocabulary has all genes already, or two are one gene.
+    ConfigError
+        If ``initial`` is another word, or the model's weights do not grow by a row for each token.
+    """
+    if initial not in ("mean", "random"):
+        msg = f"initial is {initial!r}; choose 'mean' or 'random'."
+        raise ConfigError(msg)
+    vocab = bundle.vocab.extended(genes)
+    tokenizer = bundle.tokenizer.extended(vocab)
+    settings = bundle.model_config.model_copy(update={"vocab_size": len(vocab)})
+    device = next(bundle.model.parameters()).device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(settings, tokenizer)
+    _fill(model, bundle.model, bundle.vocab, len(vocab), initial=initial)
+    model.to(device).train(bundle.model.training)
+    _log.info(f"{len(vocab) - len(bundle.vocab):,} genes added to the {len(bundle.vocab.genes):,} of the model")
+    return replace(
+        bundle,
+        model=model,
+        model_config=settings,
+        tokenizer=tokenizer,
+        vocab=vocab,
+        labels=copy.deepcopy(bundle.labels),
+        fingerprint={**copy.deepcopy(bundle.fingerprint), "added_genes": _added(bundle, vocab)},
+        plugins=list(bundle.plugins),
+    )
+
+
+def _added(bundle: Bundle, vocab: GeneVocab) -> list[str]:
+    return [*bundle.fingerprint.get("added_genes", []), *vocab.genes[len(bundle.vocab.genes) :]]
+
+
+def _fill(model: nn.Module, old: nn.Module, vocab: GeneVocab, size: int, *, initial: str) -> None:
+    """Copy the weights of a model into one with more tokens, and set the rows of the new ones."""
+    weights, sources = _tensors(model), _tensors(old)
+    if weights.keys() != sources.keys():
+        name = min(weights.keys() ^ sources.keys())
+        msg = (
+            f"the model has other weights than its settings make ('{name}' is in one of the two only), so rows for new "
+            "genes cannot be added; extend the model before it is changed."
+        )
+        raise ConfigError(msg)
+    genes = torch.from_numpy(vocab.gene_tokens.astype(np.int64))
+    with torch.no_grad():
+        for name, weight in weights.items():
+            source = sources[name].to(weight.device)
+            if source.shape == weight.shape:
+                weight.copy_(source)
+                continue
+            dim = _token_dim(name, source.shape, weight.shape, len(vocab), size)
+            weight.narrow(dim, 0, len(vocab)).copy_(source)
+            if initial == "mean" and weight.is_floating_point():
+                mean = source.index_select(dim, genes).double().mean(dim, keepdim=True).to(weight.dtype)
+                weight.narrow(dim, len(vocab), size - len(vocab)).copy_(mean)
+    for (_, parameter), (_, source) in zip(model.named_parameters(), old.named_parameters(), strict=True):
+        parameter.requires_grad_(source.requires_grad)
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if tensor is not None}
+
+
+def _token_dim(name: str, before: torch.Size, after: torch.Size, num_old: int, num_new: int) -> int:
+    """Return the dimension in which a weight has a row for each token."""
+    grown = [dim for dim, (old, new) in enumerate(zip(before, after, strict=False)) if old != new]
+    if len(before) == len(after) and len(grown) == 1 and (before[grown[0]], after[grown[0]]) == (num_old, num_new):
+        return grown[0]
+    msg = (
+        f"weight '{name}' of shape {tuple(before)} has shape {tuple(after)} with {num_new:,} tokens in place of "
+        f"{num_old:,}; only weights with one row for each token can be extended. Train a model of the new vocabulary."
+    )
+    raise ConfigError(msg)
