@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,17 @@ from scmodelforge.tokenizers import get_tokenizer
 
 GENES = [f"g{i:02d}" for i in range(14)]
 NEW = ["h00", "h01", "h02"]
+VECTORS = Path()
 LAST = {"<pad>": 14, "<unk>": 15, "<mask>": 16, "<cls>": 17}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _vectors(tmp_path_factory):
+    """A file of vectors for all old genes but one."""
+    global VECTORS
+    VECTORS = tmp_path_factory.mktemp("vectors")
+    vectors = np.random.default_rng(2).normal(size=(len(GENES) - 1, 6)).astype(np.float32)
+    np.savez(VECTORS / "vectors.npz", genes=np.array(GENES[1:]), vectors=vectors)
 
 
 def cells(genes: list[str]) -> CellBlock:
@@ -38,8 +50,8 @@ def make_bundle(
     architecture: str = "transformer_encoder", strategy: str = "binned_expression", special: dict | None = None
 ) -> Bundle:
     vocab = GeneVocab(GENES, name="test", special_tokens=special)
-    config_class = TOKENIZERS.get(strategy).config_class
-    tokenizer = get_tokenizer(strategy, config_class(max_genes=12), vocab)
+    settings = {"max_genes": 12, **({"path": str(VECTORS / "vectors.npz")} if strategy == "gene_embedding" else {})}
+    tokenizer = get_tokenizer(strategy, TOKENIZERS.get(strategy).config_class(**settings), vocab)
     visitor = tokenizer.visitor(lambda positions: np.ones(len(positions), dtype=bool))
     if visitor is not None:
         visitor.update(cells(GENES))
