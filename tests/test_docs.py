@@ -28,6 +28,13 @@ def test_settings_of_the_data_page_are_valid(text, tmp_path):
     assert load_config(path).data.source in ("local", "cellxgene_census", "mixture")
 
 
+@pytest.mark.parametrize("text", blocks("binning.md", "yaml"))
+def test_settings_of_the_page_on_binning_are_valid(text, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"data:\n  paths: [lung.h5ad]\n{text}")
+    assert load_config(path).tokenizer.strategy == "binned_expression"
+
+
 def code_with(text: str) -> str:
     """Return the block of code of the data page that has a text."""
     (code,) = (block for block in blocks("data.md", "python") if text in block)

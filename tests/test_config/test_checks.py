@@ -53,9 +53,31 @@ class TestValuesOfBins:
     def test_a_projection_takes_any(self, write, model):
         assert load_config(write(f"{self.AUTOREGRESSIVE}, {model}}}")).tokenizer.value_scale == "index"
 
+    @pytest.mark.parametrize("name", ["cls_value", "pad_value", "mask_value"])
+    def test_values_of_no_bin_need_a_projection(self, mistakes, write, name):
+        settings = self.AUTOREGRESSIVE.replace("value_scale: index", f"{name}: -2.0")
+        (line,) = mistakes(settings + "}")
+        assert f"tokenizer.{name} is -2, but model.value_embedding 'bins' has a vector for 0 and none for it" in line
+        assert getattr(load_config(write(settings + ", value_embedding: linear}")).tokenizer, name) == -2
+
     def test_other_models_project(self, write):
         config = load_config(write(MINIMAL + "tokenizer: {strategy: binned_expression, value_scale: index}"))
         assert config.tokenizer.value_scale == "index"
+
+
+class TestMethodsOfBinning:
+    @pytest.mark.parametrize("method", ["fixed", "uniform"])
+    def test_that_depend_on_size_factors_are_refused(self, mistakes, method):
+        tokens = f"tokenizer: {{strategy: binned_expression, method: {method}}}"
+        (line,) = mistakes(f"{MINIMAL}  preprocessing: {{normalize: scran}}\n{tokens}")
+        assert f"tokenizer.method is '{method}', whose bins are fitted in the pass before" in line
+
+    @pytest.mark.parametrize(("method", "is_said"), [("quantile", True), ("uniform", False)])
+    def test_say_whether_normalising_changes_them(self, write, caplog, method, is_said):
+        tokens = f"tokenizer: {{strategy: binned_expression, method: {method}}}"
+        with caplog.at_level(logging.INFO, logger="scmodelforge"):
+            load_config(write(f"{MINIMAL}  preprocessing: {{normalize: library_size}}\n{tokens}"))
+        assert ("normalize changes nothing for tokenizer 'binned_expression'" in caplog.text) is is_said
 
 
 class TestLossWeights:

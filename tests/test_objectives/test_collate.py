@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from scmodelforge.data.types import TokenBlock
 from scmodelforge.objectives import collate_for_encoding, pad
+from scmodelforge.objectives.collate import with_targets
 
 from .tokens import make_tokens
 
@@ -51,6 +54,20 @@ class TestPadding:
         assert batch["values"].dtype == torch.float32
         assert (batch["pack_index"].dtype, batch["lengths"].dtype) == (np.int64, np.int64)
         assert batch["cu_seqlens"].dtype == np.int32
+
+    def test_values_are_filled_up_with_what_the_tokens_say(self):
+        tokens = replace(make_tokens([3, 1]), pad_value=-2.0, mask_value=-1.0)
+        for batch in (pad(tokens, pad_id=0), collate_for_encoding(tokens, pad_id=0)):
+            np.testing.assert_array_equal(batch["values"][1, 2:], [-2.0, -2.0])
+            np.testing.assert_array_equal(batch["bin_ids"][1, 2:], [0, 0])
+
+    def test_hidden_values_are_what_the_tokens_say(self):
+        tokens = replace(make_tokens([3, 1]), pad_value=-2.0, mask_value=-1.0)
+        is_target = np.array([False, True, False, False, False, True])
+        batch = with_targets(tokens, tokens.ids, is_target, pad_id=0, term="masked_gene")
+        assert batch["values"][batch["masked_positions"]].tolist() == [-1.0, -1.0]
+        np.testing.assert_array_equal(batch["targets"][batch["masked_positions"]], tokens.values[is_target])
+        assert batch["values"][1, 2:].tolist() == [-2.0, -2.0]
 
     def test_no_cells_make_a_batch_of_none(self):
         tokens = make_tokens([2, 3]).select(np.zeros(0, dtype=np.int64))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scmodelforge._errors import DataError
-from scmodelforge.tokenizers.bins import BinCentres, quantile_bin_bounds
+from scmodelforge.tokenizers.bin_centres import BinCentres
+from scmodelforge.tokenizers.bins import quantile_bin_bounds
 
 COUNTS = st.integers(1, 6).map(float)
 ANYTHING = st.floats(0.0625, 1000, width=32)

@@ -162,12 +162,21 @@ def _check_cls(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -
 
 def _check_values(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
     is_scaled = getattr(tokenizer, "value_scale", "unit") == "unit"
-    if getattr(model, "value_embedding", None) == "bins" and model.use_expression_values and not is_scaled:
+    reads_bins = getattr(model, "value_embedding", None) == "bins" and model.use_expression_values
+    if reads_bins and not is_scaled:
         faults.add(
             "tokenizer.value_scale",
             "tokenizer.value_scale is 'index', but model.value_embedding 'bins' reads values of 0 to 1; "
             "set tokenizer.value_scale to 'unit' or model.value_embedding to 'linear'.",
         )
+    for name in ("cls_value", "pad_value", "mask_value"):
+        value = getattr(tokenizer, name, 0)
+        if reads_bins and value != 0:
+            faults.add(
+                f"tokenizer.{name}",
+                f"tokenizer.{name} is {value:g}, but model.value_embedding 'bins' has a vector for 0 and none for it; "
+                f"set tokenizer.{name} to 0 or model.value_embedding to 'linear'.",
+            )
 
 
 def _check_heads(model: ModelConfig, faults: Faults) -> None:
@@ -240,6 +249,13 @@ def _check_counts(data: DataConfig, tokenizer: TokenizerConfig, faults: Faults) 
             "data.preprocessing.log1p",
             f"data.preprocessing.log1p is true, but tokenizer.strategy '{tokenizer.strategy}' needs values that are "
             "not logarithms; set data.preprocessing.log1p to false or choose another tokenizer.strategy.",
+        )
+    method = getattr(tokenizer, "method", "quantile")
+    if data.preprocessing.normalize == "scran" and method != "quantile":
+        faults.add(
+            "tokenizer.method",
+            f"tokenizer.method is '{method}', whose bins are fitted in the pass before data.preprocessing.normalize "
+            "'scran' has its size factors; set the latter to 'library_size' or tokenizer.method to 'quantile'.",
         )
 
 

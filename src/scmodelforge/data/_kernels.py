@@ -167,7 +167,7 @@ def take_rows(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, chosen:
     return out
 
 
-def pad_rows(values: np.ndarray, offsets: np.ndarray, width: int, *, fill: int, dtype: type) -> np.ndarray:
+def pad_rows(values: np.ndarray, offsets: np.ndarray, width: int, *, fill: float, dtype: type) -> np.ndarray:
     """Return the rows of a ragged array as those of a matrix, filled up on the right.
 
     Parameters

@@ -121,7 +121,7 @@ class TokenBlock:
     ids
         Token ids, shape (T,), int32.
     values
-        Expression value of each token, shape (T,), float32; 0 at special tokens.
+        Expression value of each token, shape (T,), float32; at special tokens what the tokenizer has for them.
     bin_ids
         Expression bin of each token, shape (T,), int32, or ``None`` for tokenizers without bins.
     measured
@@ -130,6 +130,8 @@ class TokenBlock:
         Position of each cell in the source, shape (n,), int64.
     keys
         Base of each cell's random draws, shape (n,), uint64 (see :mod:`scmodelforge.data.draws`).
+    pad_value, mask_value
+        Value that fills up shorter cells of a batch, and value shown where one is hidden.
     """
 
     offsets: np.ndarray
@@ -139,6 +141,8 @@ class TokenBlock:
     keys: np.ndarray
     bin_ids: np.ndarray | None = None
     measured: Measured | None = None
+    pad_value: float = 0.0
+    mask_value: float = 0.0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -154,7 +158,8 @@ class TokenBlock:
         ids, values = (take_rows(array, self.offsets, rows, offsets) for array in (self.ids, self.values))
         bins = None if self.bin_ids is None else take_rows(self.bin_ids, self.offsets, rows, offsets)
         measured = None if self.measured is None else self.measured.select(rows)
-        return TokenBlock(offsets, ids, values, self.cell_index[rows], self.keys[rows], bins, measured)
+        cell_index, keys = self.cell_index[rows], self.keys[rows]
+        return TokenBlock(offsets, ids, values, cell_index, keys, bins, measured, self.pad_value, self.mask_value)
 
     def part(self, start: int, stop: int) -> TokenBlock:
         """Return a range of cells that shares memory with the block."""
@@ -168,6 +173,8 @@ class TokenBlock:
             keys=self.keys[cells],
             bin_ids=None if self.bin_ids is None else self.bin_ids[inside],
             measured=None if self.measured is None else self.measured.part(start, stop),
+            pad_value=self.pad_value,
+            mask_value=self.mask_value,
         )
 
     @staticmethod
@@ -206,6 +213,8 @@ class TokenBlock:
             keys=keys,
             bin_ids=together(bins) if bins else None,
             measured=Measured.gather(measured, block_of, rows) if measured else None,
+            pad_value=blocks[0].pad_value,
+            mask_value=blocks[0].mask_value,
         )
 
     @staticmethod
@@ -221,6 +230,8 @@ class TokenBlock:
             keys=np.concatenate([block.keys for block in blocks]),
             bin_ids=np.concatenate([b.bin_ids for b in blocks if b.bin_ids is not None]) if has_bins else None,
             measured=Measured.concatenate(parts) if has_measured else None,
+            pad_value=blocks[0].pad_value,
+            mask_value=blocks[0].mask_value,
         )
 
 
@@ -259,7 +270,7 @@ class Batch(TypedDict, total=False):
 
     input_ids: torch.Tensor  # (B, S) int64
     attention_mask: torch.Tensor  # (B, S) 1 for real tokens, 0 for padding
-    values: torch.Tensor  # (B, S) float32, 0 where hidden
+    values: torch.Tensor  # (B, S) float32, where hidden the tokenizer's mask_value, 0 unless it says otherwise
     labels: torch.Tensor  # (B, S) int64, IGNORE_INDEX where not a target
     masked_positions: torch.Tensor  # (B, S) bool
     bin_ids: torch.Tensor  # (B, S) int64

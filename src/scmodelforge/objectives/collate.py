@@ -22,7 +22,8 @@ def pad(tokens: TokenBlock, *, pad_id: int) -> Batch:
     tokens
         The cells; may be none.
     pad_id
-        Token that fills up ``input_ids`` and ``gene_ids``. Values and bins are filled up with 0.
+        Token that fills up ``input_ids`` and ``gene_ids``. Values are filled up with what the tokens have for it
+        (``pad_value``), bins with 0.
 
     Returns
     -------
@@ -34,14 +35,14 @@ def pad(tokens: TokenBlock, *, pad_id: int) -> Batch:
     shape = (len(tokens), max(int(lengths.max(initial=0)), 1))
     is_token = np.arange(shape[1]) < lengths[:, None]
 
-    def padded(values: np.ndarray, fill: int, dtype: type) -> torch.Tensor:
+    def padded(values: np.ndarray, fill: float, dtype: type) -> torch.Tensor:
         return torch.from_numpy(pad_rows(values, tokens.offsets, shape[1], fill=fill, dtype=dtype))
 
     ids = padded(tokens.ids, pad_id, np.int64)
     batch: Batch = {
         "input_ids": ids,
         "attention_mask": torch.from_numpy(is_token.astype(np.int64)),
-        "values": padded(tokens.values, 0, np.float32),
+        "values": padded(tokens.values, tokens.pad_value, np.float32),
         "gene_ids": ids.clone(),
         "cell_index": tokens.cell_index,
         "lengths": lengths,
@@ -76,7 +77,7 @@ def with_targets(tokens: TokenBlock, shown: np.ndarray, is_target: np.ndarray, *
     shown
         The ids that stand in the batch, shape (T,).
     is_target
-        Which tokens are targets, shape (T,), bool. Their values and bins are hidden.
+        Which tokens are targets, shape (T,), bool. Their values (by ``tokens.mask_value``) and bins are hidden.
     pad_id
         Token that fills up shorter cells.
     term
@@ -88,10 +89,8 @@ def with_targets(tokens: TokenBlock, shown: np.ndarray, is_target: np.ndarray, *
     ``gene_ids`` keeps the true genes.
     """
     bins = None if tokens.bin_ids is None else np.where(is_target, 0, tokens.bin_ids)
-    batch = pad(
-        replace(tokens, ids=shown, values=np.where(is_target, np.float32(0), tokens.values), bin_ids=bins),
-        pad_id=pad_id,
-    )
+    values = np.where(is_target, np.float32(tokens.mask_value), tokens.values)
+    batch = pad(replace(tokens, ids=shown, values=values, bin_ids=bins), pad_id=pad_id)
     where = np.flatnonzero(is_target)
     target_index, shape = batch["pack_index"][where], (len(tokens), batch["input_ids"].shape[1])
     put(batch["gene_ids"], target_index, tokens.ids[where])

@@ -13,6 +13,7 @@ the loss of genes, and goes with every batch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -104,8 +105,7 @@ class NextGenePrediction:
         draws[self._is_special(tokens.ids)] = 0
         order = np.lexsort((draws, cells))
         bins = None if tokens.bin_ids is None else tokens.bin_ids[order]
-        ids, values = tokens.ids[order], tokens.values[order]
-        return TokenBlock(tokens.offsets, ids, values, tokens.cell_index, tokens.keys, bins, tokens.measured)
+        return replace(tokens, ids=tokens.ids[order], values=tokens.values[order], bin_ids=bins)
 
     def _prefix_lengths(self, tokens: TokenBlock) -> np.ndarray:
         """Return how many tokens of each cell are given, shape (n,), int64, at least 1."""

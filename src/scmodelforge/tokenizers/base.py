@@ -72,7 +72,10 @@ class BaseTokenizer(ABC):
     provides
         What the tokenizer gives for each token: ``input_ids``, ``values``, and ``bin_ids`` if it has bins.
     normalizes
-        Whether it divides by each cell's total itself, so that library-size normalisation before it changes nothing.
+        Whether library-size normalisation before it changes nothing. Where it depends on settings,
+        they have it as a property.
+    pad_value, mask_value
+        Value that fills up shorter cells of a batch, and value that objectives show where one is hidden.
 
     Raises
     ------
@@ -85,6 +88,8 @@ class BaseTokenizer(ABC):
     expects: Literal["counts", "any"] = "counts"
     provides: frozenset[str] = frozenset({"input_ids", "values"})
     normalizes: bool = False
+    pad_value: float = 0.0
+    mask_value: float = 0.0
 
     def __init__(self, config: TokenizerConfig, vocab: GeneVocab) -> None:
         self.config = own_settings("tokenizer", self.strategy, config, self.config_class)
@@ -278,6 +283,8 @@ class _CellByCell:
             keys=keys,
             bin_ids=joined("bin_ids", np.int32) if has_bins else None,
             measured=measured(self.panel_tokens, entries, is_kept, len(block)),
+            pad_value=self.tokenizer.pad_value,
+            mask_value=self.tokenizer.mask_value,
         )
 
     def _cell(self, block: CellBlock, row: int, key: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:

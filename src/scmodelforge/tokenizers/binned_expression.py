@@ -1,4 +1,4 @@
-"""Binned expression: the expressed genes of a cell, each with a bin of its expression within the cell.
+"""Binned expression: the expressed genes of a cell, each with a bin of its expression.
 
 Cui et al. 2024, doi:10.1038/s41592-024-02201-0 (scGPT). The edges of the K - 1 bins above zero are quantiles of the
 cell's values above zero, at levels evenly spread over 0 to 1. A value equal to several edges may go into any of their
@@ -9,57 +9,44 @@ we differ:
 - The value shown for a bin is its number over K - 1, not its number, which would drown the gene's embedding.
 - Equal cells give equal tokens whatever the order of genes in the file: tokens ascend by id, and of cells with more
   genes than fit a random part is taken by a hash of cell and gene.
+- ``method: fixed`` (edges that all cells share) and ``method: uniform`` (bins of equal width up to the largest value of
+  the cell) are not scGPT's.
 
-Neither library size nor logarithms change a quantile bin, so normalising before is not needed.
+:data:`SCGPT` are the settings of the published models. Neither library size nor logarithms change a quantile bin, so
+normalising before is not needed. They do change bins between fixed edges, which need normalised values to compare
+cells of different depth, and logarithms change bins of equal width.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-from pydantic import Field
 
+from scmodelforge._errors import ConfigError, nearest
 from scmodelforge.config.schema import TokenizerConfig
-from scmodelforge.data.draws import cell_keys, mix, uniforms
+from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.protocols import BoundEncoder
-from scmodelforge.data.types import CellBlock, Panel, TokenBlock
+from scmodelforge.data.types import CellBlock, Panel
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.tokenizers._bin_encoder import BinEncoder
 from scmodelforge.tokenizers.base import BaseTokenizer, FittingVisitor
-from scmodelforge.tokenizers.bins import BinCentres, BinFit, quantile_bin_bounds
-from scmodelforge.tokenizers.entries import (
-    Entries,
-    expressed_entries,
-    has_repeats,
-    measured,
-    measured_tokens,
-    one_cell,
-)
+from scmodelforge.tokenizers.bin_centres import BinCentres, BinFit
+from scmodelforge.tokenizers.bin_edges import EdgeFit, edges_from
+from scmodelforge.tokenizers.binned_settings import SCGPT, BinnedExpressionConfig
+from scmodelforge.tokenizers.entries import Entries, one_cell
 from scmodelforge.tokenizers.registry import register_tokenizer
 
-__all__ = ["BinnedExpressionConfig", "BinnedExpressionTokenizer"]
+__all__ = ["SCGPT", "BinnedExpressionConfig", "BinnedExpressionTokenizer"]
 
-
-class BinnedExpressionConfig(TokenizerConfig):
-    """Settings of the binned expression tokenizer."""
-
-    n_bins: int = Field(51, gt=1)
-    """Number of bins K, the one of zero included. ``model.n_bins`` follows it."""
-    ties: Literal["mid", "lower", "upper", "random"] = "mid"
-    """Bin of a value that equals several edges: the middle, first or last of those it may have, or one drawn for each
-    cell and gene (in training anew in each pass)."""
-    value_scale: Literal["unit", "index"] = "unit"
-    """Value shown for a bin: its number over K - 1, or its number, as scGPT has it."""
-    add_cls: bool = True
-    """Begin each cell with the token ``<cls>``."""
+_log = logging.getLogger(__name__)
 
 
 @register_tokenizer("binned_expression")
 class BinnedExpressionTokenizer(BaseTokenizer):
-    """Expressed genes with the quantile bin of their value within the cell.
+    """Expressed genes with the bin of their value.
 
     Parameters
     ----------
@@ -69,16 +56,33 @@ class BinnedExpressionTokenizer(BaseTokenizer):
         The genes that have tokens.
     centres
         What bins mean in expression, fitted before; needed to turn generated bins into values.
+    edges
+        Edges that all cells share, fitted before: where each bin above zero begins, shape (K - 1,), float64.
+
+    Raises
+    ------
+    ConfigError
+        If the settings do not fit, a gene of ``always_keep`` is not in the vocabulary, or none of ``hvg_genes`` is.
     """
 
     config_class = BinnedExpressionConfig
     expects = "any"
     provides = frozenset({"input_ids", "values", "bin_ids"})
-    normalizes = True
 
-    def __init__(self, config: TokenizerConfig, vocab: GeneVocab, *, centres: BinCentres | None = None) -> None:
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        vocab: GeneVocab,
+        *,
+        centres: BinCentres | None = None,
+        edges: np.ndarray | None = None,
+    ) -> None:
         super().__init__(config, vocab)
+        self.normalizes = self.config.normalizes
+        self.pad_value, self.mask_value = self.config.pad_value, self.config.mask_value
         self.centres = centres
+        self.edges = edges if self.config.edges is None else np.array([0.0, *self.config.edges])
+        self._classes = self._classes_of_genes()
 
     def tokenize(self, expression: Any, gene_ids: Iterable[str], *, key: int = 0) -> dict[str, np.ndarray]:
         """Bin the expressed genes of one cell.
@@ -101,6 +105,8 @@ class BinnedExpressionTokenizer(BaseTokenizer):
         ------
         DataError
             If the numbers of values and genes differ, or a value is negative, infinite or not a number.
+        ConfigError
+            If edges are not fitted.
         """
         block = one_cell(expression, gene_ids)
         tokens = self._encoder(self.lookup(block.panel.gene_ids)).encode(block, np.full(1, key, dtype=np.uint64))
@@ -114,30 +120,45 @@ class BinnedExpressionTokenizer(BaseTokenizer):
         }
 
     def bind(self, panel: Panel) -> BoundEncoder:
-        """Return an encoder for blocks of cells of one file."""
+        """Return an encoder for blocks of cells of one file.
+
+        Raises
+        ------
+        ConfigError
+            If edges are not fitted.
+        """
         return self._encoder(self.vocab.map_panel(panel))
 
-    def visitor(self, is_train: Callable[[np.ndarray], np.ndarray]) -> FittingVisitor | None:
-        """Return what fits the centres of the bins to the training cells."""
+    def visitor(self, is_train: Callable[[np.ndarray], np.ndarray]) -> FittingVisitor:
+        """Return what fits the centres of the bins, and edges unless they are given, to the training cells."""
 
-        def binned(block: CellBlock) -> tuple[Entries, np.ndarray]:
-            encoder = self._encoder(self.vocab.map_panel(block.panel))
-            return encoder.binned(block, cell_keys(0, block.positions))
+        def expressed(block: CellBlock) -> Entries:
+            return self._encoder(self.vocab.map_panel(block.panel), is_fitted=False).expressed(block)
 
-        return BinFit(binned, self.config.n_bins, is_train, partial(setattr, self, "centres"))
+        def bins_of(entries: Entries, block: CellBlock) -> np.ndarray:
+            return self._encoder(self.vocab.map_panel(block.panel)).bins_of(entries, cell_keys(0, block.positions))
+
+        if self.config.method == "fixed" and self.config.edges is None:
+            return EdgeFit(expressed, self.config.n_bins, self.config.ties, is_train, self._take)
+        return BinFit(expressed, bins_of, self.config.n_bins, is_train, lambda found: self._take(self.edges, found))
 
     def bin_values(self) -> np.ndarray:
         """Return the value shown for each bin, shape (K,), float32."""
-        return _shown_values(self.config)
+        numbers = np.arange(self.config.n_bins, dtype=np.float32)
+        return numbers if self.config.value_scale == "index" else numbers / np.float32(self.config.n_bins - 1)
 
     def describe(self) -> str:
         """Return one line on bins and length."""
-        return f"{super().describe()}; {self.config.n_bins} quantile bins a cell, ties: {self.config.ties}"
+        how = {"quantile": "quantile bins a cell", "uniform": "bins of equal width a cell"}.get(self.config.method)
+        if how is None:
+            how = f"bins between {'fitted' if self.config.edges is None else 'given'} edges"
+        return f"{super().describe()}; {self.config.n_bins} {how}, ties: {self.config.ties}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return settings, the digest of the vocabulary, and centres."""
+        """Return settings, the digest of the vocabulary, centres, and edges that were fitted."""
         centres = None if self.centres is None else self.centres.to_dict()
-        return {**super().to_dict(), "centres": centres}
+        edges = None if self.edges is None or self.config.edges is not None else self.edges.tolist()
+        return {**super().to_dict(), "centres": centres, "edges": edges}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], vocab: GeneVocab) -> Self:
@@ -151,87 +172,62 @@ class BinnedExpressionTokenizer(BaseTokenizer):
         config = cls._config_from(data)
         cls._check_vocab(data, vocab)
         state = data.get("centres")
-        return cls(config, vocab, centres=None if state is None else BinCentres.from_dict(state, config.n_bins))
+        centres = None if state is None else BinCentres.from_dict(state, config.n_bins)
+        return cls(config, vocab, centres=centres, edges=edges_from(data.get("edges"), config.n_bins))
 
-    def _encoder(self, tokens_of_columns: np.ndarray) -> _BinEncoder:
-        return _BinEncoder(
+    def _take(self, edges: np.ndarray | None, centres: BinCentres) -> None:
+        self.edges, self.centres = edges, centres
+
+    def _encoder(self, tokens_of_columns: np.ndarray, *, is_fitted: bool = True) -> BinEncoder:
+        config = self.config
+        if is_fitted and config.method == "fixed" and self.edges is None:
+            msg = (
+                f"the edges of tokenizer '{self.strategy}' are not fitted; scan the training cells with its visitor, "
+                "or set tokenizer.edges."
+            )
+            raise ConfigError(msg)
+        return BinEncoder(
             tokens_of_columns=tokens_of_columns,
-            panel=measured_tokens(tokens_of_columns),
-            repeats=has_repeats(tokens_of_columns),
-            n_bins=self.config.n_bins,
-            ties=self.config.ties,
-            shown=_shown_values(self.config),
-            max_genes=self.config.max_genes,
-            first=[self.vocab.cls_id] if self.config.add_cls else [],
+            method=config.method,
+            edges=self.edges,
+            n_bins=config.n_bins,
+            ties=config.ties,
+            selection=config.selection,
+            classes=self._classes,
+            shown=self.bin_values(),
+            max_genes=config.max_genes,
+            first=[self.vocab.cls_id] if config.add_cls else [],
+            cls_value=config.cls_value,
+            pad_value=config.pad_value,
+            mask_value=config.mask_value,
+            include_zeros=config.include_zeros,
         )
 
+    def _classes_of_genes(self) -> np.ndarray:
+        """Return the class of each token, shape (V,), uint8: 0 is always kept, 1 before others."""
+        classes = np.full(len(self.vocab), 2, dtype=np.uint8)
+        names = self.config.hvg_genes
+        known = self._tokens_of(names)
+        if names and (known < 0).all():
+            msg = (
+                f"tokenizer.hvg_genes: none of the {len(names):,} genes is in gene_vocab '{self.vocab.name}'; "
+                "use its kind of gene ids."
+            )
+            raise ConfigError(msg)
+        if (known < 0).any():
+            absent = np.count_nonzero(known < 0)
+            _log.warning(f"tokenizer.hvg_genes: {absent:,} of {len(names):,} genes are not in the vocabulary.")
+        classes[known[known >= 0]] = 1
+        kept = self._tokens_of(self.config.always_keep)
+        for name, token in zip(self.config.always_keep, kept.tolist(), strict=True):
+            if token < 0:
+                msg = (
+                    f"tokenizer.always_keep: gene '{name}' is not in gene_vocab '{self.vocab.name}', so it has no "
+                    f"token.{nearest(name, self.vocab.genes)}"
+                )
+                raise ConfigError(msg)
+        classes[kept] = 0
+        return classes
 
-@dataclass(frozen=True, slots=True)
-class _BinEncoder:
-    """Bins the genes of all cells of a block together."""
-
-    tokens_of_columns: np.ndarray
-    panel: np.ndarray
-    repeats: bool
-    n_bins: int
-    ties: str
-    shown: np.ndarray
-    max_genes: int
-    first: list[int]
-
-    def encode(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
-        entries, bins = self.binned(block, keys)
-        is_kept = self._sampled(entries, keys, len(block))
-        chosen = np.flatnonzero(is_kept)
-        order = chosen[np.lexsort((entries.tokens[chosen], entries.cells[chosen]))]
-        cells = entries.cells[order]
-        lengths = np.bincount(cells, minlength=len(block)) + len(self.first)
-        slots = np.arange(len(order)) + len(self.first) * (cells + 1)
-        ids = np.full(int(lengths.sum()), self.first[0] if self.first else 0, dtype=np.int32)
-        ids[slots] = entries.tokens[order]
-        bin_ids = np.zeros(len(ids), dtype=np.int32)
-        bin_ids[slots] = bins[order]
-        return TokenBlock(
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            ids=ids,
-            values=self.shown[bin_ids],
-            cell_index=block.positions,
-            keys=keys,
-            bin_ids=bin_ids,
-            measured=measured(self.panel, entries, is_kept, len(block)),
-        )
-
-    def binned(self, block: CellBlock, keys: np.ndarray) -> tuple[Entries, np.ndarray]:
-        """Return all expressed genes of a block and the bin of each."""
-        entries = expressed_entries(block, self.tokens_of_columns, repeats=self.repeats)
-        return entries, self._bins(entries, keys, len(block))
-
-    def _bins(self, entries: Entries, keys: np.ndarray, num_cells: int) -> np.ndarray:
-        lowest, highest = quantile_bin_bounds(entries.cells, entries.values, num_cells, self.n_bins)
-        if self.ties == "lower":
-            return lowest
-        if self.ties == "upper":
-            return highest
-        if self.ties == "mid":
-            return -(-(lowest + highest) // 2)
-        draws = uniforms(keys[entries.cells], "bin", entries.tokens)
-        return lowest + np.floor(draws * (highest - lowest + 1)).astype(np.int64)
-
-    def _sampled(self, entries: Entries, keys: np.ndarray, num_cells: int) -> np.ndarray:
-        """Return which expressed genes have room, shape (E,), bool: all, or a random part of a cell's."""
-        room = self.max_genes - len(self.first)
-        numbers = np.bincount(entries.cells, minlength=num_cells)
-        is_kept = np.ones(len(entries.cells), dtype=bool)
-        crowded = np.flatnonzero((numbers > room)[entries.cells])
-        if len(crowded):
-            cells = entries.cells[crowded]
-            draws = mix("gene sample", keys[cells], entries.tokens[crowded])
-            order = np.lexsort((draws, cells))
-            ranks = np.arange(len(cells)) - np.searchsorted(cells, cells, side="left")
-            is_kept[crowded[order]] = ranks < room
-        return is_kept
-
-
-def _shown_values(config: BinnedExpressionConfig) -> np.ndarray:
-    numbers = np.arange(config.n_bins, dtype=np.float32)
-    return numbers if config.value_scale == "index" else numbers / np.float32(config.n_bins - 1)
+    def _tokens_of(self, names: list[str]) -> np.ndarray:
+        return self.vocab.map(names) if names else np.zeros(0, dtype=np.int32)

@@ -1,23 +1,154 @@
-"""Quantile bins of the values of cells, and what the bins mean in expression."""
+"""Bins of the values of cells: by quantiles of each cell, by edges that all cells share, or of equal width.
+
+Only the first are scGPT's (Cui et al. 2024, doi:10.1038/s41592-024-02201-0).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 from scmodelforge._errors import DataError
-from scmodelforge.data.types import CellBlock
-from scmodelforge.tokenizers.entries import Entries
 
-__all__ = ["BinCentres", "BinFit", "Scale", "quantile_bin_bounds"]
+__all__ = [
+    "Ties",
+    "chosen_bins",
+    "edge_bin_bounds",
+    "levels_of",
+    "quantile_bin_bounds",
+    "quantile_edges",
+    "scgpt_bins",
+    "width_bin_bounds",
+]
 
-Scale = Literal["log1p_cp10k", "as_given"]
+Ties = Literal["mid", "lower", "upper", "random"]
 
-_TARGET_SUM = 10_000.0
-_LEVELS = np.linspace(0, 1, 101)
+
+def scgpt_bins(
+    values: np.ndarray, n_bins: int = 51, *, uniforms: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bin the values of one cell as scGPT does, for given random numbers.
+
+    Parameters
+    ----------
+    values
+        Values of the cell, none negative, shape (G,). 0 stays in bin 0.
+    n_bins
+        Number of bins K, that of zero included.
+    uniforms
+        A number of [0, 1) for each value above 0, in their order, by which a value that equals several edges gets one
+        of the bins it may have. ``None`` gives each the highest one.
+
+    Returns
+    -------
+    The bins, shape (G,), int64, and the edges with 0 before them, shape (K,), float64, all 0 if no value is above 0.
+
+    Raises
+    ------
+    DataError
+        If a value is negative or not a number, or the number of random numbers is not that of the values above 0.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not (np.isfinite(values) & (values >= 0)).all():
+        msg = (
+            f"a value to bin is {values[~(np.isfinite(values) & (values >= 0))][0]}; give finite values, none below 0."
+        )
+        raise DataError(msg)
+    expressed = np.flatnonzero(values)
+    if uniforms is not None and np.shape(uniforms) != expressed.shape:
+        msg = f"{np.size(uniforms):,} random numbers for {len(expressed):,} values above 0; give one for each of these."
+        raise DataError(msg)
+    bins, edges = np.zeros(len(values), dtype=np.int64), np.zeros(n_bins)
+    if len(expressed):
+        cells = np.zeros(len(expressed), dtype=np.int64)
+        lowest, highest = quantile_bin_bounds(cells, values[expressed], 1, n_bins)
+        bins[expressed] = highest if uniforms is None else chosen_bins(lowest, highest, "random", uniforms)
+        ordered, starts = np.sort(values[expressed]), np.zeros(1, dtype=np.int64)
+        edges[1:] = quantile_edges(ordered, starts, np.array([len(ordered)]), n_bins)[0]
+    return bins, edges
+
+
+def chosen_bins(lowest: np.ndarray, highest: np.ndarray, ties: Ties, uniforms: np.ndarray | None = None) -> np.ndarray:
+    """Return one of the bins that each value may have, shape (E,), int64.
+
+    Parameters
+    ----------
+    lowest, highest
+        The first and last of them, shape (E,), int64.
+    ties
+        Which: the middle one, the first, the last, or by a random number.
+    uniforms
+        Numbers of [0, 1), shape (E,), where they are drawn.
+    """
+    if ties == "lower":
+        return lowest
+    if ties == "upper":
+        return highest
+    if ties == "mid":
+        return -(-(lowest + highest) // 2)
+    assert uniforms is not None
+    # The largest numbers below 1 round to the bin below the lowest.
+    return np.maximum(lowest, np.ceil(uniforms * (lowest - 1 - highest) + highest).astype(np.int64))
+
+
+def levels_of(method: str, n_bins: int) -> np.ndarray:
+    """Return levels of the quantiles, or shares of the largest value, that edges are at, shape (K - 1,), float64."""
+    return np.linspace(0, 1, n_bins - 1) if method == "quantile" else np.arange(n_bins - 1) / (n_bins - 1)
+
+
+def edge_bin_bounds(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest bin that each value may have between edges that all cells share.
+
+    Bin k begins at edge k; values below all edges are in bin 1. A value that equals several edges has a choice.
+
+    Parameters
+    ----------
+    values
+        Values above 0, shape (E,), float64.
+    edges
+        Shape (K - 1,), float64, ascending.
+
+    Returns
+    -------
+    Bins from 1 to K - 1, each of shape (E,), int64.
+    """
+    highest = np.maximum(np.searchsorted(edges, values, side="right"), 1)
+    return np.minimum(np.searchsorted(edges, values, side="left") + 1, highest), highest
+
+
+def width_bin_bounds(
+    cells: np.ndarray, values: np.ndarray, num_cells: int, n_bins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bin of each value among bins of equal width from 0 to the largest value of its cell, twice.
+
+    The arguments are those of :func:`quantile_bin_bounds`. A value on an edge is in the bin above it.
+    """
+    largest = np.zeros(num_cells)
+    np.maximum.at(largest, cells, values)
+    largest, levels = largest[cells], levels_of("uniform", n_bins)
+    # By division the bin may be one off: edges are compared as they are.
+    bins = np.clip((values / largest * (n_bins - 1)).astype(np.int64) + 1, 1, n_bins - 1)
+    bins += (bins < n_bins - 1) & (largest * levels[np.minimum(bins, n_bins - 2)] <= values)
+    bins -= largest * levels[bins - 1] > values
+    return bins, bins
+
+
+def quantile_edges(ordered: np.ndarray, starts: np.ndarray, sizes: np.ndarray, n_bins: int) -> np.ndarray:
+    """Return the edges of cells: quantiles of their values, as ``numpy.quantile`` gives them, shape (n, K - 1).
+
+    Parameters
+    ----------
+    ordered
+        Values of all cells, ascending within each, shape (E,), float64.
+    starts, sizes
+        Where each cell's begin, and how many they are, at least one, shape (n,), int64.
+    n_bins
+        Number of bins K.
+    """
+    low, high, share = _places(starts, sizes, n_bins)
+    return _interpolated(ordered[low], ordered[high], share)
 
 
 def quantile_bin_bounds(
@@ -56,11 +187,7 @@ def quantile_bin_bounds(
     ends = starts + sizes[filled]
 
     # Where the edges lie among the ordered values. No value needs to be compared with all edges then.
-    place = np.linspace(0, 1, n_bins - 1) * (sizes[filled] - 1)[:, None]  # (cells, K - 1)
-    below = np.floor(place).astype(np.int64)
-    share = place - below
-    low = starts[:, None] + below
-    high = np.minimum(low + 1, ends[:, None] - 1)
+    low, high, share = _places(starts, sizes[filled], n_bins)
     edges = _interpolated(ordered[low], ordered[high], share)
 
     is_first = np.ones(len(ordered), dtype=bool)
@@ -86,113 +213,15 @@ def quantile_bin_bounds(
     return found[0], found[1]
 
 
+def _places(starts: np.ndarray, sizes: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the values before and after each edge, by their places, and the way between, each shape (n, K - 1)."""
+    place = levels_of("quantile", n_bins) * (sizes - 1)[:, None]
+    below = np.floor(place).astype(np.int64)
+    low = starts[:, None] + below
+    return low, np.minimum(low + 1, (starts + sizes)[:, None] - 1), place - below
+
+
 def _interpolated(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Interpolate from the nearer end, as numpy does, so that edges agree with it bit for bit."""
     step = high - low
     return np.where(share >= 0.5, high - step * (1 - share), low + step * share)
-
-
-@dataclass(frozen=True, slots=True)
-class BinCentres:
-    """What bins mean in expression, and how many genes cells express: what generated cells are made with.
-
-    Attributes
-    ----------
-    values
-        Mean expression of the values in each bin, shape (K,), float64, ascending; 0 for bin 0.
-    scale
-        ``log1p_cp10k``, log(1 + counts per 10,000), of data that are counts; else ``as_given``.
-    num_genes
-        Quantiles of the number of expressed known genes of a cell at levels 0, 0.01, ..., 1, shape (101,).
-    """
-
-    values: np.ndarray
-    scale: Scale
-    num_genes: np.ndarray
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {"values": self.values.tolist(), "scale": self.scale, "num_genes": self.num_genes.tolist()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], n_bins: int) -> Self:
-        """Make centres of what :meth:`to_dict` gave.
-
-        Raises
-        ------
-        DataError
-            If they are damaged or of another number of bins.
-        """
-        damaged = "state of tokenizer 'binned_expression' is damaged:"
-        try:
-            values = np.asarray(data["values"], dtype=np.float64)
-            num_genes = np.asarray(data["num_genes"], dtype=np.float64)
-            scale = data["scale"]
-        except (KeyError, TypeError, ValueError) as problem:
-            msg = f"{damaged} centres: {problem}; take it as it was saved."
-            raise DataError(msg) from problem
-        if values.shape != (n_bins,):
-            msg = f"{damaged} it has centres of {values.size} bins for {n_bins} bins; take it as it was saved."
-            raise DataError(msg)
-        is_finite = np.isfinite(values).all() and np.isfinite(num_genes).all()
-        if num_genes.shape != _LEVELS.shape or not is_finite or scale not in get_args(Scale):
-            msg = f"{damaged} centres: not values, scale and num_genes; take it as it was saved."
-            raise DataError(msg)
-        return cls(values, scale, num_genes)
-
-
-class BinFit:
-    """Learns the centres of bins from the training cells.
-
-    Parameters
-    ----------
-    binned
-        Gives the expressed genes of a block of cells and the bin of each.
-    n_bins
-        Number of bins K.
-    is_train
-        Tells of cell positions which are training cells.
-    finish
-        Takes the centres.
-    """
-
-    def __init__(
-        self,
-        binned: Callable[[CellBlock], tuple[Entries, np.ndarray]],
-        n_bins: int,
-        is_train: Callable[[np.ndarray], np.ndarray],
-        finish: Callable[[BinCentres], None],
-    ) -> None:
-        self._binned, self._is_train, self._finish = binned, is_train, finish
-        self._counts = np.zeros(n_bins)
-        self._sums: dict[Scale, np.ndarray] = {"log1p_cp10k": np.zeros(n_bins), "as_given": np.zeros(n_bins)}
-        self._cells_with = np.zeros(1, dtype=np.int64)  # cells that express so many genes
-        self._is_counts = True
-
-    def update(self, block: CellBlock) -> None:
-        """Take a block of cells as their source has them, and of these the ones to learn from."""
-        block = block.select(np.flatnonzero(self._is_train(block.positions)))
-        entries, bins = self._binned(block)
-        if not len(bins):
-            return
-        self._is_counts = self._is_counts and bool((entries.values == np.rint(entries.values)).all())
-        relative = entries.values / block.totals()[entries.cells]
-        for scale, values in (("as_given", entries.values), ("log1p_cp10k", np.log1p(relative * _TARGET_SUM))):
-            self._sums[scale] += np.bincount(bins, weights=values, minlength=len(self._counts))  # type: ignore[index]
-        self._counts += np.bincount(bins, minlength=len(self._counts))
-        numbers = np.bincount(entries.cells)
-        found = np.bincount(numbers[numbers > 0], minlength=len(self._cells_with))
-        found[: len(self._cells_with)] += self._cells_with
-        self._cells_with = found
-
-    def finish(self) -> None:
-        """Hand the centres to the tokenizer; bins without a value lie between their neighbours."""
-        if not self._cells_with.any():
-            return
-        scale: Scale = "log1p_cp10k" if self._is_counts else "as_given"
-        known = np.flatnonzero(self._counts)
-        means = self._sums[scale][known] / self._counts[known]
-        values = np.interp(np.arange(len(self._counts)), [0, *known], [0.0, *means])
-        cells = np.cumsum(self._cells_with)
-        num_genes = np.searchsorted(cells, _LEVELS * (cells[-1] - 1), side="right").astype(np.float64)
-        self._finish(BinCentres(np.maximum.accumulate(values), scale, num_genes))

@@ -217,9 +217,11 @@ def _draw(
     first = [(bundle.vocab.cls_id, 0)] if bundle.tokenizer.maker.config.add_cls or not prompt else []
     start = torch.tensor([*first, *prompt]).expand(len(wanted), -1, 2)
     ids, bins = start[..., 0].contiguous(), start[..., 1].contiguous()
+    shown = values[bins]
+    shown[:, : len(first)] = bundle.tokenizer.maker.config.cls_value
     cells: GeneratedCells = model.generate(
         ids,
-        values=values[bins],
+        values=shown,
         bin_ids=bins,
         max_new_genes=torch.from_numpy(wanted),
         temperature=options.temperature,

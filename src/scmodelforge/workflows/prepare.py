@@ -30,6 +30,7 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.training_order import describe_sampling
 from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.workflows.fitting import visitor_of
 from scmodelforge.workflows.usable_cells import membership, without_unusable
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
 
@@ -163,7 +164,7 @@ def prepare_data(config: RunConfig) -> PreparedData:
     tokenizer = tokenizer_class(config.tokenizer, vocab)
     vocab = tokenizer.vocab  # genes without a given vector may have no token
     check_vocab_size(config, vocab)
-    visitor = tokenizer.visitor(is_train)
+    visitor = visitor_of(tokenizer, is_train, preprocessor)
     visitors = [] if visitor is None else [visitor]
     limits = CellLimits(preprocessing)
     report = scan(source, vocab, expects=expects, visitors=visitors, limits=limits)

@@ -14,10 +14,12 @@ from scmodelforge._registry import TOKENIZERS
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows
+from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.scan import scan
 from scmodelforge.data.types import CellBlock, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers.base import BaseTokenizer
+from scmodelforge.workflows.fitting import preprocessor_of_values, visitor_of
 from scmodelforge.workflows.prepare import open_source
 from scmodelforge.workflows.vocabulary import build_vocab
 
@@ -91,17 +93,20 @@ def compare_tokenizers(
     ------
     DataError
         If the files cannot be read, or no cell has a gene of the vocabulary.
+    ConfigError
+        If the sections ``data`` differ, or a setting of them is not read here.
     """
     data = configs[0].data
     if any(config.data != data for config in configs):
         msg = "tokenizers are compared on the same cells; give all the same section 'data'."
         raise ConfigError(msg)
+    preprocessor = preprocessor_of_values(data.preprocessing, command="tokenizer compare")
     source: Any = open_source(data)
     try:
         vocab = build_vocab(data, source)
         blocks = _drawn(source, num_cells, seed)
         drawn = _Drawn(blocks, source)
-        found = [_measure(_fitted(config, vocab, drawn), blocks) for config in configs]
+        found = [_measure(_fitted(config, vocab, drawn, preprocessor), blocks, preprocessor) for config in configs]
     finally:
         source.close()
     total = sum(len(block) for block in blocks)
@@ -133,11 +138,11 @@ def _drawn(source: Any, num_cells: int, seed: int) -> list[CellBlock]:
     return [read_rows(source, int(file), chosen[files == file] - starts[file]) for file in np.unique(files)]
 
 
-def _fitted(config: RunConfig, vocab: GeneVocab, drawn: _Drawn) -> BaseTokenizer:
+def _fitted(config: RunConfig, vocab: GeneVocab, drawn: _Drawn, preprocessor: Preprocessor) -> BaseTokenizer:
     tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
     tokenizer: BaseTokenizer = tokenizer_class(config.tokenizer, vocab)
-    visitor = tokenizer.visitor(lambda positions: np.ones(len(positions), dtype=bool))
-    report = scan(drawn, vocab, expects=tokenizer.expects, visitors=[] if visitor is None else [visitor])  # type: ignore[arg-type]
+    visitor = visitor_of(tokenizer, lambda positions: np.ones(len(positions), dtype=bool), preprocessor)
+    report = scan(drawn, tokenizer.vocab, expects=tokenizer.expects, visitors=[] if visitor is None else [visitor])  # type: ignore[arg-type]
     if len(report.empty) == report.num_cells:
         msg = f"none of {report.num_cells:,} cells expresses a gene of gene_vocab '{vocab.name}'; take more cells."
         raise DataError(msg)
@@ -146,7 +151,8 @@ def _fitted(config: RunConfig, vocab: GeneVocab, drawn: _Drawn) -> BaseTokenizer
     return tokenizer
 
 
-def _measure(tokenizer: BaseTokenizer, blocks: Sequence[CellBlock]) -> Comparison:
+def _measure(tokenizer: BaseTokenizer, raw: Sequence[CellBlock], preprocessor: Preprocessor) -> Comparison:
+    blocks = [preprocessor(block) for block in raw]
     encoders = [tokenizer.bind(block.panel) for block in blocks]
     keys = [cell_keys(0, block.positions) for block in blocks]
     took = []

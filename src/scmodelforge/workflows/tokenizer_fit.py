@@ -19,6 +19,7 @@ from scmodelforge.config.load import parse_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.scan import scan
 from scmodelforge.tokenizers.base import BaseTokenizer
+from scmodelforge.workflows.fitting import preprocessor_of_values, visitor_of
 from scmodelforge.workflows.prepare import open_source
 from scmodelforge.workflows.vocabulary import build_vocab
 
@@ -89,11 +90,12 @@ def fit_tokenizer(config: RunConfig, folder: str | Path, *, force: bool = False)
     Raises
     ------
     ConfigError
-        If there is nothing to fit.
+        If there is nothing to fit, or a setting is not read here.
     DataError
         If the files cannot be read, or the folder has a tokenizer.
     """
     folder = Path(folder)
+    preprocessor = preprocessor_of_values(config.data.preprocessing, command="tokenizer fit")
     if (folder / "tokenizer.json").exists() and not force:
         msg = f"{folder} has a tokenizer; name another folder, or use --force to replace it."
         raise DataError(msg)
@@ -103,7 +105,7 @@ def fit_tokenizer(config: RunConfig, folder: str | Path, *, force: bool = False)
             _log.info(line)
         tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
         tokenizer: BaseTokenizer = tokenizer_class(config.tokenizer, build_vocab(config.data, source))
-        visitor = tokenizer.visitor(lambda positions: np.ones(len(positions), dtype=bool))
+        visitor = visitor_of(tokenizer, lambda positions: np.ones(len(positions), dtype=bool), preprocessor)
         if visitor is None:
             msg = f"tokenizer '{tokenizer.strategy}' has nothing to fit with these settings; a run makes it as it is."
             raise ConfigError(msg)
