@@ -66,6 +66,29 @@ class TestFit:
         found = BaseTokenizer.from_pretrained(tmp_path)
         assert (found.strategy, found.config.n_bins, len(found.centres.values)) == ("binned_expression", 9, 9)
 
+    def test_edges_are_fitted_to_preprocessed_cells_which_inspect_shows(self, tmp_path):
+        path, out = tmp_path / "cells.h5ad", tmp_path / "out"
+        adata = ad.AnnData(sp.csr_matrix(np.array([[1, 9], [20, 80]], dtype=np.float32)))
+        adata.var_names = ["A", "B"]
+        adata.write_h5ad(path)
+        normalised = ["data.preprocessing.normalize=library_size", "data.preprocessing.target_sum=10"]
+        given = ["tokenizer.method=fixed", "tokenizer.n_bins=3", "tokenizer.add_cls=false"]
+        words = [word for setting in (*normalised, *given) for word in ("--set", setting)]
+        done("fit", path, "-o", out, "--strategy", "binned_expression", *words)
+        # 1 and 9, 2 and 8 of 10: the edge between the bins above zero is their median
+        np.testing.assert_allclose(BaseTokenizer.from_pretrained(out).edges, [1, 5])
+        for cell in (0, 1):
+            shown = json.loads(done("inspect", out, "--data", path, "--cell", cell, "--json").stdout)["tokens"]
+            assert [row["bin"] for row in shown] == [1, 2]
+        (row,) = json.loads(done("compare", path, "--strategy", "binned_expression", *words, "--json").stdout)
+        assert row["levels"] == 2
+
+    @pytest.mark.parametrize("setting", ["min_genes_per_cell=3", "hvg_selection=10", "normalize=scran"])
+    def test_preprocessing_that_chooses_cells_or_genes_is_refused(self, tiny_h5ad, tmp_path, setting):
+        for words in (["fit", tiny_h5ad, "-o", tmp_path / "out"], ["compare", tiny_h5ad, "--strategy", "rank_value"]):
+            told = refused(*words, "--set", f"data.preprocessing.{setting}")
+            assert f"does not read data.preprocessing.{setting.split('=')[0]}" in told
+
     def test_a_tokenizer_is_replaced_only_if_asked_to(self, tiny_h5ad, tmp_path):
         done("fit", tiny_h5ad, "-o", tmp_path)
         assert "has a tokenizer; name another folder, or use --force" in refused("fit", tiny_h5ad, "-o", tmp_path)

@@ -18,7 +18,10 @@ _Vocab = Annotated[str, typer.Option("--gene-vocab", help="As data.gene_vocab.")
 _Layer = Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer's name.")]
 _Column = Annotated[str | None, typer.Option("--gene-id-column", help="As data.gene_id_column.")]
 _Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="A setting of the tokenizer: tokenizer.max_genes=4096. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set", help="A setting: tokenizer.max_genes=4096, data.preprocessing.normalize=library_size. Repeatable."
+    ),
 ]
 
 

@@ -17,7 +17,7 @@ from scmodelforge.config.plugins import load_plugins
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.config.sections import parse_sections
 
-__all__ = ["config_schema", "dump_config", "load_config", "load_plugins", "parse_config"]
+__all__ = ["config_schema", "dump_config", "load_config", "load_plugins", "parse_config", "parse_without_model"]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -66,6 +66,27 @@ def parse_config(raw: Mapping[str, Any], *, origin: str) -> RunConfig:
         If anything is wrong; its text has one line for each mistake.
     """
     return _parse(dict(raw), Faults(origin))
+
+
+def parse_without_model(raw: Mapping[str, Any], *, origin: str) -> RunConfig:
+    """Make settings of the sections ``data`` and ``tokenizer`` alone, which no model need fit.
+
+    Parameters
+    ----------
+    raw, origin
+        As of :func:`parse_config`.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong; its text has one line for each mistake.
+    """
+    faults = Faults(origin)
+    sections = parse_sections(move_to_homes(dict(raw), faults), faults)
+    sections = {name: section for name, section in sections.items() if name in ("data", "tokenizer")}
+    check_together(sections, faults)
+    faults.raise_if_any()
+    return RunConfig(**sections)  # type: ignore[arg-type]
 
 
 def dump_config(config: RunConfig) -> str:

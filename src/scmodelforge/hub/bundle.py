@@ -33,7 +33,13 @@ from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.models.components.given import apply_embedding_spec
 from scmodelforge.models.components.special_tokens import apply_special_tokens
 from scmodelforge.models.registry import get_model
-from scmodelforge.tokenizers.saved import load_tokenizer, save_tokenizer, saved_strategy
+from scmodelforge.tokenizers.saved import (
+    load_preprocessor,
+    load_tokenizer,
+    save_preprocessor,
+    save_tokenizer,
+    saved_strategy,
+)
 
 __all__ = ["Bundle", "build_model", "copy_plugins", "load_bundle", "save_bundle"]
 
@@ -118,7 +124,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
         },
     )
     save_tokenizer(bundle.tokenizer, folder)
-    _write_json(folder / "preprocessing.json", bundle.preprocessor.to_dict())
+    save_preprocessor(bundle.preprocessor, folder)
     _write_json(folder / "labels.json", bundle.labels)
     _write_json(folder / "fingerprint.json", bundle.fingerprint)
     (folder / "README.md").write_text(card)
@@ -171,7 +177,7 @@ def load_bundle(folder: Path, *, trust_plugins: bool = False) -> Bundle:
         model_config=model_config,
         tokenizer=tokenizer,
         vocab=vocab,
-        preprocessor=Preprocessor.from_dict(_read_json(folder / "preprocessing.json")),
+        preprocessor=load_preprocessor(folder),
         objective=settings["objective"],
         labels=_read_json(folder / "labels.json") if (folder / "labels.json").exists() else {},
         fingerprint=_read_json(folder / "fingerprint.json"),

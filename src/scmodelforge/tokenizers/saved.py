@@ -1,6 +1,7 @@
 """Tokenizers in a folder: ``tokenizer.json`` has settings and fitted state, ``vocab.json`` the genes they are for.
 
-Arrays too large for JSON, if there are any, are in ``tokenizer.safetensors``. A model folder has these files
+Arrays too large for JSON, if there are any, are in ``tokenizer.safetensors``, and what is done to cells first is in
+``preprocessing.json``. A model folder has these files
 (:mod:`scmodelforge.hub.bundle`), and so has what ``scmodelforge tokenizer fit`` writes.
 """
 
@@ -14,14 +15,17 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import TOKENIZERS
+from scmodelforge.config.schema import PreprocessingConfig
+from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.vocab import GeneVocab
 
 if TYPE_CHECKING:
     from scmodelforge.tokenizers.base import BaseTokenizer
 
-__all__ = ["load_tokenizer", "save_tokenizer", "saved_strategy"]
+__all__ = ["load_preprocessor", "load_tokenizer", "save_preprocessor", "save_tokenizer", "saved_strategy"]
 
 _TOKENIZER, _VOCAB, _ARRAYS = "tokenizer.json", "vocab.json", "tokenizer.safetensors"
+_PREPROCESSING = "preprocessing.json"
 
 
 def save_tokenizer(tokenizer: BaseTokenizer, folder: str | Path) -> None:
@@ -81,6 +85,24 @@ def load_tokenizer(folder: str | Path) -> BaseTokenizer:
     return tokenizer
 
 
+def save_preprocessor(preprocessor: Preprocessor, folder: str | Path) -> None:
+    """Write what is done to cells before tokens are made of them to a folder, which must exist."""
+    content = json.dumps(preprocessor.to_dict(), indent=1, sort_keys=True) + "\n"
+    (Path(folder) / _PREPROCESSING).write_text(content, encoding="utf-8")
+
+
+def load_preprocessor(folder: str | Path) -> Preprocessor:
+    """Read what :func:`save_preprocessor` wrote; of a folder without it, what changes nothing.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    path = Path(folder) / _PREPROCESSING
+    return Preprocessor.from_dict(_read(path)) if path.exists() else Preprocessor(PreprocessingConfig())
+
+
 def _save_arrays(arrays: dict[str, np.ndarray], folder: Path) -> None:
     from safetensors.numpy import save_file
 
@@ -108,15 +130,19 @@ def _load_arrays(path: Path) -> dict[str, Any]:
 
 def _state(folder: Path) -> dict[str, Any]:
     path = folder / _TOKENIZER
+    state = _read(path)
+    if not isinstance(state, dict) or not isinstance(state.get("strategy"), str):
+        msg = f"{path}: it does not say which tokenizer it is ('strategy'). Copy or save the tokenizer again."
+        raise DataError(msg)
+    return state
+
+
+def _read(path: Path) -> Any:
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}); give a folder with tokenizer.json and vocab.json."
         raise DataError(msg) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"{path}: not readable as JSON ({error}). Copy or save the tokenizer again."
         raise DataError(msg) from error
-    if not isinstance(state, dict) or not isinstance(state.get("strategy"), str):
-        msg = f"{path}: it does not say which tokenizer it is ('strategy'). Copy or save the tokenizer again."
-        raise DataError(msg)
-    return state

@@ -15,10 +15,11 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import TOKENIZERS
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.files import read_overrides, set_values
-from scmodelforge.config.load import parse_config
+from scmodelforge.config.load import parse_without_model
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.scan import scan
 from scmodelforge.tokenizers.base import BaseTokenizer
+from scmodelforge.tokenizers.saved import save_preprocessor
 from scmodelforge.workflows.fitting import preprocessor_of_values, visitor_of
 from scmodelforge.workflows.prepare import open_source
 from scmodelforge.workflows.vocabulary import build_vocab
@@ -27,6 +28,7 @@ __all__ = ["corpus_settings", "fit_tokenizer"]
 
 _log = logging.getLogger(__name__)
 _MEDIANS = "medians.json"
+_SETTINGS = ("tokenizer.", "data.preprocessing.")
 
 
 def corpus_settings(
@@ -47,16 +49,16 @@ def corpus_settings(
     strategy
         As ``tokenizer.strategy``; ``None`` is the default.
     overrides
-        Further settings, ``tokenizer.setting=value``.
+        Further settings, ``tokenizer.NAME=VALUE`` or ``data.preprocessing.NAME=VALUE``.
 
     Raises
     ------
     ConfigError
         If anything is wrong with them.
     """
-    others = [entry for entry in overrides if not entry.startswith("tokenizer.")]
+    others = [entry for entry in overrides if not entry.startswith(_SETTINGS)]
     if others:
-        msg = f"--set {others[0]}: only settings of the tokenizer count here; it must begin with 'tokenizer.'."
+        msg = f"--set {others[0]}: it has no effect here; it must begin with {' or '.join(map(repr, _SETTINGS))}."
         raise ConfigError(msg)
     data = {"paths": list(paths), "layer": layer, "gene_vocab": gene_vocab, "gene_id_column": gene_id_column}
     raw: dict[str, Any] = {"data": {name: value for name, value in data.items() if value is not None}}
@@ -65,14 +67,14 @@ def corpus_settings(
     faults = Faults("the command line")
     raw = set_values(raw, read_overrides(overrides, faults), faults)
     faults.raise_if_any()
-    return parse_config(raw, origin="the command line")
+    return parse_without_model(raw, origin="the command line")
 
 
 def fit_tokenizer(config: RunConfig, folder: str | Path, *, force: bool = False) -> list[str]:
     """Fit a tokenizer to all cells of some files and write it to a folder.
 
-    Beside ``tokenizer.json`` and ``vocab.json`` the folder gets ``medians.json``, if the tokenizer has medians: what
-    ``tokenizer.medians`` of a run may name.
+    Beside ``tokenizer.json``, ``vocab.json`` and ``preprocessing.json`` the folder gets ``medians.json``, if the
+    tokenizer has medians: what ``tokenizer.medians`` of a run may name.
 
     Parameters
     ----------
@@ -114,7 +116,8 @@ def fit_tokenizer(config: RunConfig, folder: str | Path, *, force: bool = False)
     finally:
         source.close()
     tokenizer.save_pretrained(folder)
-    written = ["tokenizer.json", "vocab.json", *_write_medians(tokenizer, folder)]
+    save_preprocessor(preprocessor, folder)
+    written = ["tokenizer.json", "vocab.json", "preprocessing.json", *_write_medians(tokenizer, folder)]
     empty = f", {len(report.empty):,} of them without a gene of the vocabulary" if len(report.empty) else ""
     return [
         *report.warnings,

@@ -13,7 +13,7 @@ from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.tokenizers.base import BaseTokenizer
-from scmodelforge.tokenizers.saved import load_tokenizer
+from scmodelforge.tokenizers.saved import load_preprocessor, load_tokenizer
 from scmodelforge.workflows.prepare import open_source
 
 __all__ = ["describe_tokenizer", "tokens_of_cell"]
@@ -41,6 +41,8 @@ def tokens_of_cell(
 ) -> list[dict[str, Any]]:
     """Return the tokens that a saved tokenizer makes of one cell of some files, first to last.
 
+    The cell is preprocessed as the folder says (``preprocessing.json``), if it does.
+
     Parameters
     ----------
     folder
@@ -59,7 +61,7 @@ def tokens_of_cell(
     DataError
         If there is no such cell, or no gene of its file is in the vocabulary.
     """
-    tokenizer = load_tokenizer(folder)
+    tokenizer, preprocessor = load_tokenizer(folder), load_preprocessor(folder)
     source: Any = open_source(LocalDataConfig(paths=list(paths), layer=layer))
     try:
         total = sum(source.file_sizes)
@@ -69,7 +71,7 @@ def tokens_of_cell(
         starts = np.concatenate([[0], np.cumsum(source.file_sizes)[:-1]])
         file = int(np.searchsorted(starts, cell, side="right")) - 1
         tokenizer.vocab.require_overlap(source.panels[file])
-        block = read_rows(source, file, np.array([cell - starts[file]]))
+        block = preprocessor.fitted(source)(read_rows(source, file, np.array([cell - starts[file]])))
     finally:
         source.close()
     made = tokenizer.bind(block.panel).encode(block, cell_keys(0, block.positions))
