@@ -224,6 +224,13 @@ class TestOutdatedNames:
         septin9, tp53 = "ENSG00000184640", "ENSG00000141510"
         assert genes_of(HUMAN, HUMAN.map(["SEPT9", "P53"])) == [septin9, tp53]
 
+    def test_aliases_find_nothing_in_a_vocabulary_that_says_so(self):
+        vocab = GeneVocab(["TP53", "CD8A"], name="published", aliases=False)
+        again = GeneVocab.from_dict(vocab.to_dict())
+        for each in (vocab, again, again.extended(["CD4"]), again.restrict(["TP53"])):
+            assert genes_of(each, each.map(["P53", "ENSG00000141510"])) == [None, "TP53"]
+        assert vocab.digest() != GeneVocab(["TP53", "CD8A"], name="published").digest()
+
     def test_a_proper_name_wins_over_an_alias(self):
         assert genes_of(HUMAN, HUMAN.map(["SEPT9", "SEPTIN9"])) == [None, "ENSG00000184640"]
         assert genes_of(HUMAN, HUMAN.map(["ENSG00000184640", "SEPT9"])) == ["ENSG00000184640", None]

@@ -29,6 +29,8 @@ class GeneLookup:
     other_names
         Further names, with the gene that has each, ``None`` for names that are known to be no gene's of these. With
         any, letter case is never ignored, since it is what tells the symbols of some species apart.
+    aliases
+        Whether aliases and previous symbols are names.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class GeneLookup:
         *,
         tokens: np.ndarray,
         other_names: Mapping[str, str | None] | None = None,
+        aliases: bool = True,
     ) -> None:
         self._genes = genes
         self._symbols = symbols
         self._tokens = tokens.tolist()
         self._other_names = other_names or {}
+        self._uses_aliases = aliases
 
     def match(self, gene_ids: Iterable[str], *, ignore_case: bool = True) -> tuple[np.ndarray, int]:
         """Look up genes.
@@ -82,10 +86,14 @@ class GeneLookup:
             symbol = named[0] if named else strip_version(name)
             token = self._exact.get(symbol, -1) if named else -1
             if token < 0:
-                token = self._exact.get(gene_of_alias().get(symbol, ""), -1)
+                token = self._exact.get(self._gene_of_alias.get(symbol, ""), -1)
             if token >= 0 and token not in taken:
                 found.setdefault(token, []).append(name)
         return {several[0]: token for token, several in found.items() if len(several) == 1}
+
+    @cached_property
+    def _gene_of_alias(self) -> Mapping[str, str]:
+        return gene_of_alias() if self._uses_aliases else {}
 
     @cached_property
     def _refused(self) -> frozenset[str]:
@@ -122,7 +130,7 @@ class GeneLookup:
             return {}
         tokens_of: dict[str, list[int]] = {}
         for gene, token in unknown:
-            proper = gene_of_alias().get(gene)
+            proper = self._gene_of_alias.get(gene)
             if proper is not None and proper not in found:
                 tokens_of.setdefault(proper, []).append(token)
         single = {gene: tokens[0] for gene, tokens in tokens_of.items() if len(tokens) == 1}

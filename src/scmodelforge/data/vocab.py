@@ -56,6 +56,9 @@ class GeneVocab:
         default ``constants.SPECIAL_TOKENS``, which are 0, 1, ...
     other_names
         Further names of the genes, such as those of their orthologs; ``None`` for names known to be none's.
+    aliases
+        Whether genes are also found under their aliases and previous symbols. Not those of a published model, whose
+        own mapping says which ids are its genes.
 
     Attributes
     ----------
@@ -81,8 +84,9 @@ class GeneVocab:
         symbols: Sequence[str | None] | None = None,
         special_tokens: Mapping[str, int] | None = None,
         other_names: Mapping[str, str | None] | None = None,
+        aliases: bool = True,
     ) -> None:
-        self.name = name
+        self.name, self.aliases = name, aliases
         self.genes: list[str] = [str(gene) for gene in genes]
         self.special_tokens = dict(_DEFAULT_IDS if special_tokens is None else special_tokens)
         self.other_names = dict(other_names or {})
@@ -90,7 +94,9 @@ class GeneVocab:
         self.symbols: list[str | None] = [known.get(g) for g in self.genes] if symbols is None else list(symbols)
         check_vocab(f"gene_vocab '{name}'", self.genes, self.symbols, self.special_tokens, self.other_names)
         self.gene_tokens = free_ids(self.special_tokens, len(self.genes))
-        self._lookup = GeneLookup(self.genes, self.symbols, tokens=self.gene_tokens, other_names=self.other_names)
+        self._lookup = GeneLookup(
+            self.genes, self.symbols, tokens=self.gene_tokens, other_names=self.other_names, aliases=aliases
+        )
         self._panels: dict[int, tuple[Panel, np.ndarray, int]] = {}
 
     @classmethod
@@ -264,7 +270,8 @@ class GeneVocab:
         """Return the vocabulary as plain values."""
         fields = {"name": self.name, "special_tokens": dict(self.special_tokens), "genes": list(self.genes)}
         values = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields, "symbols": list(self.symbols)}
-        return values | ({"other_names": dict(self.other_names)} if self.other_names else {})
+        values |= {"other_names": dict(self.other_names)} if self.other_names else {}
+        return values if self.aliases else values | {"aliases": False}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GeneVocab:

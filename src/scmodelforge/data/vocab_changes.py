@@ -30,6 +30,7 @@ def restricted(vocab: GeneVocab, genes: Iterable[str]) -> dict[str, Any]:
         "symbols": [vocab.symbols[i] for i in keep],
         "special_tokens": kept_in_order(vocab.special_tokens, vocab.gene_tokens[np.array(keep, dtype=np.int64)]),
         "other_names": {name: gene if gene in wanted else None for name, gene in vocab.other_names.items()},
+        "aliases": vocab.aliases,
     }
 
 
@@ -43,6 +44,7 @@ def extended(vocab: GeneVocab, genes: Iterable[str], lookup: GeneLookup) -> dict
         "symbols": [*vocab.symbols, *map(human_genes().symbol_of.get, new)],
         "special_tokens": vocab.special_tokens,
         "other_names": {name: gene for name, gene in vocab.other_names.items() if name not in added},
+        "aliases": vocab.aliases,
     }
 
 
@@ -66,4 +68,5 @@ def with_orthologs(vocab: GeneVocab, species: Sequence[str], policy: Policy, loo
         "symbols": vocab.symbols,
         "special_tokens": vocab.special_tokens,
         "other_names": vocab.other_names | found,
+        "aliases": vocab.aliases,
     }

@@ -56,10 +56,12 @@ def vocab_fields(data: Any) -> dict[str, Any]:
     wrong = [key for key, kind in _KINDS.items() if not isinstance(data.get(key), kind)]
     if not isinstance(data.get("other_names", {}), dict):
         wrong.append("other_names")
+    if not isinstance(data.get("aliases", True), bool):
+        wrong.append("aliases")
     if wrong:
         msg = f"gene vocabulary: '{wrong[0]}' is missing or of the wrong kind; the file is damaged."
         raise DataError(msg)
-    return {key: data[key] for key in (*_KINDS, "other_names") if key in data}
+    return {key: data[key] for key in (*_KINDS, "other_names", "aliases") if key in data}
 
 
 def read_gene_list(path: Path) -> list[str]:

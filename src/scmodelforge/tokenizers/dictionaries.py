@@ -173,9 +173,8 @@ def _assembled(
     if wrong:
         msg = f"{origin}: gene '{wrong[0]}' has no median above 0 ({len(wrong):,} such); take the published file."
         raise DataError(msg)
-    vocab = GeneVocab(
-        genes, name=release.name, symbols=[symbols.get(gene) or None for gene in genes], special_tokens=special
-    )
+    named = [symbols.get(gene) or None for gene in genes]
+    vocab = GeneVocab(genes, name=release.name, symbols=named, special_tokens=special, aliases=False)
     known = set(genes)
     found = GeneMedians(np.array([np.nan] * len(special) + values, dtype=np.float64), "file")
     return Dictionaries(vocab, found, {key: gene for key, gene in mapping.items() if gene in known}, origin.name)
