@@ -21,6 +21,7 @@ from scmodelforge.tokenizers.bins import (
 )
 from scmodelforge.tokenizers.entries import Entries, expressed_entries, has_repeats, measured, measured_tokens
 from scmodelforge.tokenizers.gene_selection import Selection, is_kept
+from scmodelforge.tokenizers.layout import around
 
 __all__ = ["BinEncoder"]
 
@@ -100,13 +101,11 @@ class BinEncoder:
         if self.include_zeros:
             entries, bins = self._with_zeros(entries, bins, len(block))
         kept = is_kept(entries, keys, room=room, selection=self.selection, classes=self.classes)
-        cells = entries.cells[kept]
-        lengths = np.bincount(cells, minlength=len(block)) + len(self.first)
-        slots = np.arange(len(cells)) + len(self.first) * (cells + 1)
-        ids = np.full(int(lengths.sum()), self.first[0] if self.first else 0, dtype=np.int32)
+        lengths = np.bincount(entries.cells[kept], minlength=len(block))
+        offsets, slots = around(lengths, num_first=len(self.first))
+        ids = np.full(offsets[-1], self.first[0] if self.first else 0, dtype=np.int32)
         bin_ids = np.zeros(len(ids), dtype=np.int32)
         ids[slots], bin_ids[slots] = entries.tokens[kept], bins[kept]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rest = measured(self.panel, entries, kept | (entries.values == 0), len(block))
         return self._tokens(block, keys, offsets, ids, bin_ids, rest)
 

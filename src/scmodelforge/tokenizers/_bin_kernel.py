@@ -62,7 +62,13 @@ def bin_cells(block: CellBlock, rules: BinRules, keys: np.ndarray) -> Binned | N
     ids, bins = ids[: offsets[-1]], bins[: offsets[-1]]
     if np.diff(offsets).max(initial=0) <= rules.room + num_first:
         return Binned(offsets, ids, bins, np.zeros(len(block) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32))
-    return select_genes(offsets, ids, bins, values, keys, rules=rules)
+    selection, classes, room = rules.selection, rules.classes, rules.room
+    found = select_genes(
+        offsets, ids, values, keys, selection=selection, classes=classes, room=room, num_first=num_first
+    )
+    if found is None:
+        return None
+    return Binned(found.offsets, ids[found.places], bins[found.places], found.cut_offsets, ids[found.cut])
 
 
 @compiled

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scmodelforge.tokenizers.gene_selection import Selection
+
 __all__ = ["BinRules", "Binned"]
 
 
@@ -53,7 +55,7 @@ class BinRules(NamedTuple):
     classes: np.ndarray
     method: str
     ties: str
-    selection: str
+    selection: Selection
     levels: np.ndarray
     room: int
     first: list[int]

@@ -11,6 +11,7 @@ from scmodelforge.data.types import CellBlock, TokenBlock
 from scmodelforge.tokenizers._rank_kernel import RankColumns, Ranked, rank_cells
 from scmodelforge.tokenizers._ties import Ties, by_score, by_slot
 from scmodelforge.tokenizers.entries import Entries, expressed_entries, has_repeats, measured, measured_tokens
+from scmodelforge.tokenizers.layout import around
 from scmodelforge.tokenizers.medians import TARGET_SUM
 
 __all__ = ["CELLS_AT_ONCE", "RankEncoder", "Sequence", "sequences"]
@@ -62,9 +63,7 @@ def sequences(
     """
     ranks = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     kept, numbers = order[ranks < form.room], np.minimum(lengths, form.room)
-    offsets = np.concatenate([[0], np.cumsum(numbers + len(form.first) + len(form.last))]).astype(np.int64)
-    cells = np.repeat(np.arange(len(lengths)), numbers)
-    slots = np.arange(len(kept)) + len(form.first) * (cells + 1) + len(form.last) * cells
+    offsets, slots = around(numbers, num_first=len(form.first), num_last=len(form.last))
     ids, values = np.zeros(offsets[-1], dtype=np.int32), np.zeros(offsets[-1], dtype=np.float32)
     ids[slots], values[slots] = tokens[kept], shown[kept]
     if form.first:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from scmodelforge.data._compile import compiled, inner
 from scmodelforge.data.draws import mix
 from scmodelforge.data.measured import row_offsets
-from scmodelforge.tokenizers._bin_rules import Binned, BinRules
-from scmodelforge.tokenizers.gene_selection import LOG_2, SERIES
+from scmodelforge.tokenizers.gene_selection import LOG_2, SERIES, Selection
 
-__all__ = ["select_genes"]
+__all__ = ["Chosen", "select_genes"]
 
 #: Bits of a digit of the numbers the lowest are found of.
 _BITS = 11
@@ -29,28 +29,48 @@ _FIRST_FACTOR, _SECOND_FACTOR = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D04
 _LARGEST = np.uint64((1 << 62) - 1)
 
 
+class Chosen(NamedTuple):
+    """Which tokens of some cells have room, and which have none.
+
+    Attributes
+    ----------
+    offsets, places
+        Start of each cell's, shape (n + 1,), and where the tokens stand among all, shape (T,), int64.
+    cut_offsets, cut
+        Those without room, likewise.
+    """
+
+    offsets: np.ndarray
+    places: np.ndarray
+    cut_offsets: np.ndarray
+    cut: np.ndarray
+
+
 def select_genes(
     offsets: np.ndarray,
     ids: np.ndarray,
-    bins: np.ndarray,
     values: np.ndarray,
     keys: np.ndarray,
     *,
-    rules: BinRules,
-) -> Binned | None:
-    """Return the tokens that have room.
+    selection: Selection,
+    classes: np.ndarray,
+    room: int,
+    num_first: int = 0,
+) -> Chosen | None:
+    """Return which tokens have room.
 
     Parameters
     ----------
     offsets
         Start of each cell's tokens, shape (n + 1,), int64.
-    ids, bins, values
-        Tokens, ascending within each cell after the first ones, their bins, and their expression in single precision,
-        each shape (T,).
+    ids, values
+        Tokens, ascending within each cell after the first ones, and their expression in single precision, shape (T,).
     keys
         Base of each cell's random draws, shape (n,), uint64.
-    rules
-        What decides which these are.
+    selection, classes, room
+        As of :func:`~scmodelforge.tokenizers.gene_selection.is_kept`.
+    num_first
+        Tokens of each cell that stand before its genes; they are kept.
 
     Returns
     -------
@@ -59,49 +79,40 @@ def select_genes(
     kernel = _select(_MANY)
     if kernel is None:
         return None
-    room, num_first = rules.room, len(rules.first)
     numbers = np.diff(offsets) - num_first
-    kept = row_offsets(np.minimum(numbers, room) + num_first)
-    cut = row_offsets(np.maximum(numbers - room, 0))
-    kept_ids, kept_bins = np.empty((2, kept[-1]), dtype=np.int32)
-    cut_ids = np.empty(cut[-1], dtype=np.int32)
-    how = (
-        _SELECTIONS.index(rules.selection),
-        room,
-        num_first,
-        int(numbers.max(initial=0)),
-        np.uint64(mix("gene sample")),
-    )
-    kernel(offsets, ids, bins, values, keys, rules.classes, *how, kept, kept_ids, kept_bins, cut, cut_ids)
-    return Binned(kept, kept_ids, kept_bins, cut, cut_ids)
+    kept, cut = row_offsets(np.minimum(numbers, room) + num_first), row_offsets(np.maximum(numbers - room, 0))
+    chosen = Chosen(kept, np.empty(kept[-1], dtype=np.int64), cut, np.empty(cut[-1], dtype=np.int64))
+    how = _SELECTIONS.index(selection), room, num_first, int(numbers.max(initial=0)), np.uint64(mix("gene sample"))
+    kernel(offsets, ids, values, keys.astype(np.uint64), classes, *how, *chosen)
+    return chosen
 
 
 @compiled
 def _select(
-    offsets, ids, bins, values, keys, classes,
-    selection, room, num_first, most, purpose, kept, kept_ids, kept_bins, cut, cut_ids,
-):  # fmt: skip
+    offsets, ids, values, keys, classes, selection, room, num_first, most, purpose, kept, kept_places, cut, cut_places
+):
     scores, left, counts = np.empty(most + 1, np.uint64), np.empty(most + 1, np.uint64), np.empty(_BUCKETS, np.uint32)
     for cell in range(len(keys)):
-        begin, at, cut_at = offsets[cell], kept[cell], cut[cell]
-        for n in range(num_first):
-            kept_ids[at + n], kept_bins[at + n] = ids[begin + n], bins[begin + n]
-        begin, at = begin + num_first, at + num_first
-        number = offsets[cell + 1] - begin
-        genes, shown = ids[begin : begin + number], values[begin : begin + number]
+        begin, end, at, cut_at = offsets[cell], offsets[cell + 1], kept[cell], cut[cell]
+        number = end - begin - num_first
         if number <= room:
-            kept_ids[at : at + number], kept_bins[at : at + number] = genes, bins[begin : begin + number]
+            for place in range(begin, end):
+                kept_places[at + place - begin] = place
             continue
+        for n in range(num_first):
+            kept_places[at + n] = begin + n
+        begin, at = begin + num_first, at + num_first
+        genes, shown = ids[begin:end], values[begin:end]
         _score(genes, shown, classes, number, selection, _mixed(purpose, keys[cell]), scores)
         limit, num_equal = _lowest(scores, left, number, room, counts)
         for n in range(number):
             is_equal = scores[n] == limit
             if scores[n] < limit or (is_equal and num_equal > 0):  # tokens ascend: of equal ones the lowest are kept
-                kept_ids[at], kept_bins[at] = genes[n], bins[begin + n]
+                kept_places[at] = begin + n
                 at += 1
                 num_equal -= is_equal
             else:
-                cut_ids[cut_at] = genes[n]
+                cut_places[cut_at] = begin + n
                 cut_at += 1
 
 

@@ -37,6 +37,7 @@ from scmodelforge.tokenizers.bin_centres import BinCentres, BinFit
 from scmodelforge.tokenizers.bin_edges import EdgeFit, edges_from
 from scmodelforge.tokenizers.binned_settings import SCGPT, BinnedExpressionConfig
 from scmodelforge.tokenizers.entries import Entries, one_cell
+from scmodelforge.tokenizers.layout import as_one_cell
 from scmodelforge.tokenizers.registry import register_tokenizer
 
 __all__ = ["SCGPT", "BinnedExpressionConfig", "BinnedExpressionTokenizer"]
@@ -109,15 +110,8 @@ class BinnedExpressionTokenizer(BaseTokenizer):
             If edges are not fitted.
         """
         block = one_cell(expression, gene_ids)
-        tokens = self._encoder(self.lookup(block.panel.gene_ids)).encode(block, np.full(1, key, dtype=np.uint64))
-        ids, bins = tokens.ids.astype(np.int64), tokens.bin_ids
-        assert bins is not None
-        return {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "values": tokens.values,
-            "bin_ids": bins.astype(np.int64),
-        }
+        encoder = self._encoder(self.lookup(block.panel.gene_ids))
+        return as_one_cell(encoder.encode(block, np.full(1, key, dtype=np.uint64)))
 
     def bind(self, panel: Panel) -> BoundEncoder:
         """Return an encoder for blocks of cells of one file.

@@ -36,6 +36,7 @@ from scmodelforge.tokenizers._rank_encoder import RankEncoder, Sequence
 from scmodelforge.tokenizers._ties import Ties
 from scmodelforge.tokenizers.base import BaseTokenizer, FittingVisitor
 from scmodelforge.tokenizers.entries import one_cell
+from scmodelforge.tokenizers.layout import as_one_cell
 from scmodelforge.tokenizers.medians import GeneMedians, MedianFit, read_medians
 from scmodelforge.tokenizers.registry import register_tokenizer
 
@@ -136,9 +137,7 @@ class RankValueTokenizer(BaseTokenizer):
         else:
             block = one_cell(expression, gene_ids)
             encoder = self._encoder(self.lookup(block.panel.gene_ids))
-        tokens = encoder.encode(block, np.full(1, key, dtype=np.uint64))
-        ids = tokens.ids.astype(np.int64)
-        return {"input_ids": ids, "attention_mask": np.ones_like(ids), "values": tokens.values}
+        return as_one_cell(encoder.encode(block, np.full(1, key, dtype=np.uint64)))
 
     def bind(self, panel: Panel) -> BoundEncoder:
         """Return an encoder for blocks of cells of one file.
