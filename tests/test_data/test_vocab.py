@@ -219,6 +219,23 @@ class TestMap:
         assert not HUMAN.map_panel(genes).flags.writeable
 
 
+class TestJsonFiles:
+    def test_a_published_mapping_keeps_its_ids(self, tmp_path):
+        (tmp_path / "tokens.json").write_text('{"<pad>": 2, "CD4": 0, "CD8A": 1}')
+        vocab = GeneVocab.from_file(tmp_path / "tokens.json")
+        assert (vocab.name, vocab.map(["CD8A", "CD4"]).tolist(), vocab.pad_id) == ("tokens.json", [1, 0], 2)
+
+    def test_a_vocabulary_of_a_model_is_that(self, tmp_path):
+        HUMAN.save(tmp_path / "vocab.json")
+        assert GeneVocab.from_file(tmp_path / "vocab.json").digest() == HUMAN.digest()
+
+    @pytest.mark.parametrize("content", ["", "[]", "3", '{"CD4": 1}', '{"CD4": "0"}'])
+    def test_anything_else_is_refused(self, tmp_path, content):
+        (tmp_path / "tokens.json").write_text(content)
+        with pytest.raises(DataError, match=r"tokens\.json"):
+            GeneVocab.from_file(tmp_path / "tokens.json")
+
+
 class TestOutdatedNames:
     def test_an_alias_or_previous_symbol_finds_its_gene(self):
         septin9, tp53 = "ENSG00000184640", "ENSG00000141510"

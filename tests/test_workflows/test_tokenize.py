@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 import scipy.sparse as sp
 
 from scmodelforge._errors import ConfigError, DataError, Interrupted
-from scmodelforge.tokenizers.presets import PRESETS, Preset, get_preset
+from scmodelforge.tokenizers.presets import PRESETS, get_preset
 from scmodelforge.workflows import tokenize as workflow
 from scmodelforge.workflows._compat_cells import CompatCells
+from scmodelforge.workflows.dictionaries import fetch_dictionaries
 from scmodelforge.workflows.tokenize import tokenize_file
 from tests.test_data.zarr_stores import write_store
 from tests.test_tokenizers.small_dictionaries import GENES, write_tables
@@ -160,10 +162,7 @@ class TestRows:
 
     def test_genes_without_room_are_counted(self, run, monkeypatch):
         small = get_preset("geneformer-v2")
-        make_all = small.make
-        short = Preset(
-            "short", "", small.published, small.files_in, lambda f, c: make_all(f, {**c, "max_genes": 4}), small.compat
-        )
+        short = replace(small, name="short", make=lambda f, c: small.make(f, {**c, "max_genes": 4}))
         monkeypatch.setitem(PRESETS, "short", short)
         rows, lines = run(make(), preset="short")
         assert max(row["length"] for row in rows) == 4
@@ -279,7 +278,7 @@ class TestRefused:
 
     def test_compat_where_there_is_nothing_to_be_compatible_with(self, run, monkeypatch):
         small = get_preset("geneformer-v2")
-        monkeypatch.setitem(PRESETS, "own", Preset("own", "", small.published, small.files_in, small.make))
+        monkeypatch.setitem(PRESETS, "own", replace(small, name="own", compat=None))
         with pytest.raises(ConfigError, match="--compat: preset 'own' is what its official code does; leave"):
             run(make(), preset="own", compat=True)
 
@@ -296,3 +295,77 @@ class TestRefused:
         with pytest.raises(Interrupted, match="stopped after 0 of 5 cells; nothing was written"):
             run(make(), compat=True)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "dictionaries"]
+
+
+class TestScgpt:
+    """The published vocabulary: symbols first, special tokens last."""
+
+    SYMBOLS = ("A1BG", "CD4", "CD8A", "MS4A1", "RP11-34P13.7")
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        tokens = {name: number for number, name in enumerate([*self.SYMBOLS, "<pad>", "<cls>", "<eoc>"])}
+        (tmp_path / "scgpt").mkdir()
+        (tmp_path / "scgpt" / "vocab.json").write_text(json.dumps(dict(reversed(tokens.items()))))
+        return tmp_path / "scgpt"
+
+    @staticmethod
+    def cells(names, **var) -> ad.AnnData:
+        adata = ad.AnnData(sp.csr_matrix(np.array([[4, 0, 2, 1], [0, 0, 0, 0], [0, 7, 0, 7]], dtype=np.float32)))
+        adata.var_names = names
+        for name, values in var.items():
+            adata.var[name] = values
+        return adata
+
+    def test_a_row_has_ids_and_bins_with_cls_first(self, run, folder):
+        rows, lines = run(self.cells(["MS4A1", "A1BG", "CD8A", "nothing"]), preset="scgpt", dictionaries=folder)
+        # quantiles of 4 and 2: 2 is at the edge of bin 1 alone, 4 at the last edge, that of bin 50
+        assert rows == [
+            {"cell_index": 0, "input_ids": [6, 2, 3], "length": 3, "values": [-2.0, 1.0, 50.0]},
+            {"cell_index": 2, "input_ids": [6, 0], "length": 2, "values": [-2.0, rows[1]["values"][1]]},
+        ]
+        assert 1 <= rows[1]["values"][1] <= 50  # a single value equals all edges: any bin
+        assert lines[0].startswith("genes: 3 of 4 kept")
+
+    def test_ids_are_symbols_of_a_column_or_found_by_ensembl_id(self, run, folder):
+        ensembl = ["ENSG00000156738", "ENSG00000121410", "ENSG00000153563", "ENSG00000000000"]
+        for adata in (
+            self.cells(ensembl),
+            self.cells(ensembl, feature_name=["MS4A1", "A1BG", "CD8A", "nothing"]),
+            self.cells(list("abcd"), feature_name=["MS4A1", "A1BG", "CD8A", "nothing"]),
+        ):
+            rows, _ = run(adata, preset="scgpt", dictionaries=folder)
+            assert [row["input_ids"] for row in rows] == [[6, 2, 3], [6, 0]]
+
+    def test_ties_are_those_of_bins(self, run, folder):
+        adata = self.cells(["MS4A1", "A1BG", "CD8A", "nothing"])
+        for ties, number in (("lower", 1), ("upper", 50)):
+            rows, _ = run(adata, preset="scgpt", dictionaries=folder, ties=ties)
+            assert rows[1]["values"] == [-2.0, number]
+        with pytest.raises(ConfigError, match=r"--ties stable: preset 'scgpt' has random, mid, lower, upper\."):
+            run(adata, preset="scgpt", dictionaries=folder, ties="stable")
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (None, r"scgpt has no vocab\.json; name the folder of a published scGPT model"),
+            ("[1]", r"vocab\.json: holds list; a mapping from gene to token id is needed"),
+            ("{", r"vocab\.json: not JSON; a mapping"),
+            ('{"CD4": 0, "<pad>": 2}', r"vocab\.json: "),
+        ],
+    )
+    def test_another_file_is_refused(self, run, folder, content, words):
+        if content is None:
+            (folder / "vocab.json").unlink()
+        else:
+            (folder / "vocab.json").write_text(content)
+        with pytest.raises(DataError, match=words):
+            run(self.cells(["MS4A1", "A1BG", "CD8A", "nothing"]), preset="scgpt", dictionaries=folder)
+
+    def test_is_fetched_from_a_folder_and_not_from_the_hub(self, run, folder, tmp_path, monkeypatch):
+        monkeypatch.setenv("SCMODELFORGE_CACHE", str(tmp_path / "cache"))
+        with pytest.raises(DataError, match="scgpt is not on the hub in a form that could be checked; download"):
+            fetch_dictionaries("scgpt", "hub")
+        assert fetch_dictionaries("scgpt", str(folder))[0].startswith("scgpt: 8 tokens in ")
+        rows, _ = run(self.cells(["MS4A1", "A1BG", "CD8A", "nothing"]), preset="scgpt", dictionaries=None)
+        assert len(rows) == 2

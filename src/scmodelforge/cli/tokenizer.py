@@ -162,7 +162,7 @@ def compare(
 
 @app.command("fetch")
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Representation: geneformer-v1 or geneformer-v2.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Representation: geneformer-v1, geneformer-v2 or scgpt.")],
     source: Annotated[
         str, typer.Option("--from", metavar="DIR|hub", help="Folder with the dictionaries, or the Hugging Face hub.")
     ] = "hub",

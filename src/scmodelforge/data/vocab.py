@@ -30,7 +30,7 @@ from scmodelforge.data.special_tokens import SpecialId, free_ids, numbers_of, sp
 from scmodelforge.data.types import Panel
 from scmodelforge.data.vocab_changes import extended, restricted, with_orthologs
 from scmodelforge.data.vocab_checks import check_vocab
-from scmodelforge.data.vocab_files import FORMAT, read_gene_list, read_vocab_json, vocab_fields
+from scmodelforge.data.vocab_files import FORMAT, read_gene_list, read_json, read_vocab_json, vocab_fields
 
 __all__ = ["Coverage", "GeneVocab"]
 
@@ -121,25 +121,29 @@ class GeneVocab:
 
     @classmethod
     def from_file(cls, path: str | Path) -> GeneVocab:
-        """Read a vocabulary from a text file with one gene a line, in the file's order.
+        """Read a vocabulary from a text file with one gene a line, in the file's order, or from a ``.json`` file.
 
-        Blank lines and lines that begin with ``#`` are skipped. Of a ``.tsv`` or ``.csv`` file the first column is
-        read, without its heading if that is ``gene``, ``ensembl`` or ``ensembl_id``.
+        The latter is the ``vocab.json`` of a model folder, or a published mapping from name to id. In text, blank
+        lines and lines that begin with ``#`` are skipped. Of a ``.tsv`` or ``.csv`` file the first column is read,
+        without its heading if that is ``gene``, ``ensembl`` or ``ensembl_id``.
 
         Raises
         ------
         DataError
-            If the file is missing, is not text, holds no gene or holds one twice.
+            If the file is missing, is not of these kinds, holds no gene or holds one twice.
         """
         path = Path(path)
         if not path.is_file():
             msg = f"data.gene_vocab: no file '{path}'.{nearest(str(path), _KNOWN)} {_CHOICES}"
             raise DataError(msg)
+        if path.suffix == ".json":
+            content = read_json(path)
+            return cls.load(path) if content.get("format") == FORMAT else cls.from_token_dict(content, name=path.name)
         return cls(read_gene_list(path), name=path.name)
 
     @classmethod
     def from_token_dict(
-        cls, tokens: Mapping[str, int], *, name: str, special: Collection[str] | None = None
+        cls, tokens: Mapping[str, int], *, name: str, special: Collection[str] | None = None, aliases: bool = True
     ) -> GeneVocab:
         """Make a vocabulary of a published mapping from name to id.
 
@@ -151,6 +155,8 @@ class GeneVocab:
             What messages call the vocabulary.
         special
             Names of the special tokens; ``None`` takes those in angle brackets, such as ``<pad>``.
+        aliases
+            As of the class.
 
         Raises
         ------
@@ -158,7 +164,7 @@ class GeneVocab:
             If an id is missing, there twice or no whole number.
         """
         genes, special_tokens = split_token_dict(tokens, special, f"gene_vocab '{name}'")
-        return cls(genes, name=name, special_tokens=special_tokens)
+        return cls(genes, name=name, special_tokens=special_tokens, aliases=aliases)
 
     @classmethod
     def from_panels(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from scmodelforge._errors import DataError
 from scmodelforge.constants import FORMAT_VERSION
 
-__all__ = ["FORMAT", "read_gene_list", "read_vocab_json", "vocab_fields"]
+__all__ = ["FORMAT", "read_gene_list", "read_json", "read_vocab_json", "vocab_fields"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,28 @@ def read_vocab_json(path: str | Path, make: Callable[[Any], T]) -> T:
     except DataError as error:
         msg = f"{path}: {error}"
     raise DataError(msg)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file: a vocabulary of ours, or a published mapping from name to token id.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})."
+        raise DataError(msg) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        msg = f"{path}: not JSON; a mapping from gene to token id is needed, or a vocab.json of a model folder."
+        raise DataError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"{path}: holds {type(content).__name__}; a mapping from gene to token id is needed."
+        raise DataError(msg)
+    return content
 
 
 def vocab_fields(data: Any) -> dict[str, Any]:

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scmodelforge._errors import ConfigError, nearest
+from scmodelforge._errors import ConfigError, DataError, nearest
+from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.data.vocab_files import read_json
 from scmodelforge.tokenizers.base import BaseTokenizer
+from scmodelforge.tokenizers.binned_expression import BinnedExpressionTokenizer
+from scmodelforge.tokenizers.binned_settings import SCGPT, BinnedExpressionConfig
 from scmodelforge.tokenizers.dictionaries import GeneformerRelease, Published, read_geneformer
 from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
 
@@ -28,13 +32,17 @@ class Preset:
     name
         Its name.
     repository
-        Where the dictionaries are published on the Hugging Face hub.
+        Where the dictionaries are published on the Hugging Face hub; empty if they are not there.
     published
-        The published files.
+        The published files, if there are checksums for them.
     files_in
         Returns the names of the files that are read of a folder.
     make
         Makes the tokenizer of a folder with dictionaries and settings that differ from the preset's.
+    id_columns
+        var columns that gene ids are taken from if there are such.
+    ties
+        Values of ``tokenizer.ties``.
     compat
         Value of ``tokenizer.compat`` that gives the tokens of the official code, or ``None`` if there is none.
     """
@@ -44,6 +52,8 @@ class Preset:
     published: tuple[Published, ...]
     files_in: Callable[[Path], list[str]]
     make: Callable[[Path, Mapping[str, Any]], BaseTokenizer]
+    id_columns: tuple[str, ...]
+    ties: tuple[str, ...]
     compat: str | None = None
 
 
@@ -79,7 +89,53 @@ def geneformer(release: GeneformerRelease, settings: Mapping[str, Any], *, compa
         config = RankValueConfig.model_validate({**settings, "medians": found.origin, **changes})
         return RankValueTokenizer(config, found.vocab, medians=found.medians, id_mapping=found.id_mapping)
 
-    return Preset(release.name, "ctheodoris/Geneformer", release.pickles, release.files_in, make, compat)
+    return Preset(
+        name=release.name,
+        repository="ctheodoris/Geneformer",
+        published=release.pickles,
+        files_in=release.files_in,
+        make=make,
+        id_columns=("ensembl_id",),
+        ties=("token", "stable", "numpy"),
+        compat=compat,
+    )
+
+
+def scgpt(name: str, file: str) -> Preset:
+    """Return the preset of the published scGPT models.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    file
+        Name of the vocabulary in the folder of a model, a mapping from gene symbol to id.
+    """
+
+    def files_in(folder: Path) -> list[str]:
+        if not (folder / file).is_file():
+            msg = f"{folder} has no {file}; name the folder of a published scGPT model, which holds it."
+            raise DataError(msg)
+        return [file]
+
+    def make(folder: Path, changes: Mapping[str, Any]) -> BaseTokenizer:
+        (path,) = (folder / each for each in files_in(folder))
+        try:
+            vocab = GeneVocab.from_token_dict(read_json(path), name=name, aliases=False)
+        except DataError as problem:
+            msg = str(problem) if str(path) in str(problem) else f"{path}: {problem}"
+            raise DataError(msg) from problem
+        return BinnedExpressionTokenizer(BinnedExpressionConfig.model_validate({**SCGPT, **changes}), vocab)
+
+    return Preset(
+        name=name,
+        repository="",
+        published=(),
+        files_in=files_in,
+        make=make,
+        id_columns=("feature_name",),
+        ties=("random", "mid", "lower", "upper"),
+    )
 
 
 GENEFORMER_V1 = GeneformerRelease(
@@ -114,5 +170,6 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         geneformer(GENEFORMER_V1, {"max_genes": 2048, "add_cls": False}, compat="geneformer_v1"),
         geneformer(GENEFORMER_V2, {"max_genes": 4096, "add_eos": True}, compat="geneformer_v2"),
+        scgpt("scgpt", "vocab.json"),
     )
 }

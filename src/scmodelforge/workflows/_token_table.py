@@ -15,7 +15,7 @@ from scmodelforge.data.types import TokenBlock
 
 __all__ = ["TokenTable", "check_columns", "require_arrow"]
 
-_OWN = ("cell_index", "input_ids", "length")
+_OWN = ("cell_index", "input_ids", "length", "values")
 
 
 def require_arrow() -> None:
@@ -32,7 +32,7 @@ def check_columns(columns: list[str]) -> None:
 
 
 class TokenTable:
-    """A parquet file with a row for each cell: ``cell_index``, ``input_ids``, ``length`` and obs columns.
+    """A parquet file with a row for each cell: ``cell_index``, ``input_ids``, ``length``, ``values`` and obs columns.
 
     Used as a context: the file has its name when all went well, else it is gone.
 
@@ -44,18 +44,23 @@ class TokenTable:
         obs columns of all cells of the source, by name.
     metadata
         Texts that are kept with the table.
+    has_values
+        Whether the table has ``values``.
     """
 
-    def __init__(self, path: Path, *, obs: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, *, obs: Mapping[str, Any], metadata: Mapping[str, str], has_values: bool = False
+    ) -> None:
         require_arrow()
         import pyarrow as pa
 
         self._path, self._temporary = path, path.with_name(f".{path.name}.writing")
         self._obs = {name: _values(pa.array(values, from_pandas=True)) for name, values in obs.items()}
         fields = [("cell_index", pa.int64()), ("input_ids", pa.list_(pa.int32())), ("length", pa.int64())]
+        fields += [("values", pa.list_(pa.float32()))] if has_values else []
         fields += [(name, values.type) for name, values in self._obs.items()]
         self._schema = pa.schema(fields, metadata=dict(metadata))
-        self.num_rows = 0
+        self._has_values, self.num_rows = has_values, 0
 
     def __enter__(self) -> Self:
         from pyarrow.parquet import ParquetWriter
@@ -77,11 +82,12 @@ class TokenTable:
         """Append cells."""
         import pyarrow as pa
 
-        rows = pa.array(tokens.cell_index)
+        rows, offsets = pa.array(tokens.cell_index), pa.array(tokens.offsets.astype(np.int32))
         arrays = [
             rows,
-            pa.ListArray.from_arrays(pa.array(tokens.offsets.astype(np.int32)), pa.array(tokens.ids)),
+            pa.ListArray.from_arrays(offsets, pa.array(tokens.ids)),
             pa.array(tokens.lengths),
+            *([pa.ListArray.from_arrays(offsets, pa.array(tokens.values))] if self._has_values else []),
             *(values.take(rows) for values in self._obs.values()),
         ]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))

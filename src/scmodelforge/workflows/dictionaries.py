@@ -99,6 +99,12 @@ def fetch_dictionaries(name: str, source: str, *, endpoint: str | None = None) -
     try:
         folder = staging / "files"
         folder.mkdir()
+        if source == HUB and not preset.published:
+            msg = (
+                f"{preset.name} is not on the hub in a form that could be checked; download the published model, and "
+                f"give its folder: scmodelforge tokenizer fetch {preset.name} --from DIR"
+            )
+            raise DataError(msg)
         if source == HUB:
             _download(preset, folder, endpoint=endpoint)
         else:

@@ -34,8 +34,6 @@ _log = logging.getLogger(__name__)
 #: Cells in memory at a time, and values of them if all are stored.
 _CELLS_AT_ONCE = 2048
 _VALUES_AT_ONCE = 1 << 24
-#: The var column that published models are made with.
-_ID_COLUMN = "ensembl_id"
 
 
 def tokenize_file(
@@ -58,7 +56,8 @@ def tokenize_file(
     data
         AnnData file or zarr store with counts.
     out
-        Parquet file to write, with the columns ``cell_index`` (row in ``data``), ``input_ids``, ``length`` and ``obs``.
+        Parquet file to write, with the columns ``cell_index`` (row in ``data``), ``input_ids``, ``length`` and ``obs``,
+        and ``values`` if tokens have bins.
     preset
         Name of the representation.
     dictionaries
@@ -72,7 +71,8 @@ def tokenize_file(
     layer
         As ``data.layer``; by default the matrix with counts, with ``compat`` X.
     gene_id_column
-        As ``data.gene_id_column``; by default ``ensembl_id`` if there is such a column.
+        As ``data.gene_id_column``; by default what the preset looks for (``ensembl_id``, or ``feature_name``),
+        if there is such a column.
     force
         Replace ``out`` if it exists.
 
@@ -93,6 +93,9 @@ def tokenize_file(
     if compat and chosen.compat is None:
         msg = f"--compat: preset '{preset}' is what its official code does; leave --compat out."
         raise ConfigError(msg)
+    if ties is not None and ties not in chosen.ties:
+        msg = f"--ties {ties}: preset '{preset}' has {', '.join(chosen.ties)}."
+        raise ConfigError(msg)
     check_output(out, force=force)
     require_arrow()
     obs = list(dict.fromkeys(obs))
@@ -100,7 +103,8 @@ def tokenize_file(
     folder = find_dictionaries(chosen, dictionaries)
     changes: dict[str, Any] = {"ties": ties} if ties else {}
     tokenizer = chosen.make(folder, {**changes, "compat": chosen.compat} if compat else changes)
-    source = _open(data, layer="X" if compat and layer is None else layer, gene_id_column=gene_id_column)
+    layer = "X" if compat and layer is None else layer
+    source = _open(data, layer=layer, gene_id_column=gene_id_column, candidates=chosen.id_columns)
     try:
         for line in source.describe():
             _log.info(line)
@@ -202,7 +206,8 @@ def _write(
         "vocab_digest": tokenizer.vocab.digest(),
     }
     countdown = Countdown("tokenize", total=num_cells)
-    with TokenTable(out, obs=_columns(source, obs), metadata=metadata) as table:
+    has_values = "bin_ids" in tokenizer.provides
+    with TokenTable(out, obs=_columns(source, obs), metadata=metadata, has_values=has_values) as table:
         try:
             step = _cells_at_once(source)
             for start in range(0, num_cells, step):
@@ -237,16 +242,18 @@ def _cells_at_once(source: LocalSource) -> int:
     return max(1, min(_CELLS_AT_ONCE, _VALUES_AT_ONCE // max(1, len(source.panels[0].gene_ids))))
 
 
-def _open(data: Path, *, layer: str | None, gene_id_column: str | None) -> LocalSource:
+def _open(data: Path, *, layer: str | None, gene_id_column: str | None, candidates: Sequence[str]) -> LocalSource:
     config = LocalDataConfig(paths=[str(data)], layer=layer, gene_id_column=gene_id_column)
     source: Any = open_source(config)
     if len(source.panels) > 1:
         source.close()
         msg = f"{data} is {len(source.panels):,} files; tokenise one at a time."
         raise DataError(msg)
-    if gene_id_column is None and _ID_COLUMN in source.stored(0).columns("var"):
+    there = source.stored(0).columns("var") if gene_id_column is None else []
+    column = next((name for name in candidates if name in there), None)
+    if column is not None:
         source.close()
-        source = open_source(config.model_copy(update={"gene_id_column": _ID_COLUMN}))
+        source = open_source(config.model_copy(update={"gene_id_column": column}))
     found: LocalSource = source
     return found
 
