@@ -218,7 +218,7 @@ class TestRefused:
                 {"ids": [f"a{i}" for i in range(8)]},
                 {},
                 DataError,
-                "None of the 8 genes of cells.h5ad are in",
+                "None of the 8 genes of cells.h5ad has a token in geneformer-v2. Its ids look like gene sym",
             ),
             (
                 {"ids": [f"{gene}.1" for gene in GENES[:8]]},

@@ -13,6 +13,7 @@ import numpy as np
 from scmodelforge import __version__
 from scmodelforge._errors import ConfigError, DataError, Interrupted
 from scmodelforge.data.draws import cell_keys
+from scmodelforge.data.inspect import describe_gene_ids
 from scmodelforge.data.scan import check_values
 from scmodelforge.data.sources._frame import no_column
 from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
@@ -127,7 +128,13 @@ class _Cells:
         tokens = tokenizer.lookup(panel.gene_ids)
         self.is_known = tokens >= 0
         if not self.is_known.any():
-            tokenizer.vocab.require_overlap(panel)
+            msg = (
+                f"None of the {len(tokens):,} genes of {panel.name} has a token in {tokenizer.vocab.name}. Its ids "
+                f"look like {describe_gene_ids(panel.gene_ids)}, those of {tokenizer.vocab.name} like "
+                f"{describe_gene_ids(tokenizer.vocab.genes)}; name another var column with --gene-id-column, or give "
+                "genes of another species the ids of their human orthologs first."
+            )
+            raise DataError(msg)
         self.passes = np.ones(source.file_sizes[0], dtype=bool)
         num_more = int(np.count_nonzero(self.is_known)) - len(np.unique(tokens[self.is_known]))
         self.notes = [f"{num_more:,} columns are genes that others are too; they are summed"] if num_more else []
