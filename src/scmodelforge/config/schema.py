@@ -42,7 +42,8 @@ class DataConfig(Section):
     source: str = "local"
     """Registered data source."""
     gene_vocab: str | list[str] = "human_protein_coding"
-    """``human_protein_coding``, ``from_data`` (all genes of the data), a file with one gene a line, or a list."""
+    """``human_protein_coding``, ``from_data`` (all genes of the data), a file (one gene a line, or a ``vocab.json``),
+    or a list."""
     gene_vocab_panels: Literal["union", "intersection"] | Annotated[int, Field(gt=0)] = "union"
     """Genes of ``gene_vocab: from_data``: those of any file, of all files, or of at least so many files."""
     orthologs: OrthologsConfig | None = None

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from copy import copy
-from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from scmodelforge._errors import ConfigError, require_whole
-from scmodelforge.data._assemble import assemble
+from scmodelforge.data._batches import Batches
 from scmodelforge.data._kernels import warm_up
-from scmodelforge.data._prefetch import Part, Prefetch
+from scmodelforge.data._prefetch import Prefetch
 from scmodelforge.data._reading import Reading, WindowPlan, plans_by_need
 from scmodelforge.data.protocols import BlockEncoder, CellSource
 from scmodelforge.data.sampling import GlobalOrder
@@ -31,10 +28,6 @@ __all__ = ["CellLoader"]
 
 #: Cells from which on compiled loops will be needed at once.
 _MANY_CELLS = 8192
-#: Cells of a panel that are worth a call of its encoder, and most batches whose cells are encoded together for that.
-_CELLS_OF_A_PANEL, _MOST_AT_ONCE = 32, 8
-#: Layouts of batches that are remembered: there is one, or as many as batches have sizes and begin at streams.
-_LAYOUTS_KEPT = 256
 _STATE_NAMES = {
     "seed": "training.seed",
     "num_streams": "the number of streams (data.num_streams, raised to a multiple of the number of devices)",
@@ -171,7 +164,7 @@ class CellLoader:
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_reading", "_open", "_share"}
+        own = {"_reading", "_open", "_batches"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -244,10 +237,15 @@ class CellLoader:
     def _begin(self) -> None:
         """Make what belongs to this process."""
         self._reading = Reading(self._source, self._encoder, self._preprocess, self.order, seed=self._seed)
-        wanted = self._reading.num_panels * _CELLS_OF_A_PANEL
-        self._batches_at_once = min(_MOST_AT_ONCE, -(-wanted // (self._batch_size * self._num_micro_batches)))
+        self._batches = Batches(
+            self.order,
+            self._streams,
+            self._reading,
+            global_batch_size=self.global_batch_size,
+            num_micro_batches=self._num_micro_batches,
+            world_size=self.world_size,
+        )
         self._open: set[Prefetch[Any]] = set()
-        self._share = lru_cache(_LAYOUTS_KEPT)(self._share_of)
         if self.num_cells >= _MANY_CELLS:
             warm_up()
 
@@ -294,53 +292,11 @@ class CellLoader:
         """Yield the tokens of the micro-batches of some batches at a time, with more of them under way."""
         begun: deque[Callable[[], list[list[TokenBlock]]]] = deque()
         while stop is None or first < stop:
-            size = self._batches_at_once if stop is None else min(self._batches_at_once, stop - first)
-            begun.append(self._begin_batches(windows, range(first, first + size)))
+            size = self._batches.at_once if stop is None else min(self._batches.at_once, stop - first)
+            begun.append(self._batches.begin(windows, range(first, first + size)))
             first += size
             if len(begun) > windows.num_ahead:
                 windows.load_ahead()
                 yield begun.popleft()()
         while begun:
             yield begun.popleft()()
-
-    def _begin_batches(self, windows: Prefetch[WindowPlan], steps: range) -> Callable[[], list[list[TokenBlock]]]:
-        """Have this process's share of some global batches encoded, in global order, cut into micro-batches."""
-        parts: list[Part] = []
-        orders, sizes, size = [], [], 0
-        for step in steps:
-            data_pass, batch = divmod(step, self.steps_per_pass)
-            start, stop = self.order.batch_range(data_pass, batch, self.global_batch_size)
-            counts, order = self._share(start % self.order.num_streams, stop - start)
-            for stream, count in zip(self._streams, counts, strict=True):
-                parts += windows.take(stream, count)
-            orders.append(order + size)
-            sizes.append(len(order))
-            size += len(order)
-        return windows.submit(partial(self._encode_batches, parts, np.concatenate(orders), sizes), parts)
-
-    def _share_of(self, start: int, size: int) -> tuple[list[int], np.ndarray]:
-        """Return how many cells of a batch come from each of this process's streams, and the order of all of them.
-
-        Parameters
-        ----------
-        start
-            Position of the batch in the global order, or that modulo the number of streams: it is all the same.
-        size
-            Cells of the batch, over all processes.
-        """
-        positions, first = [], self.order.first_element
-        for stream in self._streams:
-            elements = np.arange(first(stream, start), first(stream, start + size))
-            positions.append(elements * self.order.num_streams + stream)
-        return [len(each) for each in positions], np.argsort(np.concatenate(positions))
-
-    def _encode_batches(self, parts: Sequence[Part], order: np.ndarray, sizes: Sequence[int]) -> list[list[TokenBlock]]:
-        if not parts:
-            return [[self._reading.no_tokens() for _ in range(self._num_micro_batches)] for _ in sizes]
-        cells, start = assemble(parts, order, self._reading.encode), 0
-        found = []
-        for size in sizes:
-            micro_batches = np.array_split(np.arange(start, start + size), self._num_micro_batches)
-            found.append([cells.part(part) if len(part) else self._reading.no_tokens() for part in micro_batches])
-            start += size
-        return found

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError, DataError, nearest
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.constants import CLS_TOKEN, FORMAT_VERSION, MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS, UNK_TOKEN
 from scmodelforge.data.coverage import Coverage, measure, no_overlap, repeated_ids
 from scmodelforge.data.genes import human_genes, human_protein_coding
@@ -30,14 +30,12 @@ from scmodelforge.data.special_tokens import SpecialId, free_ids, numbers_of, sp
 from scmodelforge.data.types import Panel
 from scmodelforge.data.vocab_changes import extended, restricted, with_orthologs
 from scmodelforge.data.vocab_checks import check_vocab
-from scmodelforge.data.vocab_files import FORMAT, read_gene_list, read_json, read_vocab_json, vocab_fields
+from scmodelforge.data.vocab_files import FORMAT, choices, file_fields, read_vocab_json, vocab_fields
 
 __all__ = ["Coverage", "GeneVocab"]
 
 _log = logging.getLogger(__name__)
 _DEFAULT_IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
-_KNOWN = ("human_protein_coding", "from_data")
-_CHOICES = "It may be 'human_protein_coding', 'from_data', a text file with one gene a line, or a list of genes."
 
 
 class GeneVocab:
@@ -114,7 +112,7 @@ class GeneVocab:
             If there is none of this name.
         """
         if name != "human_protein_coding":
-            msg = f"data.gene_vocab: no vocabulary '{name}'.{nearest(name, _KNOWN)} {_CHOICES}"
+            msg = f"data.gene_vocab: no vocabulary '{name}'.{choices(name)}"
             raise ConfigError(msg)
         table = human_protein_coding()
         return cls(table.ensembl, name=name, symbols=table.symbols)
@@ -132,14 +130,7 @@ class GeneVocab:
         DataError
             If the file is missing, is not of these kinds, holds no gene or holds one twice.
         """
-        path = Path(path)
-        if not path.is_file():
-            msg = f"data.gene_vocab: no file '{path}'.{nearest(str(path), _KNOWN)} {_CHOICES}"
-            raise DataError(msg)
-        if path.suffix == ".json":
-            content = read_json(path)
-            return cls.load(path) if content.get("format") == FORMAT else cls.from_token_dict(content, name=path.name)
-        return cls(read_gene_list(path), name=path.name)
+        return cls(**file_fields(Path(path)))
 
     @classmethod
     def from_token_dict(

@@ -7,16 +7,46 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import DataError, nearest
 from scmodelforge.constants import FORMAT_VERSION
+from scmodelforge.data.special_tokens import split_token_dict
 
-__all__ = ["FORMAT", "read_gene_list", "read_json", "read_vocab_json", "vocab_fields"]
+__all__ = ["FORMAT", "choices", "file_fields", "read_json", "read_vocab_json", "vocab_fields"]
 
 T = TypeVar("T")
 
 FORMAT = "scmodelforge.vocab"
 _KINDS = {"name": str, "special_tokens": dict, "genes": list, "symbols": list}
+_KNOWN = ("human_protein_coding", "from_data")
 _HEADINGS = ("gene", "ensembl", "ensembl_id")
+
+
+def choices(given: str) -> str:
+    """Return what ``data.gene_vocab`` may be, after a name like the given one if there is any."""
+    return (
+        f"{nearest(given, _KNOWN)} It may be 'human_protein_coding', 'from_data', a text file with one gene a line, a "
+        "vocab.json, or a list of genes."
+    )
+
+
+def file_fields(path: Path) -> dict[str, Any]:
+    """Return the arguments of a vocabulary in a file, as ``GeneVocab.from_file`` says.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or none.
+    """
+    if not path.is_file():
+        msg = f"data.gene_vocab: no file '{path}'.{choices(str(path))}"
+        raise DataError(msg)
+    if path.suffix != ".json":
+        return {"genes": _gene_list(path), "name": path.name}
+    content = read_json(path)
+    if content.get("format") == FORMAT:
+        return read_vocab_json(path, vocab_fields)
+    genes, special_tokens = split_token_dict(content, None, str(path))
+    return {"genes": genes, "name": path.name, "special_tokens": special_tokens}
 
 
 def read_vocab_json(path: str | Path, make: Callable[[Any], T]) -> T:
@@ -86,7 +116,7 @@ def vocab_fields(data: Any) -> dict[str, Any]:
     return {key: data[key] for key in (*_KINDS, "other_names", "aliases") if key in data}
 
 
-def read_gene_list(path: Path) -> list[str]:
+def _gene_list(path: Path) -> list[str]:
     """Return the genes of a text file, one a line, or the first column of a ``.tsv`` or ``.csv`` file.
 
     Blank lines and lines that begin with ``#`` are skipped, and so is a heading of the column.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -15,9 +14,10 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.protocols import BoundEncoder
-from scmodelforge.data.types import CellBlock, EmbeddingSpec, Panel, TokenBlock
+from scmodelforge.data.types import CellBlock, EmbeddingSpec, Panel
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.tokenizers.entries import expressed_entries, has_repeats, measured, measured_tokens, one_cell
+from scmodelforge.tokenizers._cell_by_cell import CellByCell
+from scmodelforge.tokenizers.entries import expressed_entries, has_repeats, measured_tokens, one_cell
 from scmodelforge.tokenizers.saved import load_tokenizer, save_tokenizer
 
 __all__ = ["BaseTokenizer", "FittingVisitor"]
@@ -118,7 +118,7 @@ class BaseTokenizer(ABC):
     def bind(self, panel: Panel) -> BoundEncoder:
         """Return an encoder for blocks of cells of one file: :meth:`tokenize` on one cell after the other."""
         columns = self.lookup(panel.gene_ids)
-        return _CellByCell(self, panel, columns, measured_tokens(columns))
+        return CellByCell(self, panel, columns, measured_tokens(columns))
 
     def visitor(self, is_train: Callable[[np.ndarray], np.ndarray]) -> FittingVisitor | None:
         """Return what fits the tokenizer to the training cells, or ``None`` if there is nothing to fit.
@@ -250,71 +250,3 @@ class BaseTokenizer(ABC):
             where = ".".join(["config", *map(str, first["loc"])])
             msg = f"state of tokenizer '{cls.strategy}' is damaged: {where}: {first['msg']}; take it as it was saved."
             raise DataError(msg) from None
-
-
-@dataclass(frozen=True, slots=True)
-class _CellByCell:
-    """The one-cell form as an encoder of blocks."""
-
-    tokenizer: BaseTokenizer
-    panel: Panel
-    tokens_of_columns: np.ndarray
-    panel_tokens: np.ndarray
-
-    def encode(self, block: CellBlock, keys: np.ndarray) -> TokenBlock:
-        has_bins = "bin_ids" in self.tokenizer.provides
-        names = ("input_ids", "values", *(("bin_ids",) if has_bins else ()))
-        cells = [self._cell(block, row, int(keys[row]), names) for row in range(len(block))]
-
-        def joined(name: str, dtype: type) -> np.ndarray:
-            return np.concatenate([np.zeros(0), *(cell[name] for cell in cells)]).astype(dtype)
-
-        columns = self.tokens_of_columns
-        entries = expressed_entries(block, columns, repeats=has_repeats(columns))
-        size, ids = len(self.tokenizer.vocab), joined("input_ids", np.int32)
-        lengths = [len(cell["input_ids"]) for cell in cells]
-        shown = np.repeat(np.arange(len(block)), lengths) * size + ids
-        is_kept = np.isin(entries.cells * size + entries.tokens, shown)
-        return TokenBlock(
-            offsets=np.cumsum([0, *lengths]).astype(np.int64),
-            ids=ids,
-            values=joined("values", np.float32),
-            cell_index=block.positions,
-            keys=keys,
-            bin_ids=joined("bin_ids", np.int32) if has_bins else None,
-            measured=measured(self.panel_tokens, entries, is_kept, len(block)),
-            pad_value=self.tokenizer.pad_value,
-            mask_value=self.tokenizer.mask_value,
-        )
-
-    def _cell(self, block: CellBlock, row: int, key: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        entries = slice(block.indptr[row], block.indptr[row + 1])
-        expression = np.zeros(len(self.panel.gene_ids), dtype=np.float32)
-        np.add.at(expression, block.indices[entries], block.data[entries])
-        found = self.tokenizer.tokenize(expression, self.panel.gene_ids, key=key)
-        self._check(found, names)
-        is_token = np.asarray(found["attention_mask"]) != 0
-        return {name: np.asarray(found[name])[is_token] for name in names}
-
-    def _check(self, found: dict[str, np.ndarray], names: tuple[str, ...]) -> None:
-        """Refuse what cannot become a batch: the mistakes a new tokenizer makes."""
-        who = f"tokenize() of tokenizer '{self.tokenizer.strategy}' returned"
-        needed = ("attention_mask", *names)
-        missing = [name for name in needed if name not in found]
-        if missing:
-            msg = f"{who} no '{missing[0]}'; it must return {', '.join(needed)}."
-            raise ConfigError(msg)
-        shapes = {name: np.shape(found[name]) for name in needed}
-        if len(set(shapes.values())) > 1 or len(shapes["input_ids"]) != 1:
-            listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            msg = f"{who} arrays of shapes {listed}; all must have shape (tokens,)."
-            raise ConfigError(msg)
-        ids = np.asarray(found["input_ids"])
-        size, limit = len(self.tokenizer.vocab), self.tokenizer.config.max_genes
-        outside = ids[(ids < 0) | (ids >= size)]
-        if len(outside):
-            msg = f"{who} token id {outside[0]}, but the vocabulary has ids 0 to {size - 1}; leave unknown genes out."
-            raise ConfigError(msg)
-        if np.count_nonzero(found["attention_mask"]) > limit:
-            msg = f"{who} {len(ids):,} tokens, more than tokenizer.max_genes ({limit:,}); cut the sequence."
-            raise ConfigError(msg)
