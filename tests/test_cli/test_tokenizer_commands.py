@@ -103,8 +103,47 @@ class TestFit:
         assert "has nothing to fit" in refused("fit", tiny_h5ad, "-o", out, "--set", "tokenizer.medians=none")
         assert not out.exists()
 
+    def test_medians_of_a_tokenizer_before_do_not_stay(self, tiny_h5ad, tmp_path):
+        done("fit", tiny_h5ad, "-o", tmp_path)
+        done("fit", tiny_h5ad, "-o", tmp_path, "--strategy", "binned_expression", "--force")
+        assert not (tmp_path / "medians.json").exists()
+
+
+class TestValues:
+    @pytest.fixture
+    def negative(self, tmp_path):
+        adata = ad.AnnData(sp.csr_matrix(np.array([[1, 2], [3, 4], [2, -1.5]], dtype=np.float32)))
+        adata.var_names, adata.obs_names = ["A", "B"], ["c0", "c1", "c2"]
+        adata.write_h5ad(tmp_path / "negative.h5ad")
+        return tmp_path / "negative.h5ad"
+
+    @pytest.mark.parametrize("strategy", ["rank_value", "binned_expression"])
+    def test_below_0_are_refused_by_all_commands(self, negative, two_files, tmp_path, strategy):
+        told = "negative.h5ad: cell 'c2' (row 2) has a negative value (-1.5) for gene B; "
+        assert told in refused("fit", negative, "-o", tmp_path / "out", "--strategy", strategy)
+        assert told in refused("compare", negative, "--strategy", strategy)
+        assert told in refused("compare", two_files[0], negative, "--strategy", strategy)
+        done("fit", *two_files, "-o", tmp_path / "out", "--strategy", strategy)
+        assert told in refused("inspect", tmp_path / "out", "--data", negative, "--cell", 2)
+
+    def test_that_are_logged_are_refused_where_counts_are_needed(self, two_files, tmp_path):
+        adata = ad.read_h5ad(two_files[0])
+        adata.X = adata.X.log1p()
+        adata.write_h5ad(tmp_path / "log.h5ad")
+        assert "not a whole number" in refused("compare", tmp_path / "log.h5ad", "--strategy", "rank_value")
+        done("compare", tmp_path / "log.h5ad", "--strategy", "binned_expression")
+
 
 class TestInspect:
+    def test_takes_ids_from_a_column_and_shows_the_first_tokens_only(self, two_files, tmp_path):
+        done("fit", *two_files, "-o", tmp_path / "out")
+        adata = ad.read_h5ad(two_files[0])
+        adata.var["gid"], adata.var_names = list(adata.var_names), ["x", "y", "z"]
+        adata.write_h5ad(tmp_path / "column.h5ad")
+        words = ["inspect", tmp_path / "out", "--data", tmp_path / "column.h5ad", "--json", "--first", 2]
+        shown = json.loads(done(*words, "--gene-id-column", "gid").stdout)["tokens"]
+        assert [row["gene"] for row in shown] == ["<cls>", "B"]  # 9,000 / 8,500 and 1,000 / 2,000
+
     def test_says_what_it_is(self, tiny_h5ad, tmp_path):
         done("fit", tiny_h5ad, "-o", tmp_path)
         lines = {line[:15].strip(): line[16:] for line in done("inspect", tmp_path).stdout.splitlines()}

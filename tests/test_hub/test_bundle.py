@@ -18,6 +18,7 @@ from scmodelforge.hub import Bundle, load_bundle, save_bundle
 from scmodelforge.hub.bundle import build_model
 from scmodelforge.tokenizers import get_tokenizer
 from scmodelforge.tokenizers.rank_value import RankValueConfig
+from scmodelforge.tokenizers.saved import save_tokenizer
 
 GENES = [f"ENSG{i:011d}" for i in range(1, 21)]
 
@@ -107,6 +108,25 @@ def test_a_vocabulary_of_another_model_is_refused(folder):
     GeneVocab.from_genes(GENES[:5], name="other").save(folder / "vocab.json")
     with pytest.raises(DataError, match=r"take tokenizer\.json and vocab\.json from the same folder"):
         load_bundle(folder)
+
+
+def test_another_vocabulary_of_the_same_size_with_its_tokenizer_is_refused(folder, tmp_path):
+    other = make_bundle()
+    vocab = GeneVocab([f"h{i:02d}" for i in range(len(other.vocab.genes))], name="others")
+    state = other.tokenizer.to_dict() | {"vocab_digest": vocab.digest()}
+    save_tokenizer(type(other.tokenizer).from_dict(state, vocab), folder)
+    with pytest.raises(DataError, match=r"the model was made for other genes, not for the \d+ tokens in vocab\.json"):
+        load_bundle(folder)
+
+
+def test_a_folder_may_be_named_by_a_text(folder):
+    assert load_bundle(str(folder)).vocab.digest() == load_bundle(folder).vocab.digest()
+
+
+def test_the_folder_of_a_run_says_where_the_model_is(folder, tmp_path):
+    folder.rename(tmp_path / "model")
+    with pytest.raises(DataError, match=r"is not a complete model folder: .*\. Did you mean .*/model\?"):
+        load_bundle(tmp_path)
 
 
 def test_a_newer_format_is_refused(folder):

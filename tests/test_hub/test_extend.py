@@ -19,6 +19,7 @@ from scmodelforge.hub import Bundle, extend_vocabulary, load_bundle, save_bundle
 from scmodelforge.hub.bundle import build_model
 from scmodelforge.objectives.collate import collate_for_encoding
 from scmodelforge.tokenizers import get_tokenizer
+from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
 
 GENES = [f"g{i:02d}" for i in range(14)]
 NEW = ["h00", "h01", "h02"]
@@ -186,11 +187,11 @@ class TestWeights:
 
 
 class TestState:
-    def test_medians_of_old_genes_stay_and_new_ones_count_as_one(self):
+    def test_medians_of_old_genes_stay_and_new_ones_count_as_the_middle_one(self):
         before = make_bundle(strategy="rank_value")
         after = extend_vocabulary(before, NEW).tokenizer.medians
         assert np.array_equal(after.values[:18], before.tokenizer.medians.values, equal_nan=True)
-        assert after.divisors()[18:].tolist() == [1.0, 1.0, 1.0]
+        assert after.divisors()[18:].tolist() == [np.nanmedian(before.tokenizer.medians.values)] * 3
         assert (after.method, after.num_cells) == ("exact", 5)
 
     def test_given_vectors_stay_and_new_genes_learn_theirs(self, monkeypatch):
@@ -209,9 +210,35 @@ class TestState:
         assert layer.known.tolist() == [True] * 18 + [False] * 3
         batch = batch_of(before, GENES)
         torch.testing.assert_close(outputs(after, batch)[0], outputs(before, batch)[0])
+        old, new = layer(torch.arange(4, 18)), layer(torch.arange(18, 21))
+        torch.testing.assert_close(new, old.mean(0).expand(3, -1))  # of what genes have, not of vectors that none uses
+
+    def test_new_genes_have_zeros_where_the_tokenizer_says_so(self, monkeypatch):
+        vectors = np.random.default_rng(0).normal(size=(40, 16)).astype(np.float32)
+        vectors[18:] = 0
+
+        def spec(tokenizer) -> EmbeddingSpec:
+            size = len(tokenizer.vocab)
+            return EmbeddingSpec(vectors=vectors[:size], known=np.ones(size, dtype=bool), trainable=False)
+
+        monkeypatch.setattr(TOKENIZERS.get("binned_expression"), "embedding_spec", spec)
+        layer = extend_vocabulary(make_bundle(), NEW).model.embedding.gene_embedding
+        assert (layer(torch.arange(18, 21)) == 0).all()
+
+    def test_ids_that_only_the_published_mapping_knows_get_new_genes_too(self):
+        vocab = GeneVocab(["ENSG00000000003", "ENSG00000000005"], name="published")
+        config = RankValueConfig(compat="geneformer_v1", add_cls=False, medians="none")
+        tokenizer = RankValueTokenizer(config, vocab, id_mapping={"ENSG00000000003": "ENSG00000000003"})
+        longer = tokenizer.extended(vocab.extended(["ENSG99999999999"]))
+        found = longer.tokenize(np.array([5.0, 3.0]), ["ENSG99999999999", "ENSG00000000003"])
+        assert found["input_ids"].tolist() == [6, 4]
 
 
 class TestRefusals:
+    def test_a_text_in_place_of_a_list(self):
+        with pytest.raises(ConfigError, match="genes is the text 'NEW1'; give a list of gene ids"):
+            extend_vocabulary(make_bundle(), "NEW1")
+
     def test_genes_it_has_already(self):
         with pytest.raises(DataError, match="'test' has all 2 genes that are to be added already"):
             extend_vocabulary(make_bundle(), GENES[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from fractions import Fraction
 
 import numpy as np
@@ -48,6 +49,11 @@ def genes_of(tokens: TokenBlock, number: int) -> list[str]:
     return [VOCAB.genes[token - first] for token in cell(tokens, number)[0] if token >= first]
 
 
+def middle_of(medians: dict[str, int]) -> float:
+    """Return the median that genes without one count with."""
+    return statistics.median(medians.values()) if medians else 1
+
+
 def reference(
     counts: list[int], gene_ids: list[str], medians: dict[str, int], *, max_genes: int, add_cls: bool
 ) -> tuple[list[int], list[float]]:
@@ -57,10 +63,10 @@ def reference(
     for gene, count in zip(gene_ids, counts, strict=True):
         if count > 0 and gene in VOCAB.genes:
             summed[gene] = summed.get(gene, 0) + count
+    middle = middle_of(medians)
     token = {gene: len(VOCAB.special_tokens) + i for i, gene in enumerate(VOCAB.genes)}
-    ranked = sorted(
-        summed, key=lambda gene: (-Fraction(summed[gene], total) * 10_000 / medians.get(gene, 1), token[gene])
-    )
+    scores = {gene: Fraction(summed[gene], total) / Fraction(medians.get(gene, middle)) for gene in summed}
+    ranked = sorted(summed, key=lambda gene: (-scores[gene], token[gene]))
     ids = [token[gene] for gene in ranked]
     values = [float(np.float32(np.log1p(summed[gene] / total * 10_000.0))) for gene in ranked]
     if add_cls:

@@ -98,6 +98,34 @@ class TestRefused:
         with pytest.raises(DataError, match=words):
             read_geneformer(tmp_path, GENEFORMER_V2)
 
+    def test_tables_of_the_other_version_under_its_names(self, tmp_path):
+        write_tables(tmp_path, "V2")
+        for name in ("vocab_{}.tsv", "id_mapping_{}.parquet"):
+            (tmp_path / name.format("V2")).rename(tmp_path / name.format("V1"))
+        words = (
+            "geneformer-v1 has the special tokens <pad>, <mask> first, the file has <pad>, <mask>, <cls>, <eos>; it is"
+        )
+        with pytest.raises(DataError, match=words):
+            read_geneformer(tmp_path, GENEFORMER_V1)
+
+    @pytest.mark.parametrize("more", [b"\xff\xfe\n", b"x" * 200_000 + b"\n"])
+    def test_tables_that_are_no_text_or_have_endless_fields(self, tmp_path, more):
+        path = write_tables(tmp_path) / "vocab_V2.tsv"
+        path.write_bytes(path.read_bytes() + more)
+        with pytest.raises(DataError, match=r"vocab_V2\.tsv cannot be read as a table of tokens \("):
+            read_geneformer(tmp_path, GENEFORMER_V2)
+
+    @pytest.mark.parametrize("genes", [[1, 2], [["a"], ["b"]]])
+    def test_a_mapping_of_something_else_than_text(self, tmp_path, genes):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(
+            pa.table({"key": ["A", "B"], "ensembl_id": genes}), write_tables(tmp_path) / "id_mapping_V2.parquet"
+        )
+        with pytest.raises(DataError, match="the columns key and ensembl_id hold something else than text"):
+            read_geneformer(tmp_path, GENEFORMER_V2)
+
     def test_a_damaged_mapping(self, tmp_path):
         (write_tables(tmp_path) / "id_mapping_V2.parquet").write_bytes(b"nothing")
         with pytest.raises(DataError, match=r"id_mapping_V2\.parquet cannot be read as a table with the columns "):
@@ -126,5 +154,6 @@ class TestPresets:
 
     def test_every_published_file_has_a_checksum(self):
         for preset in PRESETS.values():
-            assert len({file.sha256 for file in preset.published}) == len(preset.published) > 0
+            assert bool(preset.published) is bool(preset.repository)
+            assert len({file.sha256 for file in preset.published}) == len(preset.published)
             assert all(len(file.sha256) == 64 for file in preset.published)

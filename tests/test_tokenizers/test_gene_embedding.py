@@ -82,9 +82,10 @@ class TestVectors:
         assert spec.known.tolist() == [False] * 4 + [True] * 3
         assert not spec.vectors[:4].any()
 
-    def test_of_one_gene_under_two_names_are_that_of_its_id(self, tmp_path, caplog):
-        vocab = GeneVocab.from_name("human_protein_coding").restrict(["ENSG00000141510"])
-        for genes, row in ((["TP53", "ENSG00000141510"], 1), (["ENSG00000141510", "TP53"], 0)):
+    @pytest.mark.parametrize(("symbol", "gene"), [("TP53", "ENSG00000141510"), ("A1BG", "ENSG00000121410")])
+    def test_of_one_gene_under_two_names_are_that_of_its_id(self, tmp_path, caplog, symbol, gene):
+        vocab = GeneVocab.from_name("human_protein_coding").restrict([gene])
+        for genes, row in (([symbol, gene], 1), ([gene, symbol], 0)):
             spec = embedding(saved(tmp_path / "v.npz", genes), vocab).embedding_spec()
             np.testing.assert_array_equal(spec.vectors[4], VECTORS[row])
         assert "1 vectors are of genes that have one under another name" in caplog.text

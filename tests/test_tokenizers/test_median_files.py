@@ -27,10 +27,11 @@ class TestReading:
     )
     def test_json_and_text_files_are_read(self, tmp_path, caplog, name, text):
         tokenizer = RankValueTokenizer(RankValueConfig(medians=write(tmp_path, name, text)), VOCAB)
-        assert genes_of(encode(tokenizer, make_block([[4, 1, 1]], ["g00", "g01", "g02"])), 0) == ["g01", "g02", "g00"]
-        assert tokenizer.describe().endswith(f"medians of 2 genes from {name}, 1 for 18 without")
+        tokens = encode(tokenizer, make_block([[4, 1, 1]], ["g00", "g01", "g02"]))
+        assert genes_of(tokens, 0) == ["g01", "g00", "g02"]  # 1 / 0.5, 4 / 10, 1 / 5.25
+        assert f"medians of 2 genes from {name}, the middle one of these for 18 genes without" in tokenizer.describe()
         assert tokenizer.visitor(lambda positions: positions >= 0) is None
-        assert "lacks 18 genes of the vocabulary; their medians are 1" in caplog.text
+        assert "lacks 18 genes of the vocabulary; they count with the middle one of its medians" in caplog.text
 
     def test_genes_are_found_under_other_names(self, tmp_path):
         path = write(tmp_path, "m.json", '{"ENSG00000000003.14": 1.5}')

@@ -12,7 +12,7 @@ from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers.medians import GeneMedians
 from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
 
-from .cells import VOCAB, cell, encode, genes_of, make_block, make_tokenizer
+from .cells import VOCAB, cell, encode, genes_of, make_block, make_tokenizer, middle_of
 from .test_rank_value import MEDIANS, NAMES, cells
 
 WITH_EOS = GeneVocab(NAMES, name="eos", special_tokens={"<pad>": 0, "<mask>": 1, "<cls>": 2, "<eos>": 3})
@@ -79,7 +79,10 @@ def scores_of(tokens, drawn, medians) -> list[Fraction]:
     found = []
     for number, row in enumerate(drawn[0]):
         summed = {gene: sum(c for g, c in zip(drawn[1], row, strict=True) if g == gene) for gene in drawn[1]}
-        found += [Fraction(summed[gene], medians.get(gene, 1)) for gene in genes_of(tokens, number)]
+        found += [
+            Fraction(summed[gene]) / Fraction(medians.get(gene, middle_of(medians)))
+            for gene in genes_of(tokens, number)
+        ]
     return found
 
 

@@ -93,11 +93,11 @@ class TestOrder:
         tokens = encode(
             make_tokenizer({"g00": 3.0, "g07": 6.0}), make_block([[2, 2, 4, 1]], ["g09", "g03", "g07", "g00"])
         )
-        assert genes_of(tokens, 0) == ["g03", "g09", "g07", "g00"]
+        assert genes_of(tokens, 0) == ["g07", "g03", "g09", "g00"]  # 4 / 6, twice 2 / 4.5, 1 / 3
 
     def test_genes_are_ranked_relative_to_their_medians(self):
         tokens = encode(make_tokenizer({"g00": 10.0, "g01": 0.1}), make_block([[9, 1, 2]], NAMES[:3]))
-        assert genes_of(tokens, 0) == ["g01", "g02", "g00"]
+        assert genes_of(tokens, 0) == ["g01", "g00", "g02"]  # 1 / 0.1, 9 / 10, 2 / 5.05: the middle of the two medians
 
     @pytest.mark.parametrize("names", [("g02", "g05"), ("g05", "g02")])
     def test_scores_that_differ_in_the_last_bit_are_told_apart(self, names):
@@ -233,7 +233,7 @@ class TestMedians:
         assert tokenizer.medians.values[4:6] == pytest.approx([6250.0, 3750.0])
         assert tokenizer.describe() == (
             "rank_value, at most 2,048 tokens; "
-            "medians of 2 genes fitted over 2 training cells (exact), 1 for 18 without"
+            "medians of 2 genes fitted over 2 training cells (exact), the middle one of these for 18 genes without"
         )
 
     def test_none_ranks_by_counts(self):

@@ -297,6 +297,12 @@ class TestRefused:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "dictionaries"]
 
 
+def test_genes_that_are_hardly_those_of_the_representation_are_told(run, caplog):
+    ids = [GENES[0], *(f"ENSG000000009{i:02d}" for i in range(9))]
+    run(make([[1] * 10], ids=ids))
+    assert "10.0% of the genes of cells.h5ad have a token in geneformer-v2; check that they are of its" in caplog.text
+
+
 class TestScgpt:
     """The published vocabulary: symbols first, special tokens last."""
 
@@ -336,6 +342,19 @@ class TestScgpt:
         ):
             rows, _ = run(adata, preset="scgpt", dictionaries=folder)
             assert [row["input_ids"] for row in rows] == [[6, 2, 3], [6, 0]]
+
+    def test_genes_of_another_species_are_told(self, run, folder, caplog):
+        run(self.cells(["Ms4a1", "A1bg", "Cd8a", "nothing"]), preset="scgpt", dictionaries=folder)
+        assert "75.0% of the genes of cells.h5ad have a token in scgpt, 3 of these only when letter case" in caplog.text
+
+    def test_values_below_0_are_refused(self, run, folder):
+        adata = self.cells(["MS4A1", "A1BG", "CD8A", "nothing"])
+        adata.X = adata.X - 1.0 * (adata.X == 7)
+        adata.X.data[0] = -2
+        with pytest.raises(
+            DataError, match=r"a negative value \(-2\) for gene MS4A1; values of 0 and above are needed"
+        ):
+            run(adata, preset="scgpt", dictionaries=folder)
 
     def test_ties_are_those_of_bins(self, run, folder):
         adata = self.cells(["MS4A1", "A1BG", "CD8A", "nothing"])

@@ -68,6 +68,7 @@ def inspect(
     cell: Annotated[int, typer.Option(help="Which cell, from 0.")] = 0,
     first: Annotated[int, typer.Option(min=1, help="How many of its tokens.")] = 20,
     layer: _Layer = None,
+    gene_id_column: _Column = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of lines.")] = False,
 ) -> None:
     """Say what a saved tokenizer is, and show what it makes of a cell.
@@ -77,9 +78,9 @@ def inspect(
     from scmodelforge.workflows.tokenizer_inspect import describe_tokenizer, tokens_of_cell
 
     lines = describe_tokenizer(folder)
-    tokens = None if not data else tokens_of_cell(folder, data, cell, layer=layer)
+    tokens = None if not data else tokens_of_cell(folder, data, cell, layer=layer, gene_id_column=gene_id_column)
     if as_json:
-        _console.json_line({**dict(lines), **({} if tokens is None else {"tokens": tokens})})
+        _console.json_line({**dict(lines), **({} if tokens is None else {"tokens": tokens[:first]})})
         return
     for name, value in lines:
         typer.echo(f"{name:<15} {value}")
@@ -129,11 +130,12 @@ def compare(
         except ConfigError as problem:
             if strategies:
                 raise
-            _console.say(f"{strategy} is left out: {' '.join(str(problem).split())}")
+            reason = " ".join(str(problem).split()).removeprefix("the command line: ")
+            _console.say(f"{strategy} is left out: {reason}")
         else:
             configs.append(config)
     if not configs:
-        msg = "no tokenizer takes these settings; name one with --strategy to see why."
+        msg = "no tokenizer takes these settings, for the reasons above."
         raise ConfigError(msg)
     found, lines = compare_tokenizers(configs, num_cells=cells, seed=seed)
     if as_json:

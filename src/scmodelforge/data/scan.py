@@ -220,12 +220,12 @@ def check_values(source: CellSource, block: CellBlock, expects: str, *, file_sta
         index = int(np.flatnonzero(~np.isfinite(data))[0])
         value = "NaN" if np.isnan(data[index]) else "an infinite value"
         advice = "finite numbers are needed; correct the matrix, or name another one in data.layer"
-    elif expects == "any":
-        return
     elif (data < 0).any():
         index = int(np.flatnonzero(data < 0)[0])
         value = f"a negative value ({data[index]:.6g})"
-        advice = f"counts are needed{_instead(block)}"
+        advice = f"{'counts' if expects == 'counts' else 'values of 0 and above'} are needed{_instead(block)}"
+    elif expects == "any":
+        return
     elif not is_whole(data).all():
         index = int(np.flatnonzero(~is_whole(data))[0])
         value = f"{data[index]:.6g}, not a whole number,"

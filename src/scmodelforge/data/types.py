@@ -132,6 +132,9 @@ class TokenBlock:
         Base of each cell's random draws, shape (n,), uint64 (see :mod:`scmodelforge.data.draws`).
     pad_value, mask_value
         Value that fills up shorter cells of a batch, and value shown where one is hidden.
+    is_set
+        Whether the order of a cell's tokens is that of their ids, so that the place of a hidden one would tell which
+        gene it is.
     """
 
     offsets: np.ndarray
@@ -143,6 +146,7 @@ class TokenBlock:
     measured: Measured | None = None
     pad_value: float = 0.0
     mask_value: float = 0.0
+    is_set: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -159,7 +163,8 @@ class TokenBlock:
         bins = None if self.bin_ids is None else take_rows(self.bin_ids, self.offsets, rows, offsets)
         measured = None if self.measured is None else self.measured.select(rows)
         cell_index, keys = self.cell_index[rows], self.keys[rows]
-        return TokenBlock(offsets, ids, values, cell_index, keys, bins, measured, self.pad_value, self.mask_value)
+        shown = self.pad_value, self.mask_value, self.is_set
+        return TokenBlock(offsets, ids, values, cell_index, keys, bins, measured, *shown)
 
     def part(self, start: int, stop: int) -> TokenBlock:
         """Return a range of cells that shares memory with the block."""
@@ -175,6 +180,7 @@ class TokenBlock:
             measured=None if self.measured is None else self.measured.part(start, stop),
             pad_value=self.pad_value,
             mask_value=self.mask_value,
+            is_set=self.is_set,
         )
 
     @staticmethod
@@ -215,6 +221,7 @@ class TokenBlock:
             measured=Measured.gather(measured, block_of, rows) if measured else None,
             pad_value=blocks[0].pad_value,
             mask_value=blocks[0].mask_value,
+            is_set=blocks[0].is_set,
         )
 
     @staticmethod
@@ -232,6 +239,7 @@ class TokenBlock:
             measured=Measured.concatenate(parts) if has_measured else None,
             pad_value=blocks[0].pad_value,
             mask_value=blocks[0].mask_value,
+            is_set=blocks[0].is_set,
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scmodelforge._errors import DataError, nearest
-from scmodelforge.constants import FORMAT_VERSION
+from scmodelforge.constants import FORMAT_VERSION, PAD_TOKEN
 from scmodelforge.data.special_tokens import split_token_dict
 
 __all__ = ["FORMAT", "choices", "file_fields", "read_json", "read_vocab_json", "vocab_fields"]
@@ -46,6 +46,9 @@ def file_fields(path: Path) -> dict[str, Any]:
     if content.get("format") == FORMAT:
         return read_vocab_json(path, vocab_fields)
     genes, special_tokens = split_token_dict(content, None, str(path))
+    if PAD_TOKEN not in special_tokens:
+        msg = f"{path}: no {PAD_TOKEN} among its names; if its ids need not be kept give the genes as text, one a line."
+        raise DataError(msg)
     return {"genes": genes, "name": path.name, "special_tokens": special_tokens}
 
 

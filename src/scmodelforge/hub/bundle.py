@@ -119,6 +119,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
             "format_version": FORMAT_VERSION,
             "scmodelforge_version": __version__,
             "objective": bundle.objective,
+            "vocab_digest": bundle.vocab.digest(),
             "plugins": copy_plugins(bundle.plugins, folder),
             "model": bundle.model_config.model_dump(mode="json"),
         },
@@ -131,7 +132,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
     save_model(bundle.model, str(folder / "model.safetensors"))
 
 
-def load_bundle(folder: Path, *, trust_plugins: bool = False) -> Bundle:
+def load_bundle(folder: str | Path, *, trust_plugins: bool = False) -> Bundle:
     """Read a model folder.
 
     Parameters
@@ -148,6 +149,7 @@ def load_bundle(folder: Path, *, trust_plugins: bool = False) -> Bundle:
     ConfigError
         If its model is of an architecture that is not registered.
     """
+    folder = Path(folder)
     _check_files(folder)
     settings = _read_json(folder / "config.json")
     if settings.get("format_version") != FORMAT_VERSION:
@@ -164,9 +166,10 @@ def load_bundle(folder: Path, *, trust_plugins: bool = False) -> Bundle:
     model_config = getattr(architecture, "config_class", ModelConfig).model_validate(settings["model"])
     tokenizer = load_tokenizer(folder)
     vocab = tokenizer.vocab
-    if model_config.vocab_size != len(vocab):
+    if model_config.vocab_size != len(vocab) or settings.get("vocab_digest", vocab.digest()) != vocab.digest():
+        its = f"{model_config.vocab_size} tokens" if model_config.vocab_size != len(vocab) else "other genes"
         msg = (
-            f"{folder}: the model has {model_config.vocab_size} tokens but vocab.json has {len(vocab)}; "
+            f"{folder}: the model was made for {its}, not for the {len(vocab)} tokens in vocab.json; "
             "the folder's files do not belong together. Export the model again."
         )
         raise DataError(msg)
@@ -191,7 +194,9 @@ def _check_files(folder: Path) -> None:
         raise DataError(msg)
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
-        msg = f"{folder} is not a complete model folder: {', '.join(missing)} missing. Export the model again."
+        inside = next((name for name in ("model", "last") if (folder / name / "config.json").is_file()), None)
+        advice = "Export the model again." if inside is None else f"Did you mean {folder / inside}?"
+        msg = f"{folder} is not a complete model folder: {', '.join(missing)} missing. {advice}"
         raise DataError(msg)
 
 

@@ -21,6 +21,7 @@ from torch import nn
 from scmodelforge._errors import ConfigError
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.hub.bundle import Bundle, build_model
+from scmodelforge.models.components.given import GivenGeneEmbedding
 
 __all__ = ["extend_vocabulary"]
 
@@ -33,7 +34,7 @@ def extend_vocabulary(
     """Return a model that knows more genes; the one given is not changed.
 
     Tokens, weights and tokenizer state of the old genes stay as they are, so cells without new genes have the
-    embeddings they had. A new gene has no median until the tokenizer is fitted again: it counts as 1.
+    embeddings they had. A new gene has no median until the tokenizer is fitted again: it counts with the middle one.
 
     Parameters
     ----------
@@ -53,6 +54,9 @@ def extend_vocabulary(
     ConfigError
         If ``initial`` is another word, or the model's weights do not grow by a row for each token.
     """
+    if isinstance(genes, str):
+        msg = f"genes is the text {genes!r}; give a list of gene ids."
+        raise ConfigError(msg)
     if initial not in ("mean", "random"):
         msg = f"initial is {initial!r}; choose 'mean' or 'random'."
         raise ConfigError(msg)
@@ -93,6 +97,7 @@ def _fill(model: nn.Module, old: nn.Module, vocab: GeneVocab, size: int, *, init
         )
         raise ConfigError(msg)
     genes = torch.from_numpy(vocab.gene_tokens.astype(np.int64))
+    given, learned = _given_and_learned(old, len(vocab))
     with torch.no_grad():
         for name, weight in weights.items():
             source = sources[name].to(weight.device)
@@ -101,11 +106,30 @@ def _fill(model: nn.Module, old: nn.Module, vocab: GeneVocab, size: int, *, init
                 continue
             dim = _token_dim(name, source.shape, weight.shape, len(vocab), size)
             weight.narrow(dim, 0, len(vocab)).copy_(source)
+            if name in given:  # what the tokenizer gives for new genes, if anything
+                continue
+            if initial == "mean" and name in learned:
+                source = learned[name].to(weight.device)
             if initial == "mean" and weight.is_floating_point():
                 mean = source.index_select(dim, genes).double().mean(dim, keepdim=True).to(weight.dtype)
                 weight.narrow(dim, len(vocab), size - len(vocab)).copy_(mean)
     for (_, parameter), (_, source) in zip(model.named_parameters(), old.named_parameters(), strict=True):
         parameter.requires_grad_(source.requires_grad)
+
+
+def _given_and_learned(model: nn.Module, size: int) -> tuple[set[str], dict[str, torch.Tensor]]:
+    """Return the names of tensors with given gene vectors, and by the name of the learned ones beside what genes have.
+
+    Where genes have given vectors their learned ones are not used, and no measure of what new genes should begin with.
+    """
+    given, learned = set(), {}
+    for name, module in model.named_modules():
+        if isinstance(module, GivenGeneEmbedding):
+            given |= {f"{name}.given.weight", f"{name}.known"}
+            every = torch.arange(size, device=module.known.device)
+            with torch.no_grad():
+                learned[f"{name}.learned.weight"] = module(every)
+    return given, learned
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:

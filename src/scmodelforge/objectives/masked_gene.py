@@ -21,6 +21,7 @@ from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
 from scmodelforge.objectives.collate import with_targets
 from scmodelforge.objectives.hiding import hidden_genes
+from scmodelforge.objectives.order import in_random_order
 
 __all__ = ["MaskedGenePrediction"]
 
@@ -72,8 +73,11 @@ class MaskedGenePrediction:
         -------
         What :func:`~scmodelforge.objectives.collate.pad` gives, with targets hidden in ``input_ids``, ``values`` and
         ``bin_ids``, and ``labels``, ``targets``, ``masked_positions``, ``target_index`` and ``num_targets``.
-        ``gene_ids`` keeps the true genes; models that predict genes must not read it.
+        ``gene_ids`` keeps the true genes; models that predict genes must not read it. Genes that come in the order of
+        their ids are put into a random one first: the neighbours of a hidden gene would tell its id.
         """
+        if tokens.is_set:
+            tokens = in_random_order(tokens, self._gene_number[tokens.ids] < 0)
         keys = np.repeat(tokens.keys, tokens.lengths)
         is_target = hidden_genes(tokens, self._gene_number[tokens.ids] >= 0, self.masking)
         where = np.flatnonzero(is_target)

@@ -13,7 +13,6 @@ the loss of genes, and goes with every batch.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,11 +21,12 @@ import torch
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig, TokenizerConfig
 from scmodelforge.constants import IGNORE_INDEX
-from scmodelforge.data.draws import integers, mix
+from scmodelforge.data.draws import integers
 from scmodelforge.data.types import Batch, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.objectives.base import register_objective
 from scmodelforge.objectives.collate import pad, scatter
+from scmodelforge.objectives.order import in_random_order
 
 __all__ = ["NextGenePrediction"]
 
@@ -71,7 +71,7 @@ class NextGenePrediction:
         before.
         """
         if self._is_random:
-            tokens = self._shuffled(tokens)
+            tokens = in_random_order(tokens, self._is_special(tokens.ids))
         if tokens.bin_ids is None:
             msg = "next_gene_prediction needs bins, which the tokenizer does not give; set tokenizer.strategy."
             raise ConfigError(msg)
@@ -97,15 +97,6 @@ class NextGenePrediction:
 
     def _is_special(self, ids: np.ndarray) -> np.ndarray:
         return np.isin(ids, self._special_ids)
-
-    def _shuffled(self, tokens: TokenBlock) -> TokenBlock:
-        """Return the cells with their genes in a random order, special tokens first."""
-        cells = np.repeat(np.arange(len(tokens)), tokens.lengths)
-        draws = mix("gene order", np.repeat(tokens.keys, tokens.lengths), tokens.ids)
-        draws[self._is_special(tokens.ids)] = 0
-        order = np.lexsort((draws, cells))
-        bins = None if tokens.bin_ids is None else tokens.bin_ids[order]
-        return replace(tokens, ids=tokens.ids[order], values=tokens.values[order], bin_ids=bins)
 
     def _prefix_lengths(self, tokens: TokenBlock) -> np.ndarray:
         """Return how many tokens of each cell are given, shape (n,), int64, at least 1."""

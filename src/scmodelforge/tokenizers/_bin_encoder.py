@@ -138,4 +138,5 @@ class BinEncoder:
         values = self.shown[bins]
         if self.first:
             values[offsets[:-1]] = self.cls_value
-        return TokenBlock(offsets, ids, values, block.positions, keys, bins, rest, self.pad_value, self.mask_value)
+        shown = self.pad_value, self.mask_value
+        return TokenBlock(offsets, ids, values, block.positions, keys, bins, rest, *shown, is_set=True)

@@ -62,6 +62,7 @@ class CellByCell:
             measured=measured(self.panel_tokens, entries, is_kept, len(block)),
             pad_value=self.tokenizer.pad_value,
             mask_value=self.tokenizer.mask_value,
+            is_set=self.tokenizer.is_set,
         )
 
     def _cell(self, block: CellBlock, row: int, key: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:

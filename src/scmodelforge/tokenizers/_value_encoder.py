@@ -73,7 +73,7 @@ class ValueEncoder:
         values = np.zeros(len(ids), dtype=np.float32)
         ids[slots], values[slots] = genes, shown
         rest = Measured((self.panel,), np.zeros(len(block), dtype=np.int64), cut.offsets, cut.ids)
-        return TokenBlock(offsets, ids, values, block.positions, keys, measured=rest)
+        return TokenBlock(offsets, ids, values, block.positions, keys, measured=rest, is_set=not self.descends)
 
     def in_numpy(self, block: CellBlock, keys: np.ndarray) -> tuple[Collected, Collected]:
         """Return the genes that have room and those that have none, without a compiled loop."""

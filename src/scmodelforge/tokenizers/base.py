@@ -47,6 +47,8 @@ class BaseTokenizer(ABC):
     ... class ByName(BaseTokenizer):
     ...     "The expressed genes in the order of the vocabulary."
     ...
+    ...     is_set = True
+    ...
     ...     def tokenize(self, expression, gene_ids, *, key=0):
     ...         tokens, values = self.expressed(expression, gene_ids)
     ...         tokens, values = tokens[: self.config.max_genes], values[: self.config.max_genes]
@@ -76,6 +78,9 @@ class BaseTokenizer(ABC):
         they have it as a property.
     pad_value, mask_value
         Value that fills up shorter cells of a batch, and value that objectives show where one is hidden.
+    is_set
+        Whether tokens come in the order of their ids. Objectives that hide genes in their place then draw another
+        order, since the place of a hidden gene would tell which one it is.
 
     Raises
     ------
@@ -90,6 +95,7 @@ class BaseTokenizer(ABC):
     normalizes: bool = False
     pad_value: float = 0.0
     mask_value: float = 0.0
+    is_set: bool = False
 
     def __init__(self, config: TokenizerConfig, vocab: GeneVocab) -> None:
         self.config = own_settings("tokenizer", self.strategy, config, self.config_class)

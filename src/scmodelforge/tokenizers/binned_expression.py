@@ -69,6 +69,7 @@ class BinnedExpressionTokenizer(BaseTokenizer):
     config_class = BinnedExpressionConfig
     expects = "any"
     provides = frozenset({"input_ids", "values", "bin_ids"})
+    is_set = True
 
     def __init__(
         self,

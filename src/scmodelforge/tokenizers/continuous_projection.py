@@ -92,6 +92,7 @@ class ContinuousProjectionTokenizer(BaseTokenizer):
         super().__init__(config, vocab)
         self.expects = self.config.expects
         self.normalizes = self.config.normalizes
+        self.is_set = self.config.order == "token"
 
     def tokenize(self, expression: Any, gene_ids: Iterable[str], *, key: int = 0) -> dict[str, np.ndarray]:
         """Take the expressed genes of one cell.

@@ -25,6 +25,8 @@ from scmodelforge.tokenizers.medians import GeneMedians
 
 __all__ = ["Dictionaries", "GeneformerRelease", "Published", "read_geneformer"]
 
+#: What tells the versions apart at a glance.
+_SPECIAL = {"V1": ["<pad>", "<mask>"], "V2": ["<pad>", "<mask>", "<cls>", "<eos>"]}
 _COLUMNS = ("token_id", "token", "nonzero_median", "gene_name")
 
 
@@ -166,6 +168,14 @@ def _assembled(
     if [tokens[token] for token in in_order] != list(range(len(tokens))):
         msg = f"{origin.parent}: the token ids of {release.name} are not 0, 1, 2, ...; take the published file."
         raise DataError(msg)
+    wanted = _SPECIAL[release.version]
+    if in_order[: len(wanted)] != wanted or any(token.startswith("<") for token in in_order[len(wanted) :]):
+        there = [token for token in in_order if token.startswith("<")]
+        msg = (
+            f"{origin.parent}: {release.name} has the special tokens {', '.join(wanted)} first, the file has "
+            f"{', '.join(there) or 'none'}; it is of another version."
+        )
+        raise DataError(msg)
     special = {token: i for i, token in enumerate(in_order) if token.startswith("<") and token.endswith(">")}
     genes = in_order[len(special) :]
     values = [medians.get(gene) for gene in genes]
@@ -194,6 +204,14 @@ def _read_pickle(path: Path, file: Published) -> dict[str, Any]:
 
 def _read_table(path: Path) -> tuple[dict[str, int], dict[str, float], dict[str, str]]:
     """Return token id, median and name of each token."""
+    try:
+        return _rows_of_table(path)
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        msg = f"{path} cannot be read as a table of tokens ({problem}); take the file as it was."
+        raise DataError(msg) from problem
+
+
+def _rows_of_table(path: Path) -> tuple[dict[str, int], dict[str, float], dict[str, str]]:
     tokens, medians, names = {}, {}, {}
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -225,4 +243,7 @@ def _read_mapping(path: Path) -> dict[str, str]:
         msg = f"{path} cannot be read as a table with the columns key and ensembl_id: {reason}"
         raise DataError(msg) from problem
     keys, genes = (table.column(name).to_pylist() for name in ("key", "ensembl_id"))
+    if not all(isinstance(name, str) for name in (*keys, *genes)):
+        msg = f"{path}: the columns key and ensembl_id hold something else than text; take the file as it was."
+        raise DataError(msg)
     return dict(zip(keys, genes, strict=True))

@@ -127,7 +127,7 @@ class GeneEmbeddingTokenizer(BaseTokenizer):
             base = base_class(settings, vocab)
         self._base: BaseTokenizer = base
         self.expects, self.provides, self.normalizes = base.expects, base.provides, base.normalizes
-        self.pad_value, self.mask_value = base.pad_value, base.mask_value
+        self.pad_value, self.mask_value, self.is_set = base.pad_value, base.mask_value, base.is_set
 
     @property
     def maker(self) -> BaseTokenizer:

@@ -156,8 +156,11 @@ def _one_for_each(tokens: np.ndarray, genes: list[str], vocab: GeneVocab, path: 
 
     def rank(row: int) -> tuple[int, int, str]:
         gene = int(numbers[tokens[row]])
-        own = (strip_version(genes[row]) != strip_version(vocab.genes[gene])) + (genes[row] != vocab.symbols[gene])
-        return int(tokens[row]), int(own), genes[row]
+        is_own, is_symbol = (
+            strip_version(genes[row]) == strip_version(vocab.genes[gene]),
+            genes[row] == vocab.symbols[gene],
+        )
+        return int(tokens[row]), 0 if is_own else 1 if is_symbol else 2, genes[row]
 
     ordered = np.array(sorted(known.tolist(), key=rank), dtype=np.int64)
     is_first = np.diff(tokens[ordered], prepend=-1) != 0

@@ -66,8 +66,14 @@ class GeneMedians:
         return int(np.count_nonzero(~np.isnan(self.values)))
 
     def divisors(self) -> np.ndarray:
-        """Return the medians with 1 where there is none, shape (V,), float64."""
-        return np.where(np.isnan(self.values), 1.0, self.values)
+        """Return the medians, and the middle one of them where there is none, shape (V,), float64.
+
+        So a gene that the training cells did not express ranks as a usual one; 1 would be far from the scale of the
+        others. If no gene has a median all are 1.
+        """
+        is_absent = np.isnan(self.values)
+        middle = 1.0 if is_absent.all() else float(np.median(self.values[~is_absent]))
+        return np.where(is_absent, middle, self.values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the medians as plain values, ``None`` where there is none. Floats survive JSON exactly."""

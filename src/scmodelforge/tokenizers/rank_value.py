@@ -54,7 +54,7 @@ class RankValueConfig(TokenizerConfig):
     """End each cell with the token ``<eos>``, which vocabularies of some published models have."""
     medians: str = "fit"
     """``fit`` takes them over the training cells, ``none`` ranks by counts alone; else a JSON file ``{gene: median}``
-    or a text file with a gene, a tab and its median a line. Genes without a median count as 1."""
+    or a text file with a gene, a tab and its median a line. Genes without a median count with the middle one of all."""
     ties: Ties = "token"
     """Which of two genes with exactly equal ranks comes first: ``token`` the lower token id, ``stable`` the earlier
     column of the file, ``numpy`` whatever ``np.argsort`` makes of them, which depends on the processor."""
@@ -104,7 +104,10 @@ class RankValueTokenizer(BaseTokenizer):
             medians = read_medians(self.config.medians, vocab)
             if medians.num_genes < len(vocab.genes):
                 absent = len(vocab.genes) - medians.num_genes
-                _log.warning(f"{self.config.medians} lacks {absent:,} genes of the vocabulary; their medians are 1.")
+                _log.warning(
+                    f"{self.config.medians} lacks {absent:,} genes of the vocabulary; they count with the middle one "
+                    "of its medians."
+                )
         self.medians = medians
 
     def tokenize(self, expression: Any, gene_ids: Iterable[str], *, key: int = 0) -> dict[str, np.ndarray]:
@@ -212,12 +215,16 @@ class RankValueTokenizer(BaseTokenizer):
         return cls(config, vocab, medians=medians, id_mapping=mapping)
 
     def extended(self, vocab: GeneVocab) -> Self:
-        """Return the tokenizer for a vocabulary with more genes, which have no medians and count as 1."""
+        """Return the tokenizer for a vocabulary with more genes, which have no medians."""
         medians = self._fitted()
         values = np.full(len(vocab), np.nan)
         values[: len(medians.values)] = medians.values
         medians = replace(medians, values=values)
-        return type(self)(self.config, vocab, medians=medians, id_mapping=self.id_mapping)
+        mapping = self.id_mapping
+        if mapping is not None:
+            old = set(self.vocab.genes)
+            mapping = mapping | {gene.upper(): gene for gene in vocab.genes if gene not in old}
+        return type(self)(self.config, vocab, medians=medians, id_mapping=mapping)
 
     def _encoder(self, tokens_of_columns: np.ndarray) -> RankEncoder:
         return RankEncoder(tokens_of_columns, self._fitted().divisors(), self._form(), self.config.ties)
@@ -282,5 +289,5 @@ class RankValueTokenizer(BaseTokenizer):
         else:
             how = {"exact": "exact", "sketch": "at most 1 % off"}[self.medians.method]
             origin = f"fitted over {self.medians.num_cells:,} training cells ({how})"
-        rest = f", 1 for {absent:,} without" if absent else ""
+        rest = f", the middle one of these for {absent:,} genes without" if absent else ""
         return f"medians of {known:,} genes {origin}{rest}"

@@ -109,7 +109,11 @@ def fetch_dictionaries(name: str, source: str, *, endpoint: str | None = None) -
             _download(preset, folder, endpoint=endpoint)
         else:
             _copy(preset, Path(source), folder)
-        tokenizer = preset.make(folder, {})  # reads and checks all of it
+        try:
+            tokenizer = preset.make(folder, {})  # reads and checks all of it
+        except DataError as problem:
+            place = preset.repository if source == HUB else source
+            raise DataError(str(problem).replace(str(folder), str(place))) from problem
         write_manifest(folder)
         if home.exists():
             home.rename(staging / "old")

@@ -55,6 +55,6 @@ def preprocessor_of_values(config: PreprocessingConfig, *, command: str) -> Prep
     if config.normalize == "scran":
         unread.append("data.preprocessing.normalize: scran")
     if unread:
-        msg = f"{command} does not read {', '.join(unread)}; leave that out, or let a run fit its tokenizer itself."
+        msg = f"{command} does not read {', '.join(unread)}, which need more than one pass; leave that out."
         raise ConfigError(msg)
     return Preprocessor(config)

@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 #: Cells in memory at a time, and values of them if all are stored.
 _CELLS_AT_ONCE = 2048
 _VALUES_AT_ONCE = 1 << 24
+#: Share of genes with a token below which something may be wrong with their ids.
+_FEW = 0.2
 
 
 def tokenize_file(
@@ -135,9 +137,18 @@ class _Cells:
                 "genes of another species the ids of their human orthologs first."
             )
             raise DataError(msg)
+        coverage = tokenizer.vocab.coverage(panel)
         self.passes = np.ones(source.file_sizes[0], dtype=bool)
         num_more = int(np.count_nonzero(self.is_known)) - len(np.unique(tokens[self.is_known]))
         self.notes = [f"{num_more:,} columns are genes that others are too; they are summed"] if num_more else []
+        few = np.count_nonzero(self.is_known) < _FEW * len(tokens)
+        if coverage.by_case or few:
+            share = np.count_nonzero(self.is_known) / len(tokens)
+            by_case = f", {coverage.by_case:,} of these only when letter case is ignored" if coverage.by_case else ""
+            self.notes.append(
+                f"{share:.1%} of the genes of {panel.name} have a token in {tokenizer.vocab.name}{by_case}; check that "
+                "they are of its species and kind of ids"
+            )
         self._encoder = tokenizer.bind(panel)
 
     def tokens(self, start: int, stop: int) -> tuple[CellBlock, TokenBlock]:

@@ -15,7 +15,7 @@ from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows
 from scmodelforge.data.preprocess import Preprocessor
-from scmodelforge.data.scan import scan
+from scmodelforge.data.scan import check_values, scan
 from scmodelforge.data.types import CellBlock, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers.base import BaseTokenizer
@@ -117,13 +117,19 @@ def compare_tokenizers(
 
 
 class _Drawn:
-    """The drawn cells as a source, so that they can be scanned."""
+    """The drawn cells as a source, so that they can be scanned. ``check`` refuses wrong values, naming the cell."""
 
     def __init__(self, blocks: Sequence[CellBlock], source: Any) -> None:
         self._blocks = blocks
         self.panels = [block.panel for block in blocks]
         self.file_sizes = [len(block) for block in blocks]
         self._source = source
+
+    def check(self, expects: str) -> None:
+        starts = np.concatenate([[0], np.cumsum(self._source.file_sizes)])
+        for block in self._blocks:
+            file = int(np.searchsorted(starts, block.positions[0], side="right")) - 1
+            check_values(self._source, block, expects, file_start=int(starts[file]))
 
     def read(self, rows: Any) -> CellBlock:
         return self._blocks[rows.file].select(np.arange(rows.start, rows.stop))
@@ -141,6 +147,7 @@ def _drawn(source: Any, num_cells: int, seed: int) -> list[CellBlock]:
 def _fitted(config: RunConfig, vocab: GeneVocab, drawn: _Drawn, preprocessor: Preprocessor) -> BaseTokenizer:
     tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
     tokenizer: BaseTokenizer = tokenizer_class(config.tokenizer, vocab)
+    drawn.check(tokenizer.expects)
     visitor = visitor_of(tokenizer, lambda positions: np.ones(len(positions), dtype=bool), preprocessor)
     report = scan(drawn, tokenizer.vocab, expects=tokenizer.expects, visitors=[] if visitor is None else [visitor])  # type: ignore[arg-type]
     if len(report.empty) == report.num_cells:

@@ -129,8 +129,9 @@ def fit_tokenizer(config: RunConfig, folder: str | Path, *, force: bool = False)
 
 def _write_medians(tokenizer: BaseTokenizer, folder: Path) -> list[str]:
     """Write the medians of a tokenizer that has some by gene; return the names of the files."""
-    medians = getattr(tokenizer, "medians", None)
+    medians = getattr(tokenizer.maker, "medians", None)
     if medians is None:
+        (folder / _MEDIANS).unlink(missing_ok=True)  # of a tokenizer that was here before
         return []
     tokens = tokenizer.vocab.map(tokenizer.vocab.genes)
     named = zip(tokenizer.vocab.genes, medians.values[tokens].tolist(), strict=True)

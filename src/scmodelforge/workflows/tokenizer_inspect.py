@@ -11,6 +11,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows
+from scmodelforge.data.scan import check_values
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.tokenizers.base import BaseTokenizer
 from scmodelforge.tokenizers.saved import load_preprocessor, load_tokenizer
@@ -37,7 +38,12 @@ def describe_tokenizer(folder: str | Path) -> list[tuple[str, str]]:
 
 
 def tokens_of_cell(
-    folder: str | Path, paths: Sequence[str], cell: int, *, layer: str | None = None
+    folder: str | Path,
+    paths: Sequence[str],
+    cell: int,
+    *,
+    layer: str | None = None,
+    gene_id_column: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return the tokens that a saved tokenizer makes of one cell of some files, first to last.
 
@@ -47,8 +53,8 @@ def tokens_of_cell(
     ----------
     folder
         Where the tokenizer is.
-    paths, layer
-        As ``data.paths`` and ``data.layer``.
+    paths, layer, gene_id_column
+        As under ``data``.
     cell
         Position of the cell, the files one after another.
 
@@ -59,10 +65,10 @@ def tokens_of_cell(
     Raises
     ------
     DataError
-        If there is no such cell, or no gene of its file is in the vocabulary.
+        If there is no such cell, no gene of its file is in the vocabulary, or its values are not what is needed.
     """
     tokenizer, preprocessor = load_tokenizer(folder), load_preprocessor(folder)
-    source: Any = open_source(LocalDataConfig(paths=list(paths), layer=layer))
+    source: Any = open_source(LocalDataConfig(paths=list(paths), layer=layer, gene_id_column=gene_id_column))
     try:
         total = sum(source.file_sizes)
         if not 0 <= cell < total:
@@ -71,7 +77,9 @@ def tokens_of_cell(
         starts = np.concatenate([[0], np.cumsum(source.file_sizes)[:-1]])
         file = int(np.searchsorted(starts, cell, side="right")) - 1
         tokenizer.vocab.require_overlap(source.panels[file])
-        block = preprocessor.fitted(source)(read_rows(source, file, np.array([cell - starts[file]])))
+        block = read_rows(source, file, np.array([cell - starts[file]]))
+        check_values(source, block, tokenizer.expects, file_start=int(starts[file]))
+        block = preprocessor.fitted(source)(block)
     finally:
         source.close()
     made = tokenizer.bind(block.panel).encode(block, cell_keys(0, block.positions))
