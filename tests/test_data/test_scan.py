@@ -118,15 +118,22 @@ class TestRefuses:
 
 
 class TestAccepts:
-    @pytest.mark.parametrize("value", [-0.5, 1.25, 1e6])
-    def test_any_finite_number_where_counts_are_not_needed(self, tmp_path, value):
+    @pytest.mark.parametrize("value", [0.5, 1.25, 1e6])
+    def test_any_finite_number_from_0_on_where_counts_are_not_needed(self, tmp_path, value):
         source = source_of(tmp_path, with_value(value), layer="X")
         assert scan(source, vocab_of(GENES), expects="any").num_cells == 9
 
-    @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_but_no_others(self, tmp_path, value):
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (np.nan, "finite numbers are needed"),
+            (np.inf, "finite numbers are needed"),
+            (-0.5, r"negative value \(-0\.5\) .*; values of 0 and above are needed, and the values look scaled"),
+        ],
+    )
+    def test_but_no_others(self, tmp_path, value, words):
         source = source_of(tmp_path, with_value(value), layer="X")
-        with pytest.raises(DataError, match="finite numbers are needed"):
+        with pytest.raises(DataError, match=words):
             scan(source, vocab_of(GENES), expects="any")
 
     def test_a_single_cell(self, tmp_path):
@@ -151,10 +158,10 @@ class TestReport:
         assert report.known_genes == [2, 2, 1]
         assert report.values_checked == sum(np.count_nonzero(counts) for counts in source._counts)
 
-    def test_stored_zeros_and_negative_values_do_not_fill_a_cell(self):
+    def test_stored_zeros_do_not_fill_a_cell(self):
         source = MemorySource([3])
         panel = Panel(np.array(["a", "b"], dtype=object), "file0")
-        block = CellBlock(np.array([0, -1, 2], np.float32), np.array([0, 0, 0]), np.arange(4), panel, np.arange(3))
+        block = CellBlock(np.array([0, 3, 2], np.float32), np.array([0, 1, 0]), np.arange(4), panel, np.arange(3))
         source.panels, source.read = [panel], lambda rows: block
         assert scan(source, vocab_of(["a"]), expects="any").empty.tolist() == [0, 1]
 
