@@ -65,6 +65,22 @@ class TestValuesOfBins:
         assert config.tokenizer.value_scale == "index"
 
 
+class TestLossOfCounts:
+    COUNTS = MINIMAL + "tokenizer: {strategy: continuous_projection, value_transform: counts, masking: {mode: value}}\n"
+    MODEL = "model: {value_loss: zero_truncated_poisson, pretraining_task: masked_value_prediction}"
+
+    def test_is_taken_with_counts(self, write):
+        assert load_config(write(self.COUNTS + self.MODEL)).model.value_loss == "zero_truncated_poisson"
+
+    def test_needs_counts(self, mistakes):
+        (line,) = mistakes(MINIMAL + "tokenizer: {masking: {mode: value}}\n" + self.MODEL)
+        assert "takes counts, but tokenizer 'rank_value' gives other values; set tokenizer.strategy to" in line
+
+    def test_needs_the_task_that_learns_by_it(self, mistakes):
+        (line,) = mistakes(MINIMAL + "model: {value_loss: zero_truncated_poisson}")
+        assert "has no effect on what the model learns; set model.pretraining_task to 'masked_value_prediction'" in line
+
+
 class TestMethodsOfBinning:
     @pytest.mark.parametrize("method", ["fixed", "uniform"])
     def test_that_depend_on_size_factors_are_refused(self, mistakes, method):

@@ -20,6 +20,7 @@ class TestModelOutput:
             "embeddings",
             "hidden_states",
             "loss_terms",
+            "attentions",
         ]
         assert all(getattr(out, f.name) is None for f in dataclasses.fields(out))
 

@@ -11,7 +11,8 @@ __all__ = ["check_masking", "check_value_use", "unread_masking"]
 
 
 def check_value_use(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
-    """Refuse a use of values that the model has no place for."""
+    """Refuse a use of values that the model has no place for, and a loss of counts for values that are none."""
+    _check_value_loss(tokenizer, model, faults)
     use = getattr(token_maker(tokenizer), "embedding", None)
     if use not in ("auto_bins", "attention_bias"):
         return
@@ -27,6 +28,24 @@ def check_value_use(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faul
             path,
             f"{path} is '{use}', but model.use_expression_values is false, so no value is read; set it to true or "
             f"{path} to 'linear'.",
+        )
+
+
+def _check_value_loss(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
+    loss = getattr(model, "value_loss", "squared_error")
+    if loss == "squared_error":
+        return
+    if model.pretraining_task != "masked_value_prediction":
+        faults.add(
+            "model.value_loss",
+            f"model.value_loss '{loss}' has no effect on what the model learns; set model.pretraining_task to "
+            "'masked_value_prediction' or leave it out.",
+        )
+    elif getattr(token_maker(tokenizer), "value_transform", None) != "counts":
+        faults.add(
+            "model.value_loss",
+            f"model.value_loss '{loss}' takes counts, but tokenizer '{tokenizer.strategy}' gives other values; set "
+            "tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to 'counts'.",
         )
 
 

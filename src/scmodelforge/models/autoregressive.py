@@ -33,6 +33,7 @@ from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.attention import prefix_mask
+from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import BinPredictionHead, MaskedGenePredictionHead
 from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
@@ -88,7 +89,7 @@ class AutoregressiveTransformer(CellModel):
     pooling
         How a cell embedding is made: ``cls`` takes the first token, ``mean`` averages over the real tokens.
     activation
-        Activation of the feed-forward layers: ``gelu``, ``relu`` or ``silu``.
+        Activation of the feed-forward layers: ``gelu``, ``relu``, ``silu`` or ``swiglu``.
     use_expression_values
         Add an embedding of each token's expression value to its embedding.
     layer_norm_eps
@@ -97,6 +98,10 @@ class AutoregressiveTransformer(CellModel):
         Weights of the two terms of the loss.
     attention_dropout
         Dropout on the attention weights.
+    norm_placement, norm
+        Where blocks normalise, ``pre`` or ``post``, and how, ``layer_norm`` or ``rms_norm``.
+    activation_checkpointing
+        Compute blocks once more on the way back in training instead of keeping what is inside them.
     use_positions
         Add an embedding of each token's position, for genes in an order that means something.
     readout
@@ -130,6 +135,9 @@ class AutoregressiveTransformer(CellModel):
         expression_loss_weight: float = 1.0,
         *,
         attention_dropout: float = 0.0,
+        norm_placement: str = "pre",
+        norm: str = "layer_norm",
+        activation_checkpointing: bool = False,
         use_positions: bool = False,
         readout: str = "mean",
         value_embedding: str = "bins",
@@ -165,6 +173,9 @@ class AutoregressiveTransformer(CellModel):
             attention_dropout=attention_dropout,
             activation=activation,
             layer_norm_eps=layer_norm_eps,
+            norm_placement=norm_placement,
+            norm=norm,
+            checkpointing=activation_checkpointing,
         )
         self.readout_norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps) if readout == "mean" else None
         self.gene_head = MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
@@ -184,6 +195,8 @@ class AutoregressiveTransformer(CellModel):
         prefix_len: torch.Tensor | None = None,
         no_repeats: torch.Tensor | None = None,
         return_logits: bool = True,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
         **kwargs: Any,
     ) -> ModelOutput:
         """Score the gene to be named at every position, with the loss when labels are given.
@@ -208,6 +221,8 @@ class AutoregressiveTransformer(CellModel):
             If true, genes up to each position and special tokens get no probability there (except a label).
         return_logits
             Without it only the labelled positions are predicted and ``logits`` is ``None``: the same loss for less.
+        output_hidden_states, output_attentions
+            Give ``hidden_states``, ``attentions``.
         **kwargs
             Other keys of the batch, not used.
 
@@ -228,7 +243,8 @@ class AutoregressiveTransformer(CellModel):
         if return_logits and labels is None:
             self._warn_of_blind_cls(prefix_len)
         mask = prefix_mask(input_ids.shape[1], prefix_len, input_ids.device)
-        hidden = self._hidden_states(input_ids, attention_mask, values, mask)  # (B, S, H)
+        trace = Trace.asked(states=output_hidden_states, maps=output_attentions)
+        hidden = self._hidden_states(input_ids, attention_mask, values, mask, **Trace.given(trace))  # (B, S, H)
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
         states = self._read_out(hidden, attention_mask, mask)  # (B, S, H)
         excludes = no_repeats is not None and bool(no_repeats)
@@ -238,7 +254,7 @@ class AutoregressiveTransformer(CellModel):
         if logits is not None and excludes:
             logits = exclude_named_everywhere(logits, named, labels, special_ids=special_ids)
         if labels is None:
-            return ModelOutput(logits=logits, embeddings=embeddings)
+            return with_trace(ModelOutput(logits=logits, embeddings=embeddings), trace)
         self.embedding.check_ids(labels.masked_fill(labels == IGNORE_INDEX, 0))
         if logits is None:
             restrict = restriction(named, labels, special_ids=special_ids) if excludes else None
@@ -253,7 +269,7 @@ class AutoregressiveTransformer(CellModel):
             bin_loss = masked_cross_entropy(bin_logits, bin_ids[is_target])
             terms["expression_bin"] = self.expression_loss_weight * bin_loss
         loss = torch.stack(list(terms.values())).sum()
-        return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms)
+        return with_trace(ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms), trace)
 
     def generate(
         self,
@@ -318,10 +334,12 @@ class AutoregressiveTransformer(CellModel):
         attention_mask: torch.Tensor,
         values: torch.Tensor | None,
         mask: torch.Tensor | None = None,
+        *,
+        trace: Trace | None = None,
     ) -> torch.Tensor:
         pad_id = self.embedding.special_ids.pad
         input_ids, values = blank_padding(input_ids, values, attention_mask, pad_id=pad_id)
-        return self.encoder(self.embedding(input_ids, values), attention_mask, mask)
+        return self.encoder(self.embedding(input_ids, values), attention_mask, mask, trace=trace)
 
     def _read_out(self, hidden: torch.Tensor, attention_mask: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return what the heads read at each position, shape (B, S, H)."""

@@ -10,6 +10,7 @@ from torch import nn
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import count_parameters
+from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding
 from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
 from scmodelforge.models.components.pooling import Pooling
@@ -58,9 +59,17 @@ class CellModel(nn.Module):
         return count_parameters(self, trainable_only=trainable_only)
 
     def _hidden_states(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None,
+        *,
+        trace: Trace | None = None,
     ) -> torch.Tensor:
-        """Return the hidden state of every token, shape (B, S, H), without effect of what stands at padding."""
+        """Return the hidden state of every token, shape (B, S, H), without effect of what stands at padding.
+
+        ``trace`` gets what else is asked for of the layers on the way.
+        """
         raise NotImplementedError
 
 
@@ -81,6 +90,8 @@ class MaskedGeneModel(CellModel):
         labels: torch.Tensor | None = None,
         *,
         return_logits: bool = True,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
         **kwargs: Any,
     ) -> ModelOutput:
         """Predict the gene of every position, with the loss when labels are given.
@@ -97,6 +108,8 @@ class MaskedGeneModel(CellModel):
             True token ids, -100 where there is nothing to predict, shape (B, S).
         return_logits
             Without it only the labelled positions are predicted and ``logits`` is ``None``: the same loss for less.
+        output_hidden_states, output_attentions
+            Give ``hidden_states``, ``attentions``.
         **kwargs
             Other keys of the batch, not used.
 
@@ -112,17 +125,19 @@ class MaskedGeneModel(CellModel):
         DataError
             If a token or a label is not in the vocabulary; checked on the CPU only.
         """
-        hidden = self._hidden_states(input_ids, attention_mask, values)  # (B, S, H)
+        trace = Trace.asked(states=output_hidden_states, maps=output_attentions)
+        hidden = self._hidden_states(input_ids, attention_mask, values, **Trace.given(trace))  # (B, S, H)
         logits = self.head(hidden) if return_logits else None  # (B, S, V)
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
         if labels is None:
-            return ModelOutput(logits=logits, embeddings=embeddings)
+            return with_trace(ModelOutput(logits=logits, embeddings=embeddings), trace)
         self.embedding.check_ids(labels.masked_fill(labels == IGNORE_INDEX, 0))
         if logits is None:
             loss = gathered_cross_entropy(hidden, labels, self.head)
         else:
             loss = masked_cross_entropy(logits, labels)
-        return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_gene": loss})
+        output = ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_gene": loss})
+        return with_trace(output, trace)
 
 
 def transformer_arguments(config: ModelConfig, *, default_pooling: str) -> dict[str, Any]:
@@ -131,10 +146,11 @@ def transformer_arguments(config: ModelConfig, *, default_pooling: str) -> dict[
     Parameters
     ----------
     config
-        The settings; plain ones have no ``attention_dropout``, which is 0 then.
+        The settings; plain ones are completed with the defaults of :class:`TransformerConfig`.
     default_pooling
         The pooling where ``config.pooling`` is not set.
     """
+    own = config if isinstance(config, TransformerConfig) else TransformerConfig()
     return {
         "ffn_dim": config.ffn_dim,
         "dropout": config.dropout,
@@ -143,5 +159,8 @@ def transformer_arguments(config: ModelConfig, *, default_pooling: str) -> dict[
         "activation": config.activation,
         "use_expression_values": config.use_expression_values,
         "layer_norm_eps": config.layer_norm_eps,
-        "attention_dropout": config.attention_dropout if isinstance(config, TransformerConfig) else 0.0,
+        "attention_dropout": own.attention_dropout,
+        "norm_placement": own.norm_placement,
+        "norm": own.norm,
+        "activation_checkpointing": own.activation_checkpointing,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from scmodelforge.config.schema import ModelConfig
@@ -14,3 +16,9 @@ class TransformerConfig(ModelConfig):
 
     attention_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
+    norm_placement: Literal["pre", "post"] = "pre"
+    """Where blocks normalise: at the beginning of each branch, and once more at the end, or after each addition."""
+    norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
+    """Norm of the blocks."""
+    activation_checkpointing: bool = False
+    """Compute blocks once more on the way back instead of keeping what is inside them: less memory, a third slower."""

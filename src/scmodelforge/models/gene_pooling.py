@@ -15,6 +15,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import MaskedGeneModel
+from scmodelforge.models.components.blocks import Trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import MaskedGenePredictionHead
 from scmodelforge.models.components.pooling import get_pooling
@@ -133,11 +134,20 @@ class GenePoolingModel(MaskedGeneModel):
         )
 
     def _hidden_states(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None,
+        *,
+        trace: Trace | None = None,
     ) -> torch.Tensor:
         pad_id = self.embedding.special_ids.pad
         input_ids, values = blank_padding(input_ids, values, attention_mask, pad_id=pad_id)
         hidden = self.embedding(input_ids, values)  # (B, S, H)
+        states = [hidden]
         for layer in self.layers:
             hidden = hidden + layer(hidden)
+            states.append(hidden)
+        if trace is not None and trace.states:
+            trace.hidden_states += states
         return hidden

@@ -23,6 +23,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import CellModel, transformer_arguments
+from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import ExpressionPredictionHead
 from scmodelforge.models.components.losses import masked_squared_error
@@ -71,13 +72,17 @@ class MaskedAutoencoder(CellModel):
     pooling
         How a cell embedding is made: ``cls`` takes the first visible token, ``mean`` averages over all visible ones.
     activation
-        Activation of the feed-forward layers: ``gelu``, ``relu`` or ``silu``.
+        Activation of the feed-forward layers: ``gelu``, ``relu``, ``silu`` or ``swiglu``.
     use_expression_values
         Add a projection of each visible token's expression value to its embedding.
     layer_norm_eps
         Epsilon of the layer norms.
     attention_dropout
         Dropout on the attention weights.
+    norm_placement, norm
+        Where blocks normalise, ``pre`` or ``post``, and how, ``layer_norm`` or ``rms_norm``.
+    activation_checkpointing
+        Compute blocks once more on the way back in training instead of keeping what is inside them.
     use_positions
         Embed the place of each visible token among the visible ones.
     """
@@ -108,6 +113,9 @@ class MaskedAutoencoder(CellModel):
         layer_norm_eps: float = 1e-12,
         *,
         attention_dropout: float = 0.0,
+        norm_placement: str = "pre",
+        norm: str = "layer_norm",
+        activation_checkpointing: bool = False,
         use_positions: bool = False,
     ) -> None:
         super().__init__()
@@ -131,6 +139,9 @@ class MaskedAutoencoder(CellModel):
             "attention_dropout": attention_dropout,
             "activation": activation,
             "layer_norm_eps": layer_norm_eps,
+            "norm_placement": norm_placement,
+            "norm": norm,
+            "checkpointing": activation_checkpointing,
         }
         self.encoder = TransformerStack(encoder_dim, encoder_layers, encoder_heads, ffn_dim=ffn_dim, **shared)
         decoder_heads = encoder_heads if decoder_heads is None else decoder_heads
@@ -160,6 +171,8 @@ class MaskedAutoencoder(CellModel):
         gene_ids: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
         return_logits: bool = True,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
         **kwargs: Any,
     ) -> ModelOutput:
         """Predict the expression of every token, with the loss at hidden ones when labels are given.
@@ -184,6 +197,8 @@ class MaskedAutoencoder(CellModel):
             True values at hidden positions, shape (B, S).
         return_logits
             Without it ``logits`` is ``None``, and without labels nothing is decoded.
+        output_hidden_states, output_attentions
+            Give ``hidden_states``, ``attentions`` of the encoder, of visible tokens only.
         **kwargs
             Other keys of the batch, not used.
 
@@ -199,17 +214,20 @@ class MaskedAutoencoder(CellModel):
         """
         is_real = attention_mask != 0
         is_hidden = hidden_positions(masked_positions, labels, is_real)
-        hidden, index, is_kept = self._encode_visible(input_ids, values, is_real & ~is_hidden)  # (B, W, H)
+        trace = Trace.asked(states=output_hidden_states, maps=output_attentions)
+        hidden, index, is_kept = self._encode_visible(
+            input_ids, values, is_real & ~is_hidden, **Trace.given(trace)
+        )  # (B, W, H)
         embeddings = self._pool(hidden, is_kept)  # (B, H)
         if labels is None and not return_logits:
-            return ModelOutput(embeddings=embeddings)
+            return with_trace(ModelOutput(embeddings=embeddings), trace)
         asked, is_known = asked_genes(input_ids, gene_ids, labels, is_hidden=is_hidden)
         asked = asked.masked_fill(~is_real, self.embedding.special_ids.pad)
         self.embedding.check_ids(asked)
         decoded = self._decode(hidden, index, is_kept, asked=asked, is_known=is_known, is_real=is_real)
         logits = self.head(decoded) if return_logits else None  # (B, S)
         if labels is None:
-            return ModelOutput(logits=logits, embeddings=embeddings)
+            return with_trace(ModelOutput(logits=logits, embeddings=embeddings), trace)
         truth = targets if targets is not None else values
         if truth is None:
             truth = torch.zeros(input_ids.shape, device=input_ids.device)
@@ -217,7 +235,8 @@ class MaskedAutoencoder(CellModel):
             loss = masked_squared_error(logits, truth, is_hidden)
         else:
             loss = masked_squared_error(self.head(decoded[is_hidden]), truth[is_hidden], is_hidden[is_hidden])
-        return ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_value": loss})
+        output = ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_value": loss})
+        return with_trace(output, trace)
 
     def encode(
         self,
@@ -260,7 +279,12 @@ class MaskedAutoencoder(CellModel):
         )
 
     def _encode_visible(
-        self, input_ids: torch.Tensor, values: torch.Tensor | None, is_visible: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        values: torch.Tensor | None,
+        is_visible: torch.Tensor,
+        *,
+        trace: Trace | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return hidden states of visible tokens, (B, W, H), their places (B, W), and which of them are real."""
         self._check_length(input_ids.shape[1])
@@ -268,7 +292,8 @@ class MaskedAutoencoder(CellModel):
         ids = input_ids.gather(1, index)
         shown = None if values is None else values.gather(1, index)
         ids, shown = blank_padding(ids, shown, is_kept, pad_id=self.embedding.special_ids.pad)
-        hidden = self.encoder(self.embedding(ids, shown), is_kept, key_bias=self.embedding.attention_bias(ids, shown))
+        embedded, bias = self.embedding(ids, shown), self.embedding.attention_bias(ids, shown)
+        hidden = self.encoder(embedded, is_kept, key_bias=bias, trace=trace)
         return hidden, index, is_kept
 
     def _decode(

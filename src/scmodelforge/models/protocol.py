@@ -23,7 +23,9 @@ class ModelOutput:
     embeddings
         Cell embeddings, shape (B, H).
     hidden_states
-        Hidden states of each layer, each of shape (B, S, H).
+        What entered the first layer and what left each, each of shape (B, S, H); if asked for.
+    attentions
+        Of each layer the share of each key in each query, shape (B, heads, S, S); if asked for.
     loss_terms
         The weighted terms ``loss`` is the sum of, by name, each a mean over its own targets. With them the training
         loop weights each term by its number of targets; ``None`` stands for one term that counts all targets.
@@ -34,6 +36,7 @@ class ModelOutput:
     embeddings: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     loss_terms: dict[str, torch.Tensor] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @runtime_checkable

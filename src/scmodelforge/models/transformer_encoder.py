@@ -17,14 +17,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from torch import nn
 
 from scmodelforge._errors import DataError
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import MaskedGeneModel, transformer_arguments
+from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import ExpressionPredictionHead, MaskedGenePredictionHead
-from scmodelforge.models.components.losses import masked_squared_error
+from scmodelforge.models.components.losses import masked_squared_error, zero_truncated_poisson_loss
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.components.transformer import TransformerStack
 from scmodelforge.models.config import TransformerConfig
@@ -34,7 +36,21 @@ from scmodelforge.models.registry import register_model
 if TYPE_CHECKING:
     from scmodelforge.config.schema import ModelConfig
 
-__all__ = ["TransformerEncoder"]
+__all__ = ["TransformerEncoder", "TransformerEncoderConfig"]
+
+
+class TransformerEncoderConfig(TransformerConfig):
+    """Settings of the transformer encoder."""
+
+    positions: Literal["learned", "rotary", "none"] = "learned"
+    """A learned vector for each position, attention that depends on the distance of tokens, or no positions."""
+    tied_head: bool = False
+    """Score genes by the vectors of the gene embedding instead of weights of the head's own."""
+    head_activation: str = "gelu"
+    """Activation of the head that predicts genes: ``gelu``, ``relu`` or ``silu``."""
+    value_loss: Literal["squared_error", "zero_truncated_poisson"] = "squared_error"
+    """What ``pretraining_task: masked_value_prediction`` learns by: the error of values, or how likely counts above
+    zero are under a Poisson distribution of the predicted rate, which needs ``tokenizer.value_transform: counts``."""
 
 
 @register_model("transformer_encoder")
@@ -62,18 +78,31 @@ class TransformerEncoder(MaskedGeneModel):
     pooling
         How a cell embedding is made: ``cls`` takes the first token, ``mean`` averages over the real tokens.
     activation
-        Activation of the feed-forward layers: ``gelu``, ``relu`` or ``silu``.
+        Activation of the feed-forward layers: ``gelu``, ``relu``, ``silu`` or ``swiglu``.
     use_expression_values
         Add a projection of each token's expression value to its embedding.
     layer_norm_eps
         Epsilon of the layer norms.
     attention_dropout
         Dropout on the attention weights.
+    norm_placement, norm
+        Where blocks normalise, ``pre`` or ``post``, and how, ``layer_norm`` or ``rms_norm``.
+    activation_checkpointing
+        Compute blocks once more on the way back in training instead of keeping what is inside them.
+    positions
+        ``learned`` adds a vector for each position, ``rotary`` lets attention depend on the distance of tokens, with
+        ``none`` the tokens of a cell are a set.
+    tied_head
+        Score genes by the vectors of the gene embedding.
+    head_activation
+        Activation of the head that predicts genes.
     predicts
         ``genes`` scores all genes at each position, ``values`` gives the expression of the gene there.
+    value_loss
+        With ``values``: ``squared_error``, or ``zero_truncated_poisson``, whose predictions are logarithms of rates.
     """
 
-    config_class: ClassVar[type[TransformerConfig]] = TransformerConfig
+    config_class: ClassVar[type[TransformerEncoderConfig]] = TransformerEncoderConfig
     default_objective: ClassVar[str] = "masked_gene_prediction"
     default_pooling: ClassVar[str] = "cls"
     takes_attention_bias: ClassVar[bool] = True
@@ -98,9 +127,17 @@ class TransformerEncoder(MaskedGeneModel):
         layer_norm_eps: float = 1e-12,
         *,
         attention_dropout: float = 0.0,
+        norm_placement: str = "pre",
+        norm: str = "layer_norm",
+        activation_checkpointing: bool = False,
+        positions: str = "learned",
+        tied_head: bool = False,
+        head_activation: str = "gelu",
         predicts: Literal["genes", "values"] = "genes",
+        value_loss: Literal["squared_error", "zero_truncated_poisson"] = "squared_error",
     ) -> None:
         super().__init__()
+        self.value_loss = value_loss
         self.predicts = predicts
         self.vocab_size = vocab_size
         self.hidden_dim = hidden_dim
@@ -113,6 +150,7 @@ class TransformerEncoder(MaskedGeneModel):
             dropout=dropout,
             use_expression_values=use_expression_values,
             layer_norm_eps=layer_norm_eps,
+            use_positions=positions == "learned",
         )
         self.encoder = TransformerStack(
             hidden_dim,
@@ -123,12 +161,19 @@ class TransformerEncoder(MaskedGeneModel):
             attention_dropout=attention_dropout,
             activation=activation,
             layer_norm_eps=layer_norm_eps,
+            norm_placement=norm_placement,
+            norm=norm,
+            rotary=positions == "rotary",
+            checkpointing=activation_checkpointing,
         )
-        self.head = (
-            MaskedGenePredictionHead(hidden_dim, vocab_size, layer_norm_eps=layer_norm_eps)
-            if predicts == "genes"
-            else ExpressionPredictionHead(hidden_dim)
-        )
+        if predicts == "genes":
+            table = self.embedding.gene_embedding if tied_head else None
+            assert table is None or isinstance(table, nn.Embedding)
+            self.head: nn.Module = MaskedGenePredictionHead(
+                hidden_dim, vocab_size, layer_norm_eps, activation=head_activation, tied_to=table
+            )
+        else:
+            self.head = ExpressionPredictionHead(hidden_dim)
         self.apply(init_weights)
 
     @classmethod
@@ -138,18 +183,23 @@ class TransformerEncoder(MaskedGeneModel):
         Parameters
         ----------
         config
-            Settings with ``vocab_size`` set, plain ones or :class:`TransformerConfig`.
+            Settings with ``vocab_size`` set, plain ones or :class:`TransformerEncoderConfig`.
 
         Raises
         ------
         ValueError
             If ``vocab_size`` is not set.
         """
+        own = config if isinstance(config, TransformerEncoderConfig) else TransformerEncoderConfig()
         return cls(
             vocab_size=required_vocab_size(config),
             hidden_dim=config.hidden_dim,
             num_layers=config.num_layers,
             num_heads=config.num_heads,
+            positions=own.positions,
+            tied_head=own.tied_head,
+            head_activation=own.head_activation,
+            value_loss=own.value_loss,
             predicts="values" if config.pretraining_task == "masked_value_prediction" else "genes",
             **transformer_arguments(config, default_pooling=cls.default_pooling),
         )
@@ -162,22 +212,27 @@ class TransformerEncoder(MaskedGeneModel):
         labels: torch.Tensor | None = None,
         *,
         targets: torch.Tensor | None = None,
+        masked_positions: torch.Tensor | None = None,
         return_logits: bool = True,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
         **kwargs: Any,
     ) -> ModelOutput:
         """Predict the gene of every position, or its value, with the loss when labels are given.
 
         Parameters
         ----------
-        input_ids, attention_mask, values, labels, return_logits, **kwargs
+        input_ids, attention_mask, values, labels, return_logits, output_hidden_states, output_attentions, **kwargs
             As in :meth:`MaskedGeneModel.forward`.
         targets
             Values to predict where there are labels, shape (B, S); read by a model that predicts values only.
+        masked_positions
+            Where values are hidden, shape (B, S), bool; read by a model that predicts values and has a vector for such.
 
         Returns
         -------
-        As :meth:`MaskedGeneModel.forward` does. A model that predicts values gives ``logits`` of shape (B, S), and as
-        ``loss`` the mean squared error over the labelled positions, 0 if there are none.
+        As :meth:`MaskedGeneModel.forward` does. A model that predicts values gives ``logits`` of shape (B, S), values
+        or logarithms of rates, and as ``loss`` the mean over the labelled positions, 0 if there are none.
 
         Raises
         ------
@@ -185,27 +240,42 @@ class TransformerEncoder(MaskedGeneModel):
             If values are to be learned and there are no ``targets``.
         """
         if self.predicts == "genes":
-            return super().forward(input_ids, attention_mask, values, labels, return_logits=return_logits, **kwargs)
-        hidden = self._hidden_states(input_ids, attention_mask, values)  # (B, S, H)
+            return super().forward(
+                input_ids,
+                attention_mask,
+                values,
+                labels,
+                return_logits=return_logits,
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
+                **kwargs,
+            )
+        trace = Trace.asked(states=output_hidden_states, maps=output_attentions)
+        hidden = self._hidden_states(input_ids, attention_mask, values, trace=trace, is_hidden=masked_positions)
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
         logits = self.head(hidden) if return_logits or labels is not None else None  # (B, S)
         if labels is None or logits is None:
-            return ModelOutput(logits=logits, embeddings=embeddings)
+            return with_trace(ModelOutput(logits=logits, embeddings=embeddings), trace)
         if targets is None:
             msg = "labels without targets: a model that predicts values needs them; give the batch of its objective."
             raise DataError(msg)
-        loss = masked_squared_error(logits, targets, labels != IGNORE_INDEX)
-        return ModelOutput(
-            loss=loss,
-            logits=logits if return_logits else None,
-            embeddings=embeddings,
-            loss_terms={"masked_value": loss},
-        )
+        measure = masked_squared_error if self.value_loss == "squared_error" else zero_truncated_poisson_loss
+        loss = measure(logits, targets, labels != IGNORE_INDEX)
+        shown = logits if return_logits else None
+        output = ModelOutput(loss=loss, logits=shown, embeddings=embeddings, loss_terms={"masked_value": loss})
+        return with_trace(output, trace)
 
     def _hidden_states(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None,
+        *,
+        trace: Trace | None = None,
+        is_hidden: torch.Tensor | None = None,
     ) -> torch.Tensor:
         pad_id = self.embedding.special_ids.pad
         input_ids, values = blank_padding(input_ids, values, attention_mask, pad_id=pad_id)
-        embedded, bias = self.embedding(input_ids, values), self.embedding.attention_bias(input_ids, values)
-        return self.encoder(embedded, attention_mask, key_bias=bias)
+        embedded = self.embedding(input_ids, values, is_hidden=is_hidden)
+        bias = self.embedding.attention_bias(input_ids, values)
+        return self.encoder(embedded, attention_mask, key_bias=bias, trace=trace)

@@ -42,7 +42,8 @@ class MaskedValuePrediction:
     tokenizer_config
         Settings with those of masking. The shares of ``<mask>`` and random tokens have no meaning here.
     model_config
-        Settings of the model: ``zero_target_ratio`` (by default 1) and ``max_seq_len``.
+        Settings of the model: ``zero_target_ratio`` (by default 1), ``max_seq_len``, and ``value_loss``, of which
+        ``zero_truncated_poisson`` asks for no genes without expression.
     """
 
     name: ClassVar[str]
@@ -51,7 +52,8 @@ class MaskedValuePrediction:
 
     def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
         self.masking = tokenizer_config.masking
-        self._zero_ratio = float(getattr(model_config, "zero_target_ratio", 1.0))
+        truncates = getattr(model_config, "value_loss", None) == "zero_truncated_poisson"
+        self._zero_ratio = 0.0 if truncates else float(getattr(model_config, "zero_target_ratio", 1.0))
         self._max_len = model_config.max_seq_len
         self._pad_id, self._mask_id, self._vocab_size = vocab.pad_id, vocab.mask_id, len(vocab)
         self._special_ids = np.array(sorted(vocab.special_ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scmodelforge.models.components.attention import KeyValueCache, MultiHeadAttention, generate_causal_mask
+from scmodelforge.models.components.blocks import get_activation
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.given import apply_embedding_spec
 from scmodelforge.models.components.heads import (
@@ -17,7 +18,7 @@ from scmodelforge.models.components.losses import (
     zero_truncated_poisson_loss,
 )
 from scmodelforge.models.components.pooling import cls_pool, get_pooling, mean_pool, mean_seen
-from scmodelforge.models.components.transformer import TransformerBlock, TransformerStack, get_activation
+from scmodelforge.models.components.transformer import TransformerBlock, TransformerStack
 from scmodelforge.models.components.values import AutoBinEmbedding, biased_attention
 
 __all__ = [

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.models.components.packing import Packing
+from scmodelforge.models.components.rotary import RotaryEmbedding
 from scmodelforge.models.components.values import with_key_bias
 
 __all__ = ["KeyValueCache", "MultiHeadAttention", "generate_causal_mask", "merge_masks", "prefix_mask"]
@@ -31,6 +33,8 @@ class MultiHeadAttention(nn.Module):
         Number of heads; it divides ``hidden_dim``.
     dropout
         Dropout on the attention weights.
+    rotary
+        Whether queries and keys are turned by their position.
 
     Raises
     ------
@@ -38,7 +42,7 @@ class MultiHeadAttention(nn.Module):
         If the width cannot be shared among the heads.
     """
 
-    def __init__(self, hidden_dim: int, num_heads: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, hidden_dim: int, num_heads: int, *, dropout: float = 0.0, rotary: bool = False) -> None:
         super().__init__()
         if hidden_dim % num_heads:
             msg = (
@@ -48,6 +52,7 @@ class MultiHeadAttention(nn.Module):
             raise ConfigError(msg)
         self.num_heads = num_heads
         self.dropout = dropout
+        self.rotary = RotaryEmbedding(hidden_dim // num_heads) if rotary else None
         self.q = nn.Linear(hidden_dim, hidden_dim)
         self.k = nn.Linear(hidden_dim, hidden_dim)
         self.v = nn.Linear(hidden_dim, hidden_dim)
@@ -61,6 +66,8 @@ class MultiHeadAttention(nn.Module):
         *,
         cache: KeyValueCache | None = None,
         key_bias: torch.Tensor | None = None,
+        maps: list[torch.Tensor] | None = None,
+        packing: Packing | None = None,
     ) -> torch.Tensor:
         """Attend.
 
@@ -78,15 +85,27 @@ class MultiHeadAttention(nn.Module):
             all tokens so far.
         key_bias
             Added to all scores of a token of these, shape (B, S).
+        maps
+            Gets the share of each key in each query, shape (B, heads, S, keys). The fused kernels do not give it, so
+            it is computed beside them.
+        packing
+            Says that ``hidden_states``, shape (T, H), and ``key_bias``, shape (T,), are those of real tokens only, and
+            what these see; other masks are not looked at then.
 
         Returns
         -------
-        Shape (B, S, H).
+        The shape of ``hidden_states``.
         """
+        if packing is not None:
+            return self._packed(hidden_states, key_bias, packing)
         query = self._split_heads(self.q(hidden_states))  # (B, heads, S, H / heads)
         key = self._split_heads(self.k(hidden_states))
         value = self._split_heads(self.v(hidden_states))
         width = query.shape[-1]
+        if self.rotary is not None:
+            start = 0 if cache is None else len(cache)
+            positions = torch.arange(start, start + query.shape[2], device=query.device)
+            query, key = self.rotary(query, positions), self.rotary(key, positions)
         if key_bias is not None:
             query, key, value = with_key_bias(query, key, value, key_bias)
         if cache is not None:
@@ -94,11 +113,24 @@ class MultiHeadAttention(nn.Module):
         merged = merge_masks(key_mask, mask)
         if merged is not None and merged.dtype != torch.bool:
             merged = merged.to(query.dtype)  # GPU kernels take no other type
+        if maps is not None:
+            maps.append(_attention_map(query, key, merged, scale=1 / math.sqrt(width)))
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
             query, key, value, attn_mask=merged, dropout_p=dropout, scale=1 / math.sqrt(width)
         )
         return self.o(mixed[..., :width].transpose(1, 2).flatten(2))
+
+    def _packed(self, hidden_states: torch.Tensor, key_bias: torch.Tensor | None, packing: Packing) -> torch.Tensor:
+        query, key, value = (self._split_heads(part(hidden_states)[None]) for part in (self.q, self.k, self.v))
+        width = query.shape[-1]
+        if self.rotary is not None:
+            query, key = self.rotary(query, packing.positions), self.rotary(key, packing.positions)
+        if key_bias is not None:
+            query, key, value = with_key_bias(query, key, value, key_bias[None])
+        dropout = self.dropout if self.training else 0.0
+        mixed = packing.attend(query[0], key[0], value[0], dropout_p=dropout, scale=1 / math.sqrt(width))
+        return self.o(mixed[..., :width].transpose(0, 1).flatten(1))
 
     def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -119,6 +151,9 @@ class KeyValueCache:
         self._keys: torch.Tensor | None = None
         self._values: torch.Tensor | None = None
 
+    def __len__(self) -> int:
+        return self._length
+
     def extend(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Add keys and values, shape (B, heads, S, H / heads), and return those of all tokens so far."""
         batch, heads, added, width = key.shape
@@ -130,6 +165,16 @@ class KeyValueCache:
         self._values[:, :, self._length : end] = value
         self._length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
+
+
+def _attention_map(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, *, scale: float) -> torch.Tensor:
+    """Return the share of each key in each query, shape (B, heads, S, keys)."""
+    scores = (query @ key.transpose(-2, -1)) * scale
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    elif mask is not None:
+        scores = scores + mask
+    return scores.softmax(dim=-1)
 
 
 def generate_causal_mask(seq_len: int, device: torch.device | None = None) -> torch.Tensor:

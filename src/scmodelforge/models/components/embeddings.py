@@ -79,7 +79,12 @@ class GeneExpressionEmbedding(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, input_ids: torch.Tensor, values: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        values: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        is_hidden: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Embed the tokens of a batch of cells.
 
@@ -91,6 +96,8 @@ class GeneExpressionEmbedding(nn.Module):
             Expression value of each token, shape (B, S). ``None`` stands for zeros.
         positions
             Position of each token, shape (B, S); by default 0, 1, ... in the order given.
+        is_hidden
+            Where the value is hidden though the gene is shown, shape (B, S), bool; it is where the gene is hidden too.
 
         Returns
         -------
@@ -124,9 +131,9 @@ class GeneExpressionEmbedding(nn.Module):
             summed = summed + self.bin_embedding(self._nearest_bins(scalars, self.bin_embedding.num_embeddings - 1))
         if self.auto_bins is not None:
             scalars = torch.zeros_like(input_ids) if values is None else values
-            summed = summed + self.auto_bins(
-                scalars, input_ids == self.special_ids.mask, input_ids == self.special_ids.pad
-            )
+            hidden = input_ids == self.special_ids.mask
+            hidden = hidden if is_hidden is None else hidden | is_hidden.bool()
+            summed = summed + self.auto_bins(scalars, hidden, input_ids == self.special_ids.pad)
         return self.dropout(self.layer_norm(summed))
 
     def attention_bias(self, input_ids: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ from scmodelforge.constants import PAD_TOKEN, SPECIAL_TOKENS
 from scmodelforge.data.types import EmbeddingSpec
 from scmodelforge.models._utils import init_weights
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding
+from scmodelforge.models.components.heads import TiedLinear
 from scmodelforge.models.components.values import AutoBinEmbedding
 
 __all__ = ["GivenGeneEmbedding", "apply_embedding_spec"]
@@ -72,6 +73,12 @@ def apply_embedding_spec(model: nn.Module, spec: EmbeddingSpec) -> None:
         msg = (
             f"the tokenizer brings gene vectors but {type(model).__name__} has no GeneExpressionEmbedding to put them "
             "into; choose another model.architecture or tokenizer.strategy."
+        )
+        raise ConfigError(msg)
+    if spec.vectors is not None and any(isinstance(module, TiedLinear) for module in model.modules()):
+        msg = (
+            "model.tied_head is true, but the tokenizer brings gene vectors, which are no weights of a head; set it to "
+            "false."
         )
         raise ConfigError(msg)
     if spec.values not in (None, "linear"):

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scmodelforge._errors import DataError
 from scmodelforge.constants import IGNORE_INDEX
-from scmodelforge.models.components.heads import ClassificationHead
+from scmodelforge.models.components.heads import ClassificationHead, TiedLinear
 
 __all__ = [
     "Restriction",
@@ -178,7 +178,7 @@ def _has_bare_decoder(head: Callable[[torch.Tensor], torch.Tensor]) -> TypeGuard
     if not hasattr(F, "linear_cross_entropy") or not isinstance(head, ClassificationHead):
         return False
     has_hooks = any(module._forward_hooks or module._forward_pre_hooks for module in (head, head.decoder))
-    return type(head.decoder) is nn.Linear and not has_hooks
+    return type(head.decoder) in (nn.Linear, TiedLinear) and not has_hooks
 
 
 def _fused(rows: torch.Tensor, targets: torch.Tensor, head: ClassificationHead) -> torch.Tensor:

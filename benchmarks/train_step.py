@@ -1,0 +1,180 @@
+"""Time of a training step of the transformer encoder beside torch's own, both in bf16 and in turns.
+
+20,275 tokens, width 256, 4 layers, 8 heads, batches of 16 cells with at most 512 tokens, whose numbers of expressed
+genes are those of given files, 15 % of the tokens hidden. Beside it ``nn.TransformerEncoder`` as models are usually
+written: cells padded to the longest a model takes, dropout 0.1, scores of all genes at all positions. The strict row
+takes the advantages of usage away: no dropout, cells padded to the longest of the batch; what is left is packing and
+scoring of hidden genes only.
+
+    python benchmarks/train_step.py --lengths cells.h5ad more.h5ad
+
+On a GPU (``--device cuda``) it also prints which share of the dense bf16 peak (``--peak``, in TFLOP/s) the work on real
+tokens comes to: 6 FLOPs for each weight of the layers and real token, 12 x width x length for attention in each layer
+and real token, 6 x width x vocabulary for each hidden gene.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from scmodelforge.models import TransformerEncoder
+
+VOCAB, WIDTH, LAYERS, HEADS, MOST, CELLS, RATIO = 20_275, 256, 4, 8, 512, 16, 0.15
+GOALS = {"usual": 3.0, "strict": 2.3}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lengths", nargs="+", type=Path, required=True, help="AnnData files")
+    parser.add_argument("--batches", type=int, default=4, help="batches of each turn")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peak", type=float, help="dense bf16 peak of the device, in TFLOP/s")
+    parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--compile", action="store_true", help="torch.compile both")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    lengths = lengths_of(options.lengths)
+    batches = [batch_of(lengths, number, options.device) for number in range(options.batches)]
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}; {options.batches} batches of "
+        f"{CELLS} cells, {tokens / options.batches / CELLS:.0f} tokens a cell, width {options.width}, {options.layers} "
+        f"layers; medians of {options.repeats} (least, most)"
+    )
+    for row, dropout, longest in (("usual", 0.1, True), ("strict", 0.0, False)):
+        compare(row, options, batches, tokens, dropout=dropout, pads_to_most=longest)
+
+
+def lengths_of(paths: list[Path]) -> np.ndarray:
+    """Return the number of tokens of each cell of some files."""
+    import anndata as ad
+
+    found = [np.asarray((ad.read_h5ad(path).X != 0).sum(axis=1)).ravel() for path in paths]
+    return np.minimum(np.concatenate(found) + 1, MOST)
+
+
+def batch_of(lengths: np.ndarray, number: int, device: str) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(number)
+    drawn = torch.tensor(rng.choice(lengths, CELLS))
+    mask = torch.arange(int(drawn.max())) < drawn[:, None]
+    ids = torch.randint(4, VOCAB, mask.shape) * mask
+    is_target = mask & (torch.rand(mask.shape) < RATIO)
+    labels = torch.where(is_target, ids, -100)
+    batch = {"input_ids": torch.where(is_target, 2, ids), "attention_mask": mask.long(), "labels": labels}
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+class Usual(nn.Module):
+    """Torch's encoder with an embedding and scores of all genes."""
+
+    def __init__(self, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.genes, self.places = nn.Embedding(VOCAB, width, padding_idx=0), nn.Embedding(MOST, width)
+        layer = nn.TransformerEncoderLayer(width, HEADS, 4 * width, dropout, "gelu", batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.head = nn.Linear(width, VOCAB)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        states = self.genes(input_ids) + self.places.weight[: input_ids.shape[1]]
+        states = self.encoder(states, src_key_padding_mask=attention_mask == 0)
+        return F.cross_entropy(self.head(states).flatten(0, 1).float(), labels.flatten())
+
+
+@dataclass
+class Side:
+    """One of the two: a model, how it is called, and its times."""
+
+    model: nn.Module
+    loss: Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
+    batches: list[dict[str, torch.Tensor]]
+    seconds: list[float]
+    optimiser: torch.optim.Optimizer | None = None
+
+
+def compare(
+    row: str,
+    options: argparse.Namespace,
+    batches: list[dict[str, torch.Tensor]],
+    tokens: int,
+    *,
+    dropout: float,
+    pads_to_most: bool,
+) -> None:
+    ours = TransformerEncoder(
+        VOCAB, options.width, options.layers, HEADS, dropout=dropout, max_seq_len=MOST, use_expression_values=False
+    )
+    theirs = Usual(options.width, options.layers, dropout)
+    wide = [padded(batch, MOST) if pads_to_most else batch for batch in batches]
+    sides = [
+        Side(ours, lambda model, batch: model(**batch, return_logits=False).loss, batches, []),
+        Side(theirs, lambda model, batch: model(**batch), wide, []),
+    ]
+    for side in sides:
+        side.model = side.model.to(options.device).train()
+        if options.compile:
+            side.model.compile()
+    for repeat in range(-1, options.repeats):
+        for side in sides:
+            seconds = run(side, options.device)
+            if repeat >= 0:
+                side.seconds.append(seconds)
+    ratios = np.array(sides[1].seconds) / np.array(sides[0].seconds)
+    for name, side in (("transformer_encoder", sides[0]), ("nn.TransformerEncoder", sides[1])):
+        micro = 1e6 * np.array(side.seconds) / tokens
+        used = ""
+        if options.peak:
+            share = flops(batches, options) / np.median(side.seconds) / (1e12 * options.peak)
+            used = f", {share:.1%} of the peak"
+        print(f"{row:7} {name:22} {np.median(micro):8.2f} ({micro.min():.2f}, {micro.max():.2f}) us a real token{used}")
+    print(f"{row:7} ratio {np.median(ratios):.2f} ({ratios.min():.2f}, {ratios.max():.2f}), aim {GOALS[row]:g}")
+
+
+def padded(batch: dict[str, torch.Tensor], width: int) -> dict[str, torch.Tensor]:
+    more = width - batch["input_ids"].shape[1]
+    return {name: F.pad(tensor, (0, more), value=-100 if name == "labels" else 0) for name, tensor in batch.items()}
+
+
+def run(side: Side, device: str) -> float:
+    """Return the seconds of a step with each batch."""
+    if side.optimiser is None:
+        side.optimiser = torch.optim.AdamW(side.model.parameters(), lr=1e-4, fused=True)
+    synchronise(device)
+    began = time.perf_counter()
+    for batch in side.batches:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            loss = side.loss(side.model, batch)
+        loss.backward()
+        side.optimiser.step()
+        side.optimiser.zero_grad(set_to_none=True)
+    synchronise(device)
+    return time.perf_counter() - began
+
+
+def synchronise(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def flops(batches: list[dict[str, torch.Tensor]], options: argparse.Namespace) -> float:
+    """Return the FLOPs of a step with each batch, on real tokens and hidden genes."""
+    width, total = options.width, 0.0
+    for batch in batches:
+        lengths = batch["attention_mask"].sum(dim=1).double()
+        layers = options.layers * (6 * 12 * width**2 * lengths.sum() + 12 * width * (lengths**2).sum())
+        total += float(layers) + 6.0 * width * VOCAB * int((batch["labels"] != -100).sum())
+    return total
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Real tokens of a batch without the padding, so that layers compute nothing for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["Packing"]
+
+#: Share of padding from which on packing pays for its copies.
+_LEAST_PADDING = 1 / 16
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the real tokens of a batch are.
+
+    Attributes
+    ----------
+    index
+        Place of each real token among all positions of the batch, cell after cell, shape (T,).
+    positions
+        Place of each in its cell, shape (T,).
+    lengths
+        Real tokens of each cell that has some.
+    shape
+        Cells and positions of the batch.
+    masks
+        For each of these cells which of its tokens see which, in a shape that broadcasts to (heads, L, L), bool or
+        added to the scores; ``None`` where all see all.
+    """
+
+    index: torch.Tensor
+    positions: torch.Tensor
+    lengths: tuple[int, ...]
+    shape: tuple[int, int]
+    masks: tuple[torch.Tensor, ...] | None = None
+
+    @classmethod
+    def of(cls, attention_mask: torch.Tensor | None, mask: torch.Tensor | None = None) -> Packing | None:
+        """Return where the real tokens are, or ``None`` where computing the padding too is no more work.
+
+        Parameters
+        ----------
+        attention_mask
+            1 for real tokens and 0 for padding, shape (B, S).
+        mask
+            Which query may see which key; broadcasts to (B, heads, S, S).
+        """
+        if attention_mask is None or attention_mask.device.type != "cpu" or torch.compiler.is_compiling():
+            return None
+        is_real = attention_mask != 0
+        num_real = is_real.sum(dim=1)
+        if not 0 < int(num_real.sum()) <= (1 - _LEAST_PADDING) * is_real.numel():
+            return None
+        cells, positions = is_real.nonzero(as_tuple=True)
+        lengths = tuple(length for length in num_real.tolist() if length)
+        masks = None
+        if mask is not None:
+            pairs = (mask if mask.ndim == 4 else mask[None, None]).expand(len(is_real), -1, -1, -1)
+            masks = tuple(
+                pairs[cell][..., at, :][..., at]
+                for cell, at in zip(cells.unique_consecutive().tolist(), positions.split(lengths), strict=True)
+            )
+        shape = (is_real.shape[0], is_real.shape[1])
+        return cls(cells * shape[1] + positions, positions, lengths, shape, masks)
+
+    def pack(self, padded: torch.Tensor) -> torch.Tensor:
+        """Return the real tokens of a tensor of shape (B, S, ...), shape (T, ...)."""
+        return padded.flatten(0, 1).index_select(0, self.index)
+
+    def unpack(self, packed: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of shape (B, S, ...) with the real tokens at their places, and 0 at padding."""
+        empty = packed.new_zeros(self.shape[0] * self.shape[1], *packed.shape[1:])
+        return empty.index_copy(0, self.index, packed).unflatten(0, self.shape)
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, dropout_p: float, scale: float
+    ) -> torch.Tensor:
+        """Attend cell by cell.
+
+        Parameters
+        ----------
+        query, key, value
+            Heads of the real tokens, shape (heads, T, D).
+        dropout_p, scale
+            As of ``scaled_dot_product_attention``.
+
+        Returns
+        -------
+        Shape (heads, T, D).
+        """
+        parts = zip(*(each.split(self.lengths, dim=1) for each in (query, key, value)), strict=True)
+        mixed = []
+        for number, (own_query, own_key, own_value) in enumerate(parts):
+            mask = None if self.masks is None else self.masks[number][None]
+            mixed.append(
+                F.scaled_dot_product_attention(
+                    own_query[None], own_key[None], own_value[None], attn_mask=mask, dropout_p=dropout_p, scale=scale
+                )[0]
+            )
+        return torch.cat(mixed, dim=1) if mixed else value

@@ -1,0 +1,211 @@
+"""Published Geneformer weights as a :class:`TransformerEncoder`.
+
+Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9. A folder holds ``config.json`` and ``model.safetensors``, or
+``pytorch_model.bin``, of a ``BertForMaskedLM``: post-norm blocks, learned positions, an output matrix tied to the gene
+embedding. Its token types are all the first one, whose vector is added to every position here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scmodelforge._errors import DataError, listed
+from scmodelforge.models.transformer_encoder import TransformerEncoder, TransformerEncoderConfig
+
+__all__ = ["geneformer_config", "geneformer_weights", "load_geneformer"]
+
+_OF_LAYER = {
+    "attention.self.query": "attention.q",
+    "attention.self.key": "attention.k",
+    "attention.self.value": "attention.v",
+    "attention.output.dense": "attention.o",
+    "attention.output.LayerNorm": "attention_norm",
+    "intermediate.dense": "ffn.up",
+    "output.dense": "ffn.down",
+    "output.LayerNorm": "ffn_norm",
+}
+_OTHERS = {
+    "bert.embeddings.word_embeddings.weight": "embedding.gene_embedding.weight",
+    "bert.embeddings.position_embeddings.weight": "embedding.position_embedding.weight",
+    "bert.embeddings.LayerNorm.weight": "embedding.layer_norm.weight",
+    "bert.embeddings.LayerNorm.bias": "embedding.layer_norm.bias",
+    "cls.predictions.transform.dense.weight": "head.dense.weight",
+    "cls.predictions.transform.dense.bias": "head.dense.bias",
+    "cls.predictions.transform.LayerNorm.weight": "head.layer_norm.weight",
+    "cls.predictions.transform.LayerNorm.bias": "head.layer_norm.bias",
+    "cls.predictions.bias": "head.decoder.bias",
+}
+_TYPES = "bert.embeddings.token_type_embeddings.weight"
+#: The same numbers under a second name, or none that are learned.
+_COPIES = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+_UNUSED = {"bert.embeddings.position_ids"}
+_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "silu": "silu", "swish": "silu"}
+
+
+def load_geneformer(folder: str | Path) -> TransformerEncoder:
+    """Read a published model.
+
+    Its embeddings are means over tokens. It knows no vocabulary: token ids must be those of its version.
+
+    Parameters
+    ----------
+    folder
+        Folder with ``config.json`` and the weights.
+
+    Returns
+    -------
+    The model, in evaluation mode.
+
+    Raises
+    ------
+    DataError
+        If files are missing or damaged, are of another kind of model, or weights are missing or left over.
+    """
+    folder = Path(folder)
+    config = geneformer_config(_read_json(folder / "config.json"), origin=str(folder / "config.json"))
+    path, tensors = _read_weights(folder)
+    with torch.random.fork_rng(devices=[]):  # the first weights are written over
+        model = TransformerEncoder.from_config(config)
+    weights = geneformer_weights(tensors, num_layers=config.num_layers, origin=str(path))
+    wanted = model.state_dict()
+    for name, weight in weights.items():
+        if weight.shape != wanted[name].shape:
+            msg = (
+                f"{path}: '{name}' has shape {tuple(weight.shape)}, config.json asks for {tuple(wanted[name].shape)}; "
+                "take both files from one model."
+            )
+            raise DataError(msg)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def geneformer_config(settings: Mapping[str, Any], *, origin: str = "config.json") -> TransformerEncoderConfig:
+    """Return the settings of a published model.
+
+    Parameters
+    ----------
+    settings
+        What its ``config.json`` holds.
+    origin
+        What messages call it.
+
+    Raises
+    ------
+    DataError
+        If it is of another kind of model, or a setting is missing.
+    """
+    kind = settings.get("model_type")
+    if kind != "bert" or settings.get("position_embedding_type", "absolute") != "absolute":
+        msg = f"{origin}: model_type is {kind!r}, not 'bert' with absolute positions; give the folder of a Geneformer."
+        raise DataError(msg)
+    activation = _ACTIVATIONS.get(str(settings.get("hidden_act")))
+    if activation is None:
+        msg = f"{origin}: hidden_act is {settings.get('hidden_act')!r}; one of {', '.join(_ACTIVATIONS)} is needed."
+        raise DataError(msg)
+    try:
+        return TransformerEncoderConfig(
+            vocab_size=settings["vocab_size"],
+            hidden_dim=settings["hidden_size"],
+            num_layers=settings["num_hidden_layers"],
+            num_heads=settings["num_attention_heads"],
+            ffn_dim=settings["intermediate_size"],
+            max_seq_len=settings["max_position_embeddings"],
+            dropout=settings["hidden_dropout_prob"],
+            attention_dropout=settings["attention_probs_dropout_prob"],
+            layer_norm_eps=settings["layer_norm_eps"],
+            activation=activation,
+            head_activation=activation,
+            norm_placement="post",
+            tied_head=True,
+            use_expression_values=False,
+            pooling="mean",
+        )
+    except KeyError as problem:
+        msg = f"{origin} has no {problem}; take the file as it was published."
+        raise DataError(msg) from problem
+
+
+def geneformer_weights(
+    tensors: Mapping[str, torch.Tensor], *, num_layers: int, origin: str = "the weights"
+) -> dict[str, torch.Tensor]:
+    """Return published weights under our names.
+
+    Parameters
+    ----------
+    tensors
+        Published weights by name.
+    num_layers
+        Number of layers of the model.
+    origin
+        What messages call them.
+
+    Raises
+    ------
+    DataError
+        If one is missing, or left over, or two that should be one differ.
+    """
+    names = {old: new for number in range(num_layers) for old, new in _layer_names(number)} | _OTHERS
+    missing = sorted(({*names, _TYPES}) - tensors.keys())
+    unknown = sorted(tensors.keys() - names.keys() - _COPIES.keys() - _UNUSED - {_TYPES})
+    if missing or unknown:
+        faults = [f"{listed(found, 3)} {what}" for what, found in (("missing", missing), ("unknown", unknown)) if found]
+        msg = f"{origin}: {'; '.join(faults)}; a BertForMaskedLM with {num_layers} layers is needed."
+        raise DataError(msg)
+    for copy, original in _COPIES.items():
+        if copy in tensors and not torch.equal(tensors[copy], tensors[original]):
+            msg = f"{origin}: '{copy}' differs from '{original}'; in these models they are one."
+            raise DataError(msg)
+    weights = {new: tensors[old].float() for old, new in names.items()}
+    positions = "embedding.position_embedding.weight"
+    weights[positions] = weights[positions] + tensors[_TYPES][0].float()
+    return weights
+
+
+def _layer_names(number: int) -> list[tuple[str, str]]:
+    return [
+        (f"bert.encoder.layer.{number}.{old}.{part}", f"encoder.layers.{number}.{new}.{part}")
+        for old, new in _OF_LAYER.items()
+        for part in ("weight", "bias")
+    ]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        msg = f"{path}: cannot be read ({problem.strerror}); give the folder of a published Geneformer."
+        raise DataError(msg) from problem
+    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
+        msg = f"{path}: not readable as JSON ({problem}); take the file as it was published."
+        raise DataError(msg) from problem
+    if not isinstance(found, dict):
+        msg = f"{path}: holds {type(found).__name__}, needs a JSON object; take the file as it was published."
+        raise DataError(msg)
+    return found
+
+
+def _read_weights(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Return the file of weights and its content; no code in it is run."""
+    path = folder / "model.safetensors"
+    try:
+        if path.is_file():
+            from safetensors.torch import load_file
+
+            return path, load_file(str(path))
+        path = folder / "pytorch_model.bin"
+        if path.is_file():
+            return path, dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as problem:
+        words = " ".join(str(problem).split())
+        msg = f"{path}: damaged, or no weights ({type(problem).__name__}: {words:.200}); take the file as published."
+        raise DataError(msg) from problem
+    msg = f"{folder} has neither model.safetensors nor pytorch_model.bin; give the folder of a published Geneformer."
+    raise DataError(msg)
