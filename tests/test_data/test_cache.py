@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,7 @@ cache.write({KEY!r}, 0, bytes(200_000))
         assert f"'{tmp_path / 'cache'}' takes no more (No space left on device); reading goes on" in record.message
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="settings of a whole run need torch")
 class TestSettings:
     def test_an_endpoint_with_a_password_is_refused(self):
         with pytest.raises(ValueError, match="without name and password"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -135,6 +136,7 @@ MIXED = """data:
 """
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="settings of a whole run need torch")
 class TestSettings:
     def write(self, folder, text):
         path = folder / "run.yaml"
