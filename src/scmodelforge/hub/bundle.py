@@ -194,8 +194,8 @@ def _check_files(folder: Path) -> None:
         raise DataError(msg)
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
-        inside = next((name for name in ("model", "last") if (folder / name / "config.json").is_file()), None)
-        advice = "Export the model again." if inside is None else f"Did you mean {folder / inside}?"
+        is_run = (folder / "model" / "config.json").is_file()
+        advice = f"Did you mean {folder / 'model'}?" if is_run else "Export the model again."
         msg = f"{folder} is not a complete model folder: {', '.join(missing)} missing. {advice}"
         raise DataError(msg)
 

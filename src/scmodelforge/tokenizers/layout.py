@@ -25,9 +25,8 @@ def around(lengths: np.ndarray, *, num_first: int, num_last: int = 0) -> tuple[n
     Start of each cell's tokens, shape (n + 1,), int64, and place of each gene, shape (E,), int64.
     """
     cells = np.repeat(np.arange(len(lengths)), lengths)
-    return row_offsets(lengths + num_first + num_last), np.arange(len(cells)) + num_first * (
-        cells + 1
-    ) + num_last * cells
+    places = np.arange(len(cells)) + num_first * (cells + 1) + num_last * cells
+    return row_offsets(lengths + num_first + num_last), places
 
 
 def as_one_cell(tokens: TokenBlock) -> dict[str, np.ndarray]:

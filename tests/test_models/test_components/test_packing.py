@@ -40,7 +40,7 @@ class TestEqualToPadded:
     @pytest.mark.parametrize(
         "options", [{}, {"rotary": True}, {"norm_placement": "post"}, {"checkpointing": True}], ids=str
     )
-    @pytest.mark.parametrize("pairs", ["all", "causal", "prefix", "added"])
+    @pytest.mark.parametrize("pairs", ["all", "causal", "prefix", "added", "keys", "heads"])
     @pytest.mark.parametrize("has_bias", [False, True])
     def test_in_values_and_gradients(self, monkeypatch, options, pairs, has_bias):
         found, is_real = stack(**options), mask_of([6, 2, 0, 3], 7)
@@ -50,6 +50,8 @@ class TestEqualToPadded:
             "causal": prefix_mask(7, None),
             "prefix": prefix_mask(7, torch.tensor([1, 2, 0, 3])),
             "added": generate_causal_mask(7),
+            "keys": torch.tensor([True, True, False, True, False, True, True]).expand(4, 1, 1, 7),
+            "heads": torch.stack([torch.ones(7, 7).tril(), torch.ones(7, 7)]).bool(),
         }
         given_masks = {"mask": masks[pairs], "key_bias": bias}
         packed = outputs(found, states, is_real, **given_masks)

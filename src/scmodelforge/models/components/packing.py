@@ -59,7 +59,8 @@ class Packing:
         lengths = tuple(length for length in num_real.tolist() if length)
         masks = None
         if mask is not None:
-            pairs = (mask if mask.ndim == 4 else mask[None, None]).expand(len(is_real), -1, -1, -1)
+            size = is_real.shape[1]
+            pairs = mask[(None,) * (4 - mask.ndim)].expand(len(is_real), -1, size, size)
             masks = tuple(
                 pairs[cell][..., at, :][..., at]
                 for cell, at in zip(cells.unique_consecutive().tolist(), positions.split(lengths), strict=True)
@@ -101,4 +102,4 @@ class Packing:
                     own_query[None], own_key[None], own_value[None], attn_mask=mask, dropout_p=dropout_p, scale=scale
                 )[0]
             )
-        return torch.cat(mixed, dim=1) if mixed else value
+        return torch.cat(mixed, dim=1)
