@@ -18,13 +18,13 @@ SECRET = "X-Amz-Signature=very-secret"
 NUM_CELLS = 1500
 
 
-def write_cells(path: Path) -> Path:
+def write_cells(path: Path, chunk: int = 500) -> Path:
     make_adata(NUM_CELLS, 120).write_h5ad(path, compression="gzip")
     with h5py.File(path, "r+") as file:  # many small chunks, as a large file has
         for name in ("data", "indices"):
             values = file[f"X/{name}"][:]
             del file[f"X/{name}"]
-            file["X"].create_dataset(name, data=values, chunks=(500,), maxshape=(None,), compression="gzip")
+            file["X"].create_dataset(name, data=values, chunks=(chunk,), maxshape=(None,), compression="gzip")
     return path
 
 

@@ -20,7 +20,7 @@ from scmodelforge.data.sources._remote_config import RemoteConfig
 from scmodelforge.data.sources._url import RemoteUrl
 from scmodelforge.data.types import RowRange
 from tests.conftest import make_adata
-from tests.test_data.remote_cells import NUM_CELLS, assert_same, batches, source
+from tests.test_data.remote_cells import NUM_CELLS, assert_same, batches, source, write_cells
 from tests.test_data.remote_servers import faulty_server
 
 
@@ -128,14 +128,16 @@ class TestRequests:
         there.read_rows(0, np.random.default_rng(0).permutation(NUM_CELLS)[: NUM_CELLS // 2])
         assert 1 <= len(server.requests) <= 4
 
-    def test_the_leaves_of_a_tree_of_chunks_are_fetched_together(self, server, path, monkeypatch):
+    def test_the_leaves_of_a_tree_of_chunks_are_fetched_together(self, tmp_path, monkeypatch):
         monkeypatch.setattr(_block_file, "_BLOCK", 4096)
+        path = write_cells(tmp_path / "cells.h5ad", chunk=20)
         counts = []
-        for kind in (_block_file._CHUNKS, -1):
-            monkeypatch.setattr(_block_file, "_CHUNKS", kind)
-            server.forget()
-            source(f"{server.url}/lung/cells.h5ad")._tables_of(0)
-            counts.append(len(server.requests))
+        with faulty_server(**{"cells.h5ad": path.read_bytes()}) as server:
+            for kind in (_block_file._CHUNKS, -1):
+                monkeypatch.setattr(_block_file, "_CHUNKS", kind)
+                server.forget()
+                source(f"{server.url}/cells.h5ad")._tables_of(0)
+                counts.append(len(server.requests))
         assert counts[0] < counts[1]
 
     def test_a_row_reads_a_small_part_of_the_file(self, tmp_path):
