@@ -286,6 +286,8 @@ class Batch(TypedDict, total=False):
     gene_ids: torch.Tensor  # (B, S) int64: the true gene at every position
     prefix_len: torch.Tensor  # (B,) int64: tokens at the beginning that see each other fully
     no_repeats: torch.Tensor  # () bool: a gene that was named cannot come again
+    cell_types: torch.Tensor  # (B,) int64 label of each cell, IGNORE_INDEX where it has none
+    batch_labels: torch.Tensor  # (B,) int64 batch of each cell, IGNORE_INDEX where it has none
 
     cell_index: np.ndarray  # (B,) int64 position of each cell in its source
     lengths: np.ndarray  # (B,) int64

@@ -65,7 +65,8 @@ class Bundle:
     objective
         Registered name of the objective the model was trained with.
     labels
-        ``{"column": ..., "categories": [...]}`` of the training cells, or empty.
+        ``{"column": ..., "categories": [...]}`` of the training cells, or empty; of a model that knows batches also
+        theirs, as ``batch_labels``. The order of categories is that of a model's outputs.
     fingerprint
         What the weights come from: data, split, settings, step.
     plugins

@@ -85,7 +85,7 @@ def cell_datamodule(
     Parameters
     ----------
     config
-        Settings file, or settings, which are changed: ``model.vocab_size`` is filled in.
+        Settings file, or settings, which are changed: sizes of the model that follow from the data are filled in.
     overrides
         Changes of settings of a file, ``a.b=c``.
     collate
@@ -102,8 +102,7 @@ def cell_datamodule(
     """
     config = _settings(config, overrides)
     data = prepare_data(config)
-    config.model.vocab_size = len(data.vocab)
-    return RunDataModule(config, data, collate or chosen_objective(config, data.vocab)[1])
+    return RunDataModule(config, data, collate or chosen_objective(config, data)[1])
 
 
 def scvi_datamodule(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.training_order import describe_sampling
 from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.workflows.cell_labels import CellLabels, learned_labels, set_label_sizes
 from scmodelforge.workflows.fitting import visitor_of
 from scmodelforge.workflows.usable_cells import membership, without_unusable
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
@@ -90,6 +91,8 @@ class PreparedData(Readable):
         Cells left out because they break a limit of ``data.preprocessing``.
     kept
         The cells after preprocessing, from ``data.preprocessing.cache``.
+    labels
+        Labels of cells that the model learns from.
     """
 
     preprocessor: Preprocessor
@@ -98,6 +101,7 @@ class PreparedData(Readable):
     num_empty: int
     num_dropped: int = 0
     kept: CachedCells | None = None
+    labels: dict[str, CellLabels] = field(default_factory=dict)
 
     def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
         """Return the cells from the cache, if there is one."""
@@ -132,7 +136,7 @@ def open_source(config: DataConfig) -> CellSource:
 
 
 def prepare_data(config: RunConfig) -> PreparedData:
-    """Open, check and split the data and fit what learns from training cells.
+    """Open, check and split the data and fit what learns from training cells; fill in settings that follow from them.
 
     All is done in one streaming pass; one more before it where genes are chosen (``hvg_selection``,
     ``min_cells_per_gene``), one more after it for size factors (``normalize: scran``). Cells that break a limit of
@@ -176,8 +180,11 @@ def prepare_data(config: RunConfig) -> PreparedData:
     if sampling is not None:
         _log.info(sampling)
     _log.info(tokenizer.describe())
+    labels = learned_labels(config, source, split.train)
     preprocessor, kept = keep_preprocessed(source, config.data, preprocessor)
-    return PreparedData(source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept=kept)
+    config.model.vocab_size = len(vocab)
+    set_label_sizes(config.model, labels)
+    return PreparedData(source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels)
 
 
 def keep_preprocessed(

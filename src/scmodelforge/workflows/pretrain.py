@@ -11,6 +11,7 @@ import torch
 from scmodelforge._console import is_first_process
 from scmodelforge._errors import ConfigError
 from scmodelforge._optional import require
+from scmodelforge.config.cell_labels import CELL_LABELS, needed_labels
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.sources.mixture import MixtureDataConfig
@@ -18,6 +19,7 @@ from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.models.registry import get_model
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.setup import make_fabric
+from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.prepare import (
     PreparedData,
     check_resumable,
@@ -70,7 +72,6 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
     fabric = make_fabric(config.training)
     fabric.launch()
     data = prepare_data(config)
-    config.model.vocab_size = len(data.vocab)
     fingerprint = {
         "config_hash": config_hash(config),
         "data": data.source.fingerprint(),
@@ -106,7 +107,10 @@ def resume_training(root: Path) -> TrainResult | None:
     fabric = make_fabric(config.training)
     fabric.launch()
     preprocessor, kept = keep_preprocessed(source, config.data, bundle.preprocessor)
-    data = PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
+    labels = learned_labels(config, source, split.train)
+    data = PreparedData(
+        source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
+    )
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     return TrainingRun(config, folder, data, fabric, fingerprint).execute(checkpoint=checkpoint)
 
@@ -164,6 +168,8 @@ def _make_tokenizer_absolute(tokenizer: Any) -> None:
 
 def _try_model(config: RunConfig) -> None:
     """Make a small copy of the model: what is wrong with its settings is said before hours of reading data."""
-    small = config.model.model_copy(update={"vocab_size": 16})
+    sizes = {CELL_LABELS[name].size: 2 for name in needed_labels(config.model)}
+    given = {name: size for name, size in sizes.items() if getattr(config.model, name, None) is None}
+    small = config.model.model_copy(update={"vocab_size": 16, **given})
     with torch.random.fork_rng():
         get_model(small.architecture, small)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -33,6 +32,7 @@ from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
 from scmodelforge.training.setup import seed_everything
 from scmodelforge.workflows.card import model_card
+from scmodelforge.workflows.cell_labels import labels_of
 from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluator import CellViews, Evaluator
 from scmodelforge.workflows.objective import chosen_objective
@@ -87,7 +87,7 @@ class TrainingRun:
         self.fingerprint = fingerprint
         self.labels = _training_labels(config, data)
         self._fresh_model()
-        self.objective_name, self.objective = chosen_objective(config, data.vocab)
+        self.objective_name, self.objective = chosen_objective(config, data)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
         # On every process, though the first alone evaluates: all of them must find what is wrong.
@@ -255,10 +255,10 @@ class TrainingRun:
 
 
 def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:
-    """Return the label column and the categories that training cells have."""
-    column = config.data.label_column
-    if column is None:
-        return {}
-    codes, categories = data.source.obs(column)
-    present = np.unique(codes[data.split.train])
-    return {"column": column, "categories": [categories[code] for code in present if code >= 0]}
+    """Return the label column and the categories that training cells have; for batches too if the model knows them."""
+    column, found = config.data.label_column, {}
+    if column is not None:
+        found = labels_of(data.source, column, data.split.train).to_dict()
+    if "batch_labels" in data.labels:
+        found["batch_labels"] = data.labels["batch_labels"].to_dict()
+    return found

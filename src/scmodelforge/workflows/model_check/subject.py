@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from scmodelforge.config.cell_labels import CELL_LABELS, counted_terms, needed_labels
 from scmodelforge.config.schema import MaskingConfig, ModelConfig, TokenizerConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.objectives import collate_for_encoding, get_objective
+from scmodelforge.objectives.counted import Counted
 from scmodelforge.training.objective import Objective
 from scmodelforge.workflows.model_check.cells import (
     NUM_BINS,
@@ -41,6 +43,7 @@ _SIZES: dict[str, Any] = {
     "decoder_layers": 2,
 }
 _BATCH_SIZE = 8
+_NUM_LABELS = 3
 
 
 class Subject:
@@ -69,10 +72,13 @@ class Subject:
         """Make the objective, and of the synthetic cells the batches of all checks."""
         vocab = make_vocab()
         masking = TokenizerConfig(masking=MaskingConfig(mask_ratio=0.3))
-        self.objective = get_objective(
-            self.objective_name, vocab=vocab, tokenizer_config=masking, model_config=self.settings()
-        )
+        settings = self.settings()
+        objective = get_objective(self.objective_name, vocab=vocab, tokenizer_config=masking, model_config=settings)
         self.cells = make_cells(vocab, self.seed)
+        rng = np.random.default_rng(self.seed)
+        known = int(self.cells.cell_index.max()) + 1
+        labels = {name: rng.integers(_NUM_LABELS, size=known) for name in needed_labels(settings)}
+        self.objective = Counted(objective, counted_terms(settings), labels)
         parts = [self.cells.select(_rows(start)) for start in range(0, len(self.cells), _BATCH_SIZE)]
         self.batches: list[dict[str, Any]] = [dict(self.objective(part)) for part in parts]
         self.empty = dict(self.objective(first_cells(self.cells, 0)))
@@ -83,6 +89,8 @@ class Subject:
         config_class = getattr(self.model_class, "config_class", ModelConfig)
         sizes = {**_SIZES, "architecture": self.name, "vocab_size": VOCAB_SIZE, "pooling": self._pooling, **changes}
         config: ModelConfig = config_class.model_validate(sizes)
+        for name in needed_labels(config):
+            setattr(config, CELL_LABELS[name].size, _NUM_LABELS)
         return config
 
     def choose_pooling(self) -> None:
