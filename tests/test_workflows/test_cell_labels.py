@@ -136,7 +136,7 @@ class TestLabels:
 
     def test_another_number_in_the_settings_is_refused(self):
         labels = {"cell_types": labels_of(self.source, "kind", np.array([0, 2]))}
-        with pytest.raises(ConfigError, match="model.num_cell_types is 5, but the training cells have 2 labels"):
+        with pytest.raises(ConfigError, match="is 5, but the training cells have 2 labels"):
             set_label_sizes(LearningConfig(num_cell_types=5), labels)
         config = LearningConfig(num_cell_types=2)
         set_label_sizes(config, labels)
