@@ -1,10 +1,10 @@
-"""Time of a training step of the transformer encoder beside torch's own, both in bf16 and in turns.
+"""Time of a training step of the transformer encoder beside torch's own, in turns, both in bf16 unless told otherwise.
 
 20,275 tokens, width 256, 4 layers, 8 heads, batches of 16 cells with at most 512 tokens, whose numbers of expressed
 genes are those of given files, 15 % of the tokens hidden. Beside it ``nn.TransformerEncoder`` as models are usually
 written: cells padded to the longest a model takes, dropout 0.1, scores of all genes at all positions. The strict row
 takes the advantages of usage away: no dropout, cells padded to the longest of the batch; what is left is packing and
-scoring of hidden genes only.
+scoring of hidden genes only. The last lines give the peak memory of a step with scores of hidden genes only and of all.
 
     python benchmarks/train_step.py --lengths cells.h5ad more.h5ad
 
@@ -18,7 +18,9 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=4, help="batches of each turn")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["bf16", "fp32"], default="bf16", help="bf16 is autocast")
     parser.add_argument("--peak", type=float, help="dense bf16 peak of the device, in TFLOP/s")
     parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--layers", type=int, default=LAYERS)
@@ -47,13 +50,15 @@ def main() -> None:
     lengths = lengths_of(options.lengths)
     batches = [batch_of(lengths, number, options.device) for number in range(options.batches)]
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    where = f"{torch.get_num_threads()} threads, {options.device}, {options.dtype}"
+    what = f"{CELLS} cells, {tokens / options.batches / CELLS:.0f} tokens a cell"
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}; {options.batches} batches of "
-        f"{CELLS} cells, {tokens / options.batches / CELLS:.0f} tokens a cell, width {options.width}, {options.layers} "
-        f"layers; medians of {options.repeats} (least, most)"
+        f"torch {torch.__version__}, {where}; {options.batches} batches of {what}; width {options.width}, "
+        f"{options.layers} layers; medians of {options.repeats} (least, most)"
     )
     for row, dropout, longest in (("usual", 0.1, True), ("strict", 0.0, False)):
         compare(row, options, batches, tokens, dropout=dropout, pads_to_most=longest)
+    memory(options, batches[0])
 
 
 def lengths_of(paths: list[Path]) -> np.ndarray:
@@ -91,6 +96,35 @@ class Usual(nn.Module):
         return F.cross_entropy(self.head(states).flatten(0, 1).float(), labels.flatten())
 
 
+def memory(options: argparse.Namespace, batch: dict[str, torch.Tensor]) -> None:
+    """Print the peak memory of a forward and backward pass beyond the weights, without and with all scores."""
+    for what, wants_all in (("scores of hidden genes", False), ("scores of all positions", True)):
+        if options.device == "cpu":
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                peak = process.submit(peak_memory, options, batch, wants_all).result()
+        else:
+            peak = peak_memory(options, batch, wants_all)
+        print(f"peak memory with {what}: {peak / 2**20:,.0f} MiB beyond the weights")
+
+
+def peak_memory(options: argparse.Namespace, batch: dict[str, torch.Tensor], wants_all: bool) -> int:
+    """Return the bytes of a forward and backward pass at their peak, beyond those of the model."""
+    model = TransformerEncoder(VOCAB, options.width, options.layers, HEADS, max_seq_len=MOST).to(options.device)
+    used = resident(options.device)
+    with autocast(options):
+        loss = model(**batch, return_logits=wants_all).loss
+    loss.backward()
+    return resident(options.device) - used
+
+
+def resident(device: str) -> int:
+    """Return the most memory used so far: by the process, or on the GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text()  # what getrusage gives begins with the parent's memory
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
 @dataclass
 class Side:
     """One of the two: a model, how it is called, and its times."""
@@ -126,7 +160,7 @@ def compare(
             side.model.compile()
     for repeat in range(-1, options.repeats):
         for side in sides:
-            seconds = run(side, options.device)
+            seconds = run(side, options)
             if repeat >= 0:
                 side.seconds.append(seconds)
     ratios = np.array(sides[1].seconds) / np.array(sides[0].seconds)
@@ -145,19 +179,23 @@ def padded(batch: dict[str, torch.Tensor], width: int) -> dict[str, torch.Tensor
     return {name: F.pad(tensor, (0, more), value=-100 if name == "labels" else 0) for name, tensor in batch.items()}
 
 
-def run(side: Side, device: str) -> float:
+def autocast(options: argparse.Namespace) -> torch.autocast:
+    return torch.autocast(options.device, dtype=torch.bfloat16, enabled=options.dtype == "bf16")
+
+
+def run(side: Side, options: argparse.Namespace) -> float:
     """Return the seconds of a step with each batch."""
     if side.optimiser is None:
         side.optimiser = torch.optim.AdamW(side.model.parameters(), lr=1e-4, fused=True)
-    synchronise(device)
+    synchronise(options.device)
     began = time.perf_counter()
     for batch in side.batches:
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with autocast(options):
             loss = side.loss(side.model, batch)
         loss.backward()
         side.optimiser.step()
         side.optimiser.zero_grad(set_to_none=True)
-    synchronise(device)
+    synchronise(options.device)
     return time.perf_counter() - began
 
 

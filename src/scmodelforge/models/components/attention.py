@@ -15,7 +15,7 @@ from torch import nn
 from scmodelforge._errors import ConfigError
 from scmodelforge.models.components.packing import Packing
 from scmodelforge.models.components.rotary import RotaryEmbedding
-from scmodelforge.models.components.values import with_key_bias
+from scmodelforge.models.components.values import biased_width, with_key_bias
 
 __all__ = ["KeyValueCache", "MultiHeadAttention", "generate_causal_mask", "merge_masks", "prefix_mask"]
 
@@ -120,6 +120,11 @@ class MultiHeadAttention(nn.Module):
             query, key, value, attn_mask=merged, dropout_p=dropout, scale=1 / math.sqrt(width)
         )
         return self.o(mixed[..., :width].transpose(1, 2).flatten(2))
+
+    def width_of_keys(self, *, has_bias: bool) -> int:
+        """Return the width of each head's keys, with a bias of keys the wider one."""
+        width: int = self.q.out_features // self.num_heads
+        return biased_width(width) if has_bias else width
 
     def _packed(self, hidden_states: torch.Tensor, key_bias: torch.Tensor | None, packing: Packing) -> torch.Tensor:
         query, key, value = (self._split_heads(part(hidden_states)[None]) for part in (self.q, self.k, self.v))

@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Packing"]
+__all__ = ["Kernel", "Packing", "packed_kernel"]
+
+#: How packed tokens attend: one fused call for each cell, or one for all of them, which NVIDIA GPUs have.
+Kernel = Literal["cell by cell", "all cells"]
 
 #: Share of padding from which on packing pays for its copies.
 _LEAST_PADDING = 1 / 16
+#: Widest head, and oldest compute capability, that the kernel for all cells takes.
+_WIDEST_HEAD, _OLDEST_GPU = 256, (8, 0)
+
+
+def packed_kernel(states: torch.Tensor, *, sees_all: bool, dropout: float, head_dim: int) -> Kernel | None:
+    """Return how packed tokens would attend where these hidden states are, or ``None`` if they have to be padded.
+
+    Parameters
+    ----------
+    states
+        Hidden states.
+    sees_all
+        Whether every token sees its whole cell.
+    dropout
+        Dropout on the attention weights.
+    head_dim
+        Width of the heads, what a bias of keys adds included.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    if states.device.type == "cpu":
+        return "cell by cell"
+    kind = states.device.type
+    has_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if has_autocast else states.dtype
+    is_half = dtype in (torch.bfloat16, torch.float16)
+    fits = sees_all and not dropout and is_half and head_dim <= _WIDEST_HEAD
+    return "all cells" if fits and _has_kernel(states.device) else None
+
+
+@lru_cache
+def _has_kernel(device: torch.device) -> bool:
+    if device.type != "cuda" or torch.version.hip or find_spec("torch.nn.attention.varlen") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= _OLDEST_GPU
 
 
 @dataclass(frozen=True)
@@ -30,6 +71,8 @@ class Packing:
     masks
         For each of these cells which of its tokens see which, in a shape that broadcasts to (heads, L, L), bool or
         added to the scores; ``None`` where all see all.
+    kernel
+        How they attend.
     """
 
     index: torch.Tensor
@@ -37,9 +80,16 @@ class Packing:
     lengths: tuple[int, ...]
     shape: tuple[int, int]
     masks: tuple[torch.Tensor, ...] | None = None
+    kernel: Kernel = "cell by cell"
 
     @classmethod
-    def of(cls, attention_mask: torch.Tensor | None, mask: torch.Tensor | None = None) -> Packing | None:
+    def of(
+        cls,
+        attention_mask: torch.Tensor | None,
+        mask: torch.Tensor | None = None,
+        *,
+        kernel: Kernel | None = "cell by cell",
+    ) -> Packing | None:
         """Return where the real tokens are, or ``None`` where computing the padding too is no more work.
 
         Parameters
@@ -48,8 +98,10 @@ class Packing:
             1 for real tokens and 0 for padding, shape (B, S).
         mask
             Which query may see which key; broadcasts to (B, heads, S, S).
+        kernel
+            What :func:`packed_kernel` says.
         """
-        if attention_mask is None or attention_mask.device.type != "cpu" or torch.compiler.is_compiling():
+        if attention_mask is None or kernel is None:
             return None
         is_real = attention_mask != 0
         num_real = is_real.sum(dim=1)
@@ -66,7 +118,7 @@ class Packing:
                 for cell, at in zip(cells.unique_consecutive().tolist(), positions.split(lengths), strict=True)
             )
         shape = (is_real.shape[0], is_real.shape[1])
-        return cls(cells * shape[1] + positions, positions, lengths, shape, masks)
+        return cls(cells * shape[1] + positions, positions, lengths, shape, masks, kernel)
 
     def pack(self, padded: torch.Tensor) -> torch.Tensor:
         """Return the real tokens of a tensor of shape (B, S, ...), shape (T, ...)."""
@@ -80,19 +132,21 @@ class Packing:
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, dropout_p: float, scale: float
     ) -> torch.Tensor:
-        """Attend cell by cell.
+        """Let the tokens of each cell attend to each other.
 
         Parameters
         ----------
         query, key, value
             Heads of the real tokens, shape (heads, T, D).
         dropout_p, scale
-            As of ``scaled_dot_product_attention``.
+            As of ``scaled_dot_product_attention``. The kernel for all cells has no dropout.
 
         Returns
         -------
         Shape (heads, T, D).
         """
+        if self.kernel == "all cells":
+            return self._attend_at_once(query, key, value, scale=scale)
         parts = zip(*(each.split(self.lengths, dim=1) for each in (query, key, value)), strict=True)
         mixed = []
         for number, (own_query, own_key, own_value) in enumerate(parts):
@@ -103,3 +157,15 @@ class Packing:
                 )[0]
             )
         return torch.cat(mixed, dim=1)
+
+    def _attend_at_once(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float
+    ) -> torch.Tensor:
+        from torch.nn.attention.varlen import varlen_attn
+
+        ends = torch.tensor((0, *self.lengths), dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        starts, longest = ends.to(query.device, non_blocking=True), max(self.lengths)
+        query, key, value = (each.transpose(0, 1).contiguous() for each in (query, key, value))  # (T, heads, D)
+        mixed = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scale)
+        assert isinstance(mixed, torch.Tensor)
+        return mixed.transpose(0, 1)

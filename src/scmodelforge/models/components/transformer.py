@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from scmodelforge._errors import ConfigError
 from scmodelforge.models.components.attention import KeyValueCache, MultiHeadAttention, merge_masks
 from scmodelforge.models.components.blocks import FeedForward, Trace, get_norm
-from scmodelforge.models.components.packing import Packing
+from scmodelforge.models.components.packing import Kernel, Packing, packed_kernel
 
 __all__ = ["TransformerBlock", "TransformerStack"]
 
@@ -126,7 +126,9 @@ class TransformerStack(nn.Module):
         Hidden states, shape (B, S, H). Those at padding mean nothing.
         """
         wants_maps = trace is not None and trace.maps
-        packing = None if caches is not None or wants_maps else Packing.of(attention_mask, mask)
+        packing = None
+        if caches is None and not wants_maps:
+            packing = Packing.of(attention_mask, mask, kernel=self._kernel(hidden_states, mask, key_bias))
         if packing is None:
             merged = merge_masks(None if attention_mask is None else attention_mask != 0, mask)
         else:
@@ -150,6 +152,17 @@ class TransformerStack(nn.Module):
         hidden_states = self.final_norm(hidden_states)
         keep(hidden_states)
         return hidden_states if packing is None else packing.unpack(hidden_states)
+
+    def _kernel(self, states: torch.Tensor, mask: torch.Tensor | None, key_bias: torch.Tensor | None) -> Kernel | None:
+        first = self.layers[0]
+        assert isinstance(first, TransformerBlock)
+        attention = first.attention
+        return packed_kernel(
+            states,
+            sees_all=mask is None,
+            dropout=attention.dropout if self.training else 0.0,
+            head_dim=attention.width_of_keys(has_bias=key_bias is not None),
+        )
 
 
 class TransformerBlock(nn.Module):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["AutoBinEmbedding", "biased_attention", "count_bias", "with_key_bias"]
+__all__ = ["AutoBinEmbedding", "biased_attention", "biased_width", "count_bias", "with_key_bias"]
 
 _MULTIPLE = 8  # widths of heads that fused kernels take
 
@@ -120,6 +120,11 @@ def biased_attention(
     return mixed[..., :width]
 
 
+def biased_width(width: int) -> int:
+    """Return how wide heads become by :func:`with_key_bias`: one more, rounded up to a multiple of 8."""
+    return width + 1 + -(width + 1) % _MULTIPLE
+
+
 def with_key_bias(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_bias: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -129,7 +134,7 @@ def with_key_bias(
     width that fused kernels take. Shapes as in :func:`biased_attention`, with the width rounded up to a multiple of 8.
     """
     width = query.shape[-1]
-    more = -(width + 1) % _MULTIPLE
+    more = biased_width(width) - width - 1
     root = query.new_full((*query.shape[:-1], 1), math.sqrt(width))
     bias = key_bias.to(key.dtype)[:, None, :, None].expand(-1, key.shape[1], -1, -1)
     return (
