@@ -166,11 +166,13 @@ def compare(
     ratios = np.array(sides[1].seconds) / np.array(sides[0].seconds)
     for name, side in (("transformer_encoder", sides[0]), ("nn.TransformerEncoder", sides[1])):
         micro = 1e6 * np.array(side.seconds) / tokens
-        used = ""
+        used, unit = "", "CPU us" if options.device == "cpu" else "us"
         if options.peak:
             share = flops(batches, options) / np.median(side.seconds) / (1e12 * options.peak)
             used = f", {share:.1%} of the peak"
-        print(f"{row:7} {name:22} {np.median(micro):8.2f} ({micro.min():.2f}, {micro.max():.2f}) us a real token{used}")
+        print(
+            f"{row:7} {name:22} {np.median(micro):8.2f} ({micro.min():.2f}, {micro.max():.2f}) {unit} a real token{used}"
+        )
     print(f"{row:7} ratio {np.median(ratios):.2f} ({ratios.min():.2f}, {ratios.max():.2f}), aim {GOALS[row]:g}")
 
 
@@ -184,11 +186,12 @@ def autocast(options: argparse.Namespace) -> torch.autocast:
 
 
 def run(side: Side, options: argparse.Namespace) -> float:
-    """Return the seconds of a step with each batch."""
+    """Return the seconds of a step with each batch: of the processor, or of the clock on a GPU."""
+    clock = time.process_time if options.device == "cpu" else time.perf_counter
     if side.optimiser is None:
         side.optimiser = torch.optim.AdamW(side.model.parameters(), lr=1e-4, fused=True)
     synchronise(options.device)
-    began = time.perf_counter()
+    began = clock()
     for batch in side.batches:
         with autocast(options):
             loss = side.loss(side.model, batch)
@@ -196,7 +199,7 @@ def run(side: Side, options: argparse.Namespace) -> float:
         side.optimiser.step()
         side.optimiser.zero_grad(set_to_none=True)
     synchronise(options.device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def synchronise(device: str) -> None:
