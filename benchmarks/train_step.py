@@ -170,9 +170,8 @@ def compare(
         if options.peak:
             share = flops(batches, options) / np.median(side.seconds) / (1e12 * options.peak)
             used = f", {share:.1%} of the peak"
-        print(
-            f"{row:7} {name:22} {np.median(micro):8.2f} ({micro.min():.2f}, {micro.max():.2f}) {unit} a real token{used}"
-        )
+        spread = f"{np.median(micro):8.2f} ({micro.min():.2f}, {micro.max():.2f})"
+        print(f"{row:7} {name:22} {spread} {unit} a real token{used}")
     print(f"{row:7} ratio {np.median(ratios):.2f} ({ratios.min():.2f}, {ratios.max():.2f}), aim {GOALS[row]:g}")
 
 
