@@ -20,9 +20,10 @@ from scmodelforge.cli.main import app
 from scmodelforge.hub import load_bundle, save_bundle
 from tests.conftest import make_adata
 from tests.test_life_cycle import invoke, losses, settings
-from tests.test_matrix import REFUSED, names
+from tests.test_matrix import REFUSED, VARIANTS, names
 
-TOKENIZER = {model: "binned_expression" for _, model in REFUSED}
+TOKENIZER = {model: {"strategy": "binned_expression"} for _, model in REFUSED}
+TOKENIZER["transcriptformer"] = VARIANTS["continuous_projection, attention_bias"]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def data(tmp_path_factory) -> Path:
 
 def write_settings(folder: Path, data: Path, name: str, architecture: str, **changes) -> Path:
     config = settings(data, folder / name, training__max_epochs=2, eval__every_n_epochs=2, **changes)
-    config["tokenizer"]["strategy"] = TOKENIZER.get(architecture, "rank_value")
+    config["tokenizer"] |= TOKENIZER.get(architecture, {"strategy": "rank_value"})
     config["model"] |= {"architecture": architecture, "max_seq_len": 40}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))

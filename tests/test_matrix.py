@@ -25,6 +25,10 @@ VARIANTS = {
     },
     "gene_embedding": {"strategy": "gene_embedding", "normalize": "l2"},
     "gene_embedding, binned": {"strategy": "gene_embedding", "base": "binned_expression", "missing": "drop"},
+    "gene_embedding, counts": {
+        "strategy": "gene_embedding",
+        "base": {"strategy": "continuous_projection", "embedding": "attention_bias", "value_transform": "counts"},
+    },
     "gene_embedding, continuous": {
         "strategy": "gene_embedding",
         "base": {"strategy": "continuous_projection", "embedding": "auto_bins"},
@@ -39,8 +43,22 @@ REFUSED = {
         for strategy in ("rank_value", "continuous_projection", "continuous_projection, auto_bins", "gene_embedding")
     },
     ("gene_embedding, continuous", "autoregressive_transformer"): "needs bin_ids of each gene",
-    ("continuous_projection, attention_bias", "autoregressive_transformer"): "has no attention that takes a bias",
+    ("gene_embedding, counts", "autoregressive_transformer"): "needs bin_ids of each gene",
+    ("continuous_projection, attention_bias", "autoregressive_transformer"): "needs bin_ids of each gene",
     ("continuous_projection, attention_bias", "gene_pooling"): "has no attention that takes a bias",
+    ("gene_embedding, counts", "gene_pooling"): "has no attention that takes a bias",
+    **{
+        (strategy, "transcriptformer"): "asks for counts, but tokenizer"
+        for strategy in ("rank_value", "binned_expression", "gene_embedding", "gene_embedding, binned")
+    },
+    **{
+        (strategy, "transcriptformer"): "reads values in one way only; set it to 'attention_bias'"
+        for strategy in (
+            "continuous_projection",
+            "continuous_projection, auto_bins",
+            "gene_embedding, continuous",
+        )
+    },
 }
 #: What can be trained on more than its architecture's default.
 TASKS = {

@@ -42,6 +42,24 @@ class TestUseOfValues:
         (line,) = mistakes(MINIMAL + "tokenizer: {strategy: continuous_projection, embedding: attention_bias}")
         assert "embedding 'attention_bias' takes the logarithm of counts itself, but value_transform is" in line
 
+    @pytest.mark.parametrize("use", ["linear", "auto_bins"])
+    def test_another_than_the_one_that_a_model_has(self, mistakes, use):
+        text = f"tokenizer: {{strategy: continuous_projection, value_transform: counts, embedding: {use}}}\n"
+        assert mistakes(MINIMAL + text + "model: {architecture: transcriptformer}") == [
+            f"run.yaml: tokenizer.embedding is '{use}', but architecture 'transcriptformer' reads values in one way "
+            "only; set it to 'attention_bias'."
+        ]
+
+    @pytest.mark.parametrize("strategy", ["rank_value", "binned_expression"])
+    def test_counts_for_a_model_that_learns_them(self, mistakes, write, strategy):
+        text = "model: {architecture: transcriptformer}\n"
+        assert mistakes(f"{MINIMAL}tokenizer: {{strategy: {strategy}}}\n{text}") == [
+            f"run.yaml: model.pretraining_task 'next_count_prediction' asks for counts, but tokenizer '{strategy}' "
+            "gives other values; set tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to "
+            "'counts'."
+        ]
+        assert load_config(write(MINIMAL + BIASED + text)).model.soft_cap == 10
+
 
 class TestValuesAsTheyAre:
     def test_logarithms_are_refused_unless_taken_as_they_are(self, mistakes, write):

@@ -33,6 +33,16 @@ def next_gene_batch(dummy_batch: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return {**cells, "input_ids": ids, "labels": labels, "bin_ids": bins, "prefix_len": prefix_len}
 
 
+def next_count_batch(dummy_batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return what a causal model of counts is trained on: at t the gene and count of t + 1."""
+    cells = next_gene_batch(dummy_batch)
+    labels, mask = cells["labels"], cells["attention_mask"] != 0
+    counts = torch.randint(1, 6, labels.shape, generator=torch.Generator().manual_seed(3)).float().masked_fill(~mask, 0)
+    targets = counts.roll(-1, 1).masked_fill(labels == -100, 0)
+    kept = {name: cells[name] for name in ("input_ids", "attention_mask", "labels")}
+    return {**kept, "values": counts.masked_fill(cells["input_ids"] == 3, 0), "targets": targets}
+
+
 def masked_value_batch(dummy_batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return what an autoencoder is trained on: ids and values hidden, with genes and values that are asked for."""
     cells, masked = plain_cells(dummy_batch), dummy_batch["masked_positions"]
@@ -45,5 +55,9 @@ def masked_value_batch(dummy_batch: dict[str, torch.Tensor]) -> dict[str, torch.
 
 def batch_for(name: str, dummy_batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a training batch of a registered model."""
-    makers = {"autoregressive_transformer": next_gene_batch, "masked_autoencoder": masked_value_batch}
+    makers = {
+        "autoregressive_transformer": next_gene_batch,
+        "masked_autoencoder": masked_value_batch,
+        "transcriptformer": next_count_batch,
+    }
     return makers[name](dummy_batch) if name in makers else dummy_batch

@@ -13,14 +13,15 @@ from scmodelforge.config.schema import ModelConfig
 from scmodelforge.models import ModelOutput, ScModelForgeModel, get_model, list_models, register_model
 from tests.test_models.batches import batch_for
 
-NAMES = ("autoregressive_transformer", "gene_pooling", "masked_autoencoder", "transformer_encoder")
-TRANSFORMERS = ("autoregressive_transformer", "masked_autoencoder", "transformer_encoder")
+NAMES = ("autoregressive_transformer", "gene_pooling", "masked_autoencoder", "transcriptformer", "transformer_encoder")
+TRANSFORMERS = ("autoregressive_transformer", "masked_autoencoder", "transcriptformer", "transformer_encoder")
 SETS = ("autoregressive_transformer", "masked_autoencoder")  # no order among the tokens of a cell
 
 TERMS = {
     "autoregressive_transformer": {"next_gene", "expression_bin"},
     "gene_pooling": {"masked_gene"},
     "masked_autoencoder": {"masked_value"},
+    "transcriptformer": {"next_gene", "expression_count"},
     "transformer_encoder": {"masked_gene"},
 }
 #: Keys of a batch, beside the documented arguments, that a model reads.
@@ -28,6 +29,7 @@ READ = {
     "autoregressive_transformer": {"bin_ids", "prefix_len", "no_repeats"},
     "gene_pooling": set(),
     "masked_autoencoder": {"masked_positions", "gene_ids", "targets"},
+    "transcriptformer": {"targets"},
     "transformer_encoder": set(),
 }
 
@@ -104,7 +106,7 @@ class TestOutput:
 
     @pytest.mark.parametrize("pooling", ["cls", "mean"])
     def test_encode_equals_forward_embeddings(self, model, name, batch, tiny_config, pooling):
-        if name != "gene_pooling":
+        if name not in ("gene_pooling", "transcriptformer"):  # which have one pooling each
             tiny_config.pooling = pooling
             model = get_model(name, tiny_config).eval()
         whole = seen_whole(name, batch)
@@ -343,6 +345,7 @@ class TestTraining:
 
     def test_the_first_loss_is_near_that_of_a_blind_guess(self, model, name, batch):
         guesses = {"masked_gene": math.log(50), "next_gene": math.log(50), "expression_bin": math.log(51)}
+        guesses["expression_count"] = 1.6  # four counts that are all alike from 1 to 5, told their mean
         for term, loss in model(**batch).loss_terms.items():
             assert loss.item() == pytest.approx(guesses.get(term, 1.0), abs=1.5)
 
@@ -401,7 +404,7 @@ class TestDeclarations:
     def test_every_other_setting_is_read(self, model, name):
         """Settings given to the model under a name that records what is asked of it."""
         # read by registry, objective and masking
-        others = {"architecture", "pretraining_task", "mask_ratio", "zero_target_ratio"}
+        others = {"architecture", "pretraining_task", "mask_ratio", "zero_target_ratio", "gene_order"}
         config_class = type(model).config_class
         asked: set[str] = set()
 

@@ -22,15 +22,17 @@ from scmodelforge.config.schema import (
     Section,
     TokenizerConfig,
 )
-from scmodelforge.config.tokenizer_checks import check_masking, check_value_use, unread_masking
+from scmodelforge.config.tokenizer_checks import check_counts, check_masking, check_value_use, unread_masking
 
 __all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 
 _log = logging.getLogger(__name__)
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"
+_ALL_MASKING = frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob", "random_token_prob"})
 #: Settings of masking that objectives which hide otherwise, or nothing, do not read.
 _UNUSED_MASKING = {
-    "next_gene_prediction": frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob", "random_token_prob"}),
+    "next_gene_prediction": _ALL_MASKING,
+    "next_count_prediction": _ALL_MASKING,
     "masked_value_prediction": frozenset({"mask_token_prob", "random_token_prob"}),
 }
 
@@ -235,6 +237,7 @@ def _check_objective(model: ModelConfig, tokenizer: TokenizerConfig | None, faul
     if tokenizer is None:
         return
     check_masking(tokenizer, model, task, faults)
+    check_counts(tokenizer, task, faults)
     provides = tokenizer_fact(tokenizer, "provides", None)
     missing = sorted(getattr(objective, "needs", frozenset()) - provides) if provides is not None else []
     if missing:

@@ -7,16 +7,25 @@ from scmodelforge.config.faults import Faults
 from scmodelforge.config.parts import token_maker
 from scmodelforge.config.schema import ModelConfig, TokenizerConfig
 
-__all__ = ["check_masking", "check_value_use", "unread_masking"]
+__all__ = ["check_counts", "check_masking", "check_value_use", "unread_masking"]
 
 
 def check_value_use(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
     """Refuse a use of values that the model has no place for, and a loss of counts for values that are none."""
     _check_value_loss(tokenizer, model, faults)
-    use = getattr(token_maker(tokenizer), "embedding", None)
+    use, own = (
+        getattr(token_maker(tokenizer), "embedding", None),
+        getattr(MODELS.get(model.architecture), "only_value_use", None),
+    )
+    path = "tokenizer.embedding" if token_maker(tokenizer) is tokenizer else "tokenizer.base.embedding"
+    if use is not None and own not in (None, use):
+        faults.add(
+            path,
+            f"{path} is '{use}', but architecture '{model.architecture}' reads values in one way only; set it to "
+            f"'{own}'.",
+        )
     if use not in ("auto_bins", "attention_bias"):
         return
-    path = "tokenizer.embedding" if token_maker(tokenizer) is tokenizer else "tokenizer.base.embedding"
     if use == "attention_bias" and not getattr(MODELS.get(model.architecture), "takes_attention_bias", False):
         faults.add(
             path,
@@ -46,6 +55,17 @@ def _check_value_loss(tokenizer: TokenizerConfig, model: ModelConfig, faults: Fa
             "model.value_loss",
             f"model.value_loss '{loss}' takes counts, but tokenizer '{tokenizer.strategy}' gives other values; set "
             "tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to 'counts'.",
+        )
+
+
+def check_counts(tokenizer: TokenizerConfig, objective: str, faults: Faults) -> None:
+    """Refuse an objective that asks for counts of a tokenizer that gives something else."""
+    needs = getattr(OBJECTIVES.get(objective), "needs_counts", False)
+    if needs and getattr(token_maker(tokenizer), "value_transform", None) != "counts":
+        faults.add(
+            "model.pretraining_task",
+            f"model.pretraining_task '{objective}' asks for counts, but tokenizer '{tokenizer.strategy}' gives other "
+            "values; set tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to 'counts'.",
         )
 
 

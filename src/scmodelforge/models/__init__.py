@@ -10,6 +10,7 @@ from scmodelforge.models.generation import GeneratedCells
 from scmodelforge.models.masked_autoencoder import MaskedAutoencoder
 from scmodelforge.models.protocol import ModelOutput, ScModelForgeModel
 from scmodelforge.models.registry import get_model, list_models, register_model
+from scmodelforge.models.transcriptformer import TranscriptFormer
 from scmodelforge.models.transformer_encoder import TransformerEncoder
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MaskedAutoencoder",
     "ModelOutput",
     "ScModelForgeModel",
+    "TranscriptFormer",
     "TransformerConfig",
     "TransformerEncoder",
     "count_parameters",

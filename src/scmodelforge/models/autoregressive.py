@@ -99,7 +99,7 @@ class AutoregressiveTransformer(CellModel):
     attention_dropout
         Dropout on the attention weights.
     norm_placement, norm
-        Where blocks normalise, ``pre`` or ``post``, and how, ``layer_norm`` or ``rms_norm``.
+        Where blocks normalise, ``pre``, ``post`` or ``stream``, and how, ``layer_norm`` or ``rms_norm``.
     activation_checkpointing
         Compute blocks once more on the way back in training instead of keeping what is inside them.
     use_positions
@@ -116,6 +116,7 @@ class AutoregressiveTransformer(CellModel):
     allowed_objectives: ClassVar[tuple[str, ...]] = ("next_gene_prediction",)
     unused_settings: ClassVar[frozenset[str]] = frozenset({"decoder_dim", "decoder_layers", "decoder_heads"})
     is_causal: ClassVar[bool] = True
+    takes_attention_bias: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -339,7 +340,8 @@ class AutoregressiveTransformer(CellModel):
     ) -> torch.Tensor:
         pad_id = self.embedding.special_ids.pad
         input_ids, values = blank_padding(input_ids, values, attention_mask, pad_id=pad_id)
-        return self.encoder(self.embedding(input_ids, values), attention_mask, mask, trace=trace)
+        bias = self.embedding.attention_bias(input_ids, values)
+        return self.encoder(self.embedding(input_ids, values), attention_mask, mask, key_bias=bias, trace=trace)
 
     def _read_out(self, hidden: torch.Tensor, attention_mask: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return what the heads read at each position, shape (B, S, H)."""

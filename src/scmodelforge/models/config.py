@@ -16,8 +16,9 @@ class TransformerConfig(ModelConfig):
 
     attention_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
-    norm_placement: Literal["pre", "post"] = "pre"
-    """Where blocks normalise: at the beginning of each branch, and once more at the end, or after each addition."""
+    norm_placement: Literal["pre", "post", "stream"] = "pre"
+    """Where blocks normalise: ``pre`` at the beginning of each branch, and once more at the end; ``post`` after each
+    addition; ``stream`` before each branch, which is added to what was normalised."""
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     """Norm of the blocks."""
     activation_checkpointing: bool = False

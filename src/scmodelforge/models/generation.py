@@ -172,10 +172,9 @@ class _Writer:
             mask = prefix_mask(length, prefix, is_token.device) & is_token[:, None, None, :]
         else:
             first, mask = self._seen, is_token[:, None, None, :]  # the prompt sees all of itself, a new token all
-        embedded = self._model.embedding(
-            self.cells.input_ids[:, first:], self.cells.values[:, first:], positions=positions[:, first:]
-        )
-        hidden = self._model.encoder(embedded, None, mask, caches=self._caches)
+        embedding, shown = self._model.embedding, (self.cells.input_ids[:, first:], self.cells.values[:, first:])
+        embedded, bias = embedding(*shown, positions=positions[:, first:]), embedding.attention_bias(*shown)
+        hidden = self._model.encoder(embedded, None, mask, caches=self._caches, key_bias=bias)
         self._seen = length
         if self._model.readout_norm is not None:
             added = hidden.masked_fill(~is_token[:, first:, None], 0.0).sum(dim=1, dtype=torch.float32)

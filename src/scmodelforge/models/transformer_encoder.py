@@ -86,7 +86,7 @@ class TransformerEncoder(MaskedGeneModel):
     attention_dropout
         Dropout on the attention weights.
     norm_placement, norm
-        Where blocks normalise, ``pre`` or ``post``, and how, ``layer_norm`` or ``rms_norm``.
+        Where blocks normalise, ``pre``, ``post`` or ``stream``, and how, ``layer_norm`` or ``rms_norm``.
     activation_checkpointing
         Compute blocks once more on the way back in training instead of keeping what is inside them.
     positions

@@ -72,9 +72,6 @@ class NextGenePrediction:
         """
         if self._is_random:
             tokens = in_random_order(tokens, self._is_special(tokens.ids))
-        if tokens.bin_ids is None:
-            msg = "next_gene_prediction needs bins, which the tokenizer does not give; set tokenizer.strategy."
-            raise ConfigError(msg)
         batch = pad(tokens, pad_id=self._pad_id)
         lengths, places = tokens.lengths, batch["pack_index"]
         shape = (len(tokens), batch["input_ids"].shape[1])
@@ -85,8 +82,7 @@ class NextGenePrediction:
         asked = np.flatnonzero(is_asked)
         target_index = places[asked] - 1
         batch["labels"] = scatter(tokens.ids[asked], target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
-        bins = tokens.bin_ids[asked]
-        batch["bin_ids"] = scatter(bins, target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
+        self._ask_how_much(batch, tokens, asked, target_index)
         batch["prefix_len"] = torch.from_numpy(prefix)
         batch["no_repeats"] = torch.tensor(True)
         batch["target_index"] = target_index
@@ -97,6 +93,15 @@ class NextGenePrediction:
 
     def _is_special(self, ids: np.ndarray) -> np.ndarray:
         return np.isin(ids, self._special_ids)
+
+    def _ask_how_much(self, batch: Batch, tokens: TokenBlock, asked: np.ndarray, target_index: np.ndarray) -> None:
+        """Put what is asked of the expression of the genes asked for into the batch."""
+        if tokens.bin_ids is None:
+            msg = "next_gene_prediction needs bins, which the tokenizer does not give; set tokenizer.strategy."
+            raise ConfigError(msg)
+        shape = (len(tokens), batch["input_ids"].shape[1])
+        bins = tokens.bin_ids[asked]
+        batch["bin_ids"] = scatter(bins, target_index, shape, fill=IGNORE_INDEX, dtype=torch.int64)
 
     def _prefix_lengths(self, tokens: TokenBlock) -> np.ndarray:
         """Return how many tokens of each cell are given, shape (n,), int64, at least 1."""

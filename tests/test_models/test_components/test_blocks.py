@@ -67,7 +67,7 @@ class TestPlacementOfNorms:
         assert list(stack().final_norm.parameters())
 
     def test_another_place_or_norm_is_refused(self):
-        with pytest.raises(ConfigError, match=r"model\.norm_placement is 'mid'; choose 'pre' or 'post'\."):
+        with pytest.raises(ConfigError, match=r"model\.norm_placement is 'mid'; choose 'pre', 'post' or 'stream'\."):
             stack(norm_placement="mid")
         with pytest.raises(ConfigError, match=r"unknown model\.norm 'rmsnorm'\. Did you mean 'rms_norm'"):
             stack(norm="rmsnorm")

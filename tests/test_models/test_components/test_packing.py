@@ -119,9 +119,9 @@ class TestAllCellsAtOnce:
 
     def test_is_chosen_where_the_kernel_takes_what_there_is(self):
         half = torch.empty(2, 3, 8, device="meta", dtype=torch.bfloat16)
-        fits = {"sees_all": True, "dropout": 0.0, "head_dim": 64}
+        fits = {"is_plain": True, "dropout": 0.0, "head_dim": 64}
         assert packed_kernel(half, **fits) == "all cells"
-        for other in ({"sees_all": False}, {"dropout": 0.1}, {"head_dim": 264}):
+        for other in ({"is_plain": False}, {"dropout": 0.1}, {"head_dim": 264}):
             assert packed_kernel(half, **fits | other) is None
         assert packed_kernel(half.float(), **fits) is None
         assert packed_kernel(torch.empty(2, 3, 8), **fits) == "cell by cell"

@@ -10,7 +10,13 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.data.types import EmbeddingSpec
-from scmodelforge.models import AutoregressiveTransformer, GenePoolingModel, MaskedAutoencoder, TransformerEncoder
+from scmodelforge.models import (
+    AutoregressiveTransformer,
+    GenePoolingModel,
+    MaskedAutoencoder,
+    TranscriptFormer,
+    TransformerEncoder,
+)
 from scmodelforge.models.components import (
     AutoBinEmbedding,
     GeneExpressionEmbedding,
@@ -22,6 +28,7 @@ from scmodelforge.models.components.attention import KeyValueCache
 from scmodelforge.models.components.values import count_bias, with_key_bias
 
 BIAS = EmbeddingSpec(values="attention_bias")
+EVERY = [AutoregressiveTransformer, GenePoolingModel, MaskedAutoencoder, TranscriptFormer, TransformerEncoder]
 AUTO = EmbeddingSpec(values="auto_bins", num_auto_bins=7)
 
 
@@ -30,6 +37,15 @@ def parts(width: int, *, heads: int = 2, length: int = 9):
     drawn = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(3, heads, length, width, generator=drawn) for _ in range(3))
     return query, key, value, count_bias(torch.randint(0, 31, (3, length), generator=drawn))
+
+
+def with_bias(model_class, config):
+    """Return a model that reads values as a bias of attention alone."""
+    torch.manual_seed(0)
+    settings = model_class.config_class(**config.model_dump(), **({"value_embedding": "linear"}))
+    model = model_class.from_config(settings).eval()
+    apply_embedding_spec(model, BIAS)
+    return model
 
 
 class TestBiasedAttention:
@@ -157,12 +173,55 @@ class TestInModels:
         alone = model.encode(ids, torch.ones_like(ids), values)
         assert torch.allclose(model.encode(padded_ids, mask, padded_values), alone, atol=1e-5)
 
-    @pytest.mark.parametrize("model_class", [GenePoolingModel, AutoregressiveTransformer])
-    def test_models_without_such_attention_refuse_a_bias(self, model_class, tiny_config):
-        with pytest.raises(
-            ConfigError, match=f"'attention_bias', but {model_class.__name__} has no attention that takes"
-        ):
-            apply_embedding_spec(model_class.from_config(tiny_config), BIAS)
+    def test_models_without_such_attention_refuse_a_bias(self, tiny_config):
+        with pytest.raises(ConfigError, match="'attention_bias', but GenePoolingModel has no attention that takes"):
+            apply_embedding_spec(GenePoolingModel.from_config(tiny_config), BIAS)
+
+    @pytest.mark.parametrize("values", ["linear", "auto_bins"])
+    def test_a_model_with_one_use_of_values_refuses_others(self, values, tiny_config):
+        words = f"'{values}', but TranscriptFormer reads values in one way only; set it to 'attention_bias'"
+        with pytest.raises(ConfigError, match=words):
+            apply_embedding_spec(TranscriptFormer.from_config(tiny_config), EmbeddingSpec(values=values))
+
+    @pytest.mark.parametrize("prefix", [None, 1, 3])
+    def test_in_a_causal_model_a_count_reaches_those_that_see_its_gene(self, prefix, tiny_config):
+        model = with_bias(AutoregressiveTransformer, tiny_config)
+        ids, mask = torch.tensor([[3, 7, 9, 11, 13]]), torch.ones(1, 5)
+        values = torch.tensor([[0.0, 4.0, 20.0, 1.0, 2.0]])
+        prefix_len = None if prefix is None else torch.tensor([prefix])
+        changed = values.clone()
+        changed[0, 2] = 1.0
+        before, after = (model(ids, mask, each, prefix_len=prefix_len).logits[0] for each in (values, changed))
+        is_same = [torch.allclose(one, other, atol=1e-6) for one, other in zip(before, after, strict=True)]
+        sees = [place >= 2 or (prefix == 3 and place < 3) for place in range(5)]
+        assert is_same == [not each for each in sees]
+
+    def test_cells_are_drawn_with_and_without_a_cache_alike(self, tiny_config):
+        model = with_bias(AutoregressiveTransformer, tiny_config)
+        prompt = {"input_ids": torch.tensor([[3, 7], [3, 9]]), "values": torch.tensor([[0.0, 9.0], [0.0, 2.0]])}
+        table = torch.arange(51.0) * 3  # as counts
+        options = {"max_new_genes": 5, "temperature": 0.0, "bin_values": table}
+        slow, fast = (model.generate(**prompt, **options, use_cache=cache) for cache in (False, True))
+        assert torch.equal(slow.input_ids, fast.input_ids)
+        assert torch.allclose(slow.log_probs, fast.log_probs, atol=1e-4)
+        plain = prompt | {"values": torch.zeros(2, 2)}
+        assert not torch.allclose(model.generate(**plain, **options).log_probs, fast.log_probs, atol=1e-4)
+
+    @pytest.mark.parametrize("model_class", EVERY)
+    def test_given_vectors_reach_what_every_model_answers(self, model_class, tiny_config, dummy_batch):
+        torch.manual_seed(0)
+        model = model_class.from_config(tiny_config).eval()
+        vectors = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
+        known = np.arange(50) > 3
+        apply_embedding_spec(model, EmbeddingSpec(vectors, known))
+        plain = {key: dummy_batch[key] for key in ("input_ids", "attention_mask", "values")}
+        before = model.encode(**plain)
+        with torch.no_grad():
+            model.embedding.gene_embedding.given.weight.mul_(-1)
+        assert not torch.allclose(model.encode(**plain), before, atol=1e-4)
+        assert not model.embedding.gene_embedding.given.weight.requires_grad
+        model.encode(**plain).square().sum().backward()
+        assert model.embedding.gene_embedding.projection.weight.grad.abs().sum() > 0
 
     def test_models_without_the_embedding_refuse_bins(self):
         with pytest.raises(ConfigError, match="'auto_bins', but Linear has no GeneExpressionEmbedding"):

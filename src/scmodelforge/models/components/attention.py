@@ -7,12 +7,15 @@ modules, so that adapters put into them do nothing.
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.models.components.capped import capped_attention, capped_weights
 from scmodelforge.models.components.packing import Packing
 from scmodelforge.models.components.rotary import RotaryEmbedding
 from scmodelforge.models.components.values import biased_width, with_key_bias
@@ -35,6 +38,10 @@ class MultiHeadAttention(nn.Module):
         Dropout on the attention weights.
     rotary
         Whether queries and keys are turned by their position.
+    bias
+        Whether the projections have biases.
+    soft_cap
+        Most that a score may be, reached softly; ``None`` does not bound scores. No fused kernel does that.
 
     Raises
     ------
@@ -42,7 +49,16 @@ class MultiHeadAttention(nn.Module):
         If the width cannot be shared among the heads.
     """
 
-    def __init__(self, hidden_dim: int, num_heads: int, *, dropout: float = 0.0, rotary: bool = False) -> None:
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_heads: int,
+        *,
+        dropout: float = 0.0,
+        rotary: bool = False,
+        bias: bool = True,
+        soft_cap: float | None = None,
+    ) -> None:
         super().__init__()
         if hidden_dim % num_heads:
             msg = (
@@ -53,10 +69,11 @@ class MultiHeadAttention(nn.Module):
         self.num_heads = num_heads
         self.dropout = dropout
         self.rotary = RotaryEmbedding(hidden_dim // num_heads) if rotary else None
-        self.q = nn.Linear(hidden_dim, hidden_dim)
-        self.k = nn.Linear(hidden_dim, hidden_dim)
-        self.v = nn.Linear(hidden_dim, hidden_dim)
-        self.o = nn.Linear(hidden_dim, hidden_dim)
+        self.soft_cap = soft_cap
+        self.q = nn.Linear(hidden_dim, hidden_dim, bias=bias)
+        self.k = nn.Linear(hidden_dim, hidden_dim, bias=bias)
+        self.v = nn.Linear(hidden_dim, hidden_dim, bias=bias)
+        self.o = nn.Linear(hidden_dim, hidden_dim, bias=bias)
 
     def forward(
         self,
@@ -66,6 +83,7 @@ class MultiHeadAttention(nn.Module):
         *,
         cache: KeyValueCache | None = None,
         key_bias: torch.Tensor | None = None,
+        bias_itself: bool = True,
         maps: list[torch.Tensor] | None = None,
         packing: Packing | None = None,
     ) -> torch.Tensor:
@@ -85,6 +103,9 @@ class MultiHeadAttention(nn.Module):
             all tokens so far.
         key_bias
             Added to all scores of a token of these, shape (B, S).
+        bias_itself
+            Whether it counts where a token attends to itself too. Without it, as with ``soft_cap``, scores are written
+            down, and there can be no ``cache``.
         maps
             Gets the share of each key in each query, shape (B, heads, S, keys). The fused kernels do not give it, so
             it is computed beside them.
@@ -96,8 +117,10 @@ class MultiHeadAttention(nn.Module):
         -------
         The shape of ``hidden_states``.
         """
+        written = self.written_down(has_bias=key_bias is not None, bias_itself=bias_itself)
+        assert not written or cache is None
         if packing is not None:
-            return self._packed(hidden_states, key_bias, packing)
+            return self._packed(hidden_states, key_bias, packing, written)
         query = self._split_heads(self.q(hidden_states))  # (B, heads, S, H / heads)
         key = self._split_heads(self.k(hidden_states))
         value = self._split_heads(self.v(hidden_states))
@@ -106,19 +129,19 @@ class MultiHeadAttention(nn.Module):
             start = 0 if cache is None else len(cache)
             positions = torch.arange(start, start + query.shape[2], device=query.device)
             query, key = self.rotary(query, positions), self.rotary(key, positions)
-        if key_bias is not None:
+        if key_bias is not None and not written:
             query, key, value = with_key_bias(query, key, value, key_bias)
         if cache is not None:
             key, value = cache.extend(key, value)
         merged = merge_masks(key_mask, mask)
         if merged is not None and merged.dtype != torch.bool:
             merged = merged.to(query.dtype)  # GPU kernels take no other type
+        scale, options = 1 / math.sqrt(width), {"key_bias": key_bias, **written} if written else {}
         if maps is not None:
-            maps.append(_attention_map(query, key, merged, scale=1 / math.sqrt(width)))
+            maps.append(capped_weights(query, key, attn_mask=merged, scale=scale, **options))
+        attend = capped_attention if written else F.scaled_dot_product_attention
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=merged, dropout_p=dropout, scale=1 / math.sqrt(width)
-        )
+        mixed = attend(query, key, value, attn_mask=merged, dropout_p=dropout, scale=scale, **options)
         return self.o(mixed[..., :width].transpose(1, 2).flatten(2))
 
     def width_of_keys(self, *, has_bias: bool) -> int:
@@ -126,15 +149,25 @@ class MultiHeadAttention(nn.Module):
         width: int = self.q.out_features // self.num_heads
         return biased_width(width) if has_bias else width
 
-    def _packed(self, hidden_states: torch.Tensor, key_bias: torch.Tensor | None, packing: Packing) -> torch.Tensor:
+    def written_down(self, *, has_bias: bool, bias_itself: bool) -> dict[str, Any]:
+        """Return what is done to scores that no fused kernel does; empty if nothing is."""
+        if self.soft_cap is None and (not has_bias or bias_itself):
+            return {}
+        return {"soft_cap": self.soft_cap, "bias_itself": bias_itself}
+
+    def _packed(
+        self, hidden_states: torch.Tensor, key_bias: torch.Tensor | None, packing: Packing, written: dict[str, Any]
+    ) -> torch.Tensor:
         query, key, value = (self._split_heads(part(hidden_states)[None]) for part in (self.q, self.k, self.v))
         width = query.shape[-1]
         if self.rotary is not None:
             query, key = self.rotary(query, packing.positions), self.rotary(key, packing.positions)
-        if key_bias is not None:
+        options: dict[str, Any] = {"dropout_p": self.dropout if self.training else 0.0, "scale": 1 / math.sqrt(width)}
+        if written:
+            options |= {"within": partial(capped_attention, **written), "key_bias": key_bias}
+        elif key_bias is not None:
             query, key, value = with_key_bias(query, key, value, key_bias[None])
-        dropout = self.dropout if self.training else 0.0
-        mixed = packing.attend(query[0], key[0], value[0], dropout_p=dropout, scale=1 / math.sqrt(width))
+        mixed = packing.attend(query[0], key[0], value[0], **options)
         return self.o(mixed[..., :width].transpose(0, 1).flatten(1))
 
     def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
@@ -170,16 +203,6 @@ class KeyValueCache:
         self._values[:, :, self._length : end] = value
         self._length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
-
-
-def _attention_map(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, *, scale: float) -> torch.Tensor:
-    """Return the share of each key in each query, shape (B, heads, S, keys)."""
-    scores = (query @ key.transpose(-2, -1)) * scale
-    if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    elif mask is not None:
-        scores = scores + mask
-    return scores.softmax(dim=-1)
 
 
 def generate_causal_mask(seq_len: int, device: torch.device | None = None) -> torch.Tensor:

@@ -74,14 +74,16 @@ class FeedForward(nn.Module):
         Width between the layers.
     activation
         Name of the activation.
+    bias
+        Whether the layers have biases.
     """
 
-    def __init__(self, hidden_dim: int, ffn_dim: int, activation: str = "gelu") -> None:
+    def __init__(self, hidden_dim: int, ffn_dim: int, activation: str = "gelu", *, bias: bool = True) -> None:
         super().__init__()
-        self.up = nn.Linear(hidden_dim, ffn_dim)
-        self.gate = nn.Linear(hidden_dim, ffn_dim) if activation == _GATED else None
+        self.up = nn.Linear(hidden_dim, ffn_dim, bias=bias)
+        self.gate = nn.Linear(hidden_dim, ffn_dim, bias=bias) if activation == _GATED else None
         self.activation = nn.SiLU() if activation == _GATED else get_activation(activation, gated=True)
-        self.down = nn.Linear(ffn_dim, hidden_dim)
+        self.down = nn.Linear(ffn_dim, hidden_dim, bias=bias)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Transform hidden states, shape (..., H)."""

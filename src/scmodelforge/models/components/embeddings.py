@@ -12,7 +12,7 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS
 from scmodelforge.models.components.values import AutoBinEmbedding, count_bias
 
-__all__ = ["GeneExpressionEmbedding", "blank_padding"]
+__all__ = ["GeneExpressionEmbedding", "blank_padding", "check_token_ids"]
 
 _PAD_ID = DEFAULT_SPECIAL_IDS.pad
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class GeneExpressionEmbedding(nn.Module):
             msg = f"value_bins is {value_bins}; it must be 2 or more, or None to project values."
             raise ConfigError(msg)
         self.vocab_size = vocab_size
-        self.hidden_dim = hidden_dim
+        self.hidden_dim = self.vector_dim = hidden_dim
         self.max_seq_len = max_seq_len
         self.use_expression_values = use_expression_values
         self.value_bins = value_bins
@@ -158,22 +158,27 @@ class GeneExpressionEmbedding(nn.Module):
         return (values.float() * last).round().clamp(0, last).long()
 
     def check_ids(self, input_ids: torch.Tensor) -> None:
-        """Refuse token ids that are not in the vocabulary, where looking costs nothing: on the CPU.
+        """Refuse token ids that are not in the vocabulary: :func:`check_token_ids`."""
+        check_token_ids(input_ids, self.vocab_size)
 
-        Raises
-        ------
-        DataError
-            If there is one.
-        """
-        if input_ids.device.type != "cpu" or input_ids.numel() == 0 or torch.compiler.is_compiling():
-            return
-        low, high = (int(bound) for bound in input_ids.aminmax())
-        if low < 0 or high >= self.vocab_size:
-            msg = (
-                f"token id {low if low < 0 else high} is not in the vocabulary of {self.vocab_size} tokens "
-                "(model.vocab_size); use tokens of the vocabulary the model was made for."
-            )
-            raise DataError(msg)
+
+def check_token_ids(input_ids: torch.Tensor, vocab_size: int) -> None:
+    """Refuse token ids that are not in the vocabulary, where looking costs nothing: on the CPU.
+
+    Raises
+    ------
+    DataError
+        If there is one.
+    """
+    if input_ids.device.type != "cpu" or input_ids.numel() == 0 or torch.compiler.is_compiling():
+        return
+    low, high = (int(bound) for bound in input_ids.aminmax())
+    if low < 0 or high >= vocab_size:
+        msg = (
+            f"token id {low if low < 0 else high} is not in the vocabulary of {vocab_size} tokens "
+            "(model.vocab_size); use tokens of the vocabulary the model was made for."
+        )
+        raise DataError(msg)
 
 
 def blank_padding(

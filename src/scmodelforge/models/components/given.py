@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from scmodelforge.constants import PAD_TOKEN, SPECIAL_TOKENS
 from scmodelforge.data.types import EmbeddingSpec
 from scmodelforge.models._utils import init_weights
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding
+from scmodelforge.models.components.gene_vectors import GeneVectorEmbedding
 from scmodelforge.models.components.heads import TiedLinear
 from scmodelforge.models.components.values import AutoBinEmbedding
 
@@ -54,7 +57,7 @@ class GivenGeneEmbedding(nn.Module):
 
 
 def apply_embedding_spec(model: nn.Module, spec: EmbeddingSpec) -> None:
-    """Give each :class:`GeneExpressionEmbedding` of a model what a tokenizer brings for it, in place.
+    """Give each embedding of genes of a model what a tokenizer brings for it, in place.
 
     Parameters
     ----------
@@ -68,7 +71,8 @@ def apply_embedding_spec(model: nn.Module, spec: EmbeddingSpec) -> None:
     ConfigError
         If the model has no such layer, the vectors are not those of its vocabulary, or it cannot use values that way.
     """
-    layers = [module for module in model.modules() if isinstance(module, GeneExpressionEmbedding)]
+    kinds = (GeneExpressionEmbedding, GeneVectorEmbedding)
+    layers = [module for module in model.modules() if isinstance(module, kinds)]
     if not layers and spec.vectors is not None:
         msg = (
             f"the tokenizer brings gene vectors but {type(model).__name__} has no GeneExpressionEmbedding to put them "
@@ -81,13 +85,22 @@ def apply_embedding_spec(model: nn.Module, spec: EmbeddingSpec) -> None:
             "false."
         )
         raise ConfigError(msg)
-    if spec.values not in (None, "linear"):
+    own = getattr(model, "only_value_use", None)
+    if own is not None and spec.values not in (None, own):
+        msg = (
+            f"tokenizer.embedding is '{spec.values}', but {type(model).__name__} reads values in one way only; set it "
+            f"to '{own}'."
+        )
+        raise ConfigError(msg)
+    if own is None and spec.values not in (None, "linear"):
         _check_values(model, layers, spec.values)
     for layer in layers:
-        device = layer.layer_norm.weight.device
+        device = next(layer.parameters()).device
         if spec.vectors is not None:
             _check_size(spec.vectors, layer.vocab_size)
-            layer.gene_embedding = GivenGeneEmbedding(spec, layer.hidden_dim).to(device)
+            layer.gene_embedding = GivenGeneEmbedding(spec, layer.vector_dim).to(device)
+        if isinstance(layer, GeneVectorEmbedding):
+            continue
         if spec.values == "auto_bins":
             layer.value_projection = None
             layer.auto_bins = AutoBinEmbedding(layer.hidden_dim, spec.num_auto_bins).to(device)
@@ -106,7 +119,7 @@ def _check_size(vectors: np.ndarray, vocab_size: int) -> None:
         raise ConfigError(msg)
 
 
-def _check_values(model: nn.Module, layers: list[GeneExpressionEmbedding], use: str) -> None:
+def _check_values(model: nn.Module, layers: list[Any], use: str) -> None:
     """Refuse a model that would leave the values out without a word."""
     name, what = type(model).__name__, f"tokenizer.embedding is '{use}', but"
     if not layers or (use == "attention_bias" and not getattr(model, "takes_attention_bias", False)):

@@ -17,6 +17,7 @@ from scmodelforge.models.components.heads import ClassificationHead, TiedLinear
 __all__ = [
     "Restriction",
     "gathered_cross_entropy",
+    "log_shares",
     "masked_cross_entropy",
     "masked_squared_error",
     "zero_truncated_poisson_loss",
@@ -154,6 +155,28 @@ def zero_truncated_poisson_loss(log_rates: torch.Tensor, counts: torch.Tensor, i
     normaliser = torch.where(is_small, by_series, large + torch.log(-torch.expm1(-large)))
     total = (normaliser - targets * found + torch.lgamma(targets + 1)).sum()
     return total / is_target.sum().clamp(min=1)
+
+
+def log_shares(scores: torch.Tensor, is_target: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Return logarithms of rates that share out all counts of a cell among its targets, by a softmax of their scores.
+
+    Parameters
+    ----------
+    scores
+        Scores of the targets, row by row, shape (M,).
+    is_target
+        The M positions, shape (B, S), bool.
+    counts
+        Counts, shape (B, S). What stands at other positions has no effect.
+
+    Returns
+    -------
+    Shape (B, S), float32; 0 at other positions.
+    """
+    lowest = torch.finfo(torch.float32).min  # finite, so that rows without targets have gradients of 0
+    every = torch.full(is_target.shape, lowest, device=scores.device).masked_scatter(is_target, scores.float())
+    totals = counts.float().masked_fill(~is_target, 0.0).sum(dim=1, keepdim=True).clamp(min=1.0)
+    return (every.log_softmax(dim=1) + totals.log()).masked_fill(~is_target, 0.0)
 
 
 def _check_counts(targets: torch.Tensor) -> None:

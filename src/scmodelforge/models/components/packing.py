@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -21,15 +22,15 @@ _LEAST_PADDING = 1 / 16
 _WIDEST_HEAD, _OLDEST_GPU = 256, (8, 0)
 
 
-def packed_kernel(states: torch.Tensor, *, sees_all: bool, dropout: float, head_dim: int) -> Kernel | None:
+def packed_kernel(states: torch.Tensor, *, is_plain: bool, dropout: float, head_dim: int) -> Kernel | None:
     """Return how packed tokens would attend where these hidden states are, or ``None`` if they have to be padded.
 
     Parameters
     ----------
     states
         Hidden states.
-    sees_all
-        Whether every token sees its whole cell.
+    is_plain
+        Whether every token sees its whole cell, and nothing is done to scores that fused kernels do not do.
     dropout
         Dropout on the attention weights.
     head_dim
@@ -43,7 +44,7 @@ def packed_kernel(states: torch.Tensor, *, sees_all: bool, dropout: float, head_
     has_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if has_autocast else states.dtype
     is_half = dtype in (torch.bfloat16, torch.float16)
-    fits = sees_all and not dropout and is_half and head_dim <= _WIDEST_HEAD
+    fits = is_plain and not dropout and is_half and head_dim <= _WIDEST_HEAD
     return "all cells" if fits and _has_kernel(states.device) else None
 
 
@@ -130,7 +131,15 @@ class Packing:
         return empty.index_copy(0, self.index, packed).unflatten(0, self.shape)
 
     def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, dropout_p: float, scale: float
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        dropout_p: float,
+        scale: float,
+        within: Callable[..., torch.Tensor] = F.scaled_dot_product_attention,
+        key_bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Let the tokens of each cell attend to each other.
 
@@ -140,6 +149,10 @@ class Packing:
             Heads of the real tokens, shape (heads, T, D).
         dropout_p, scale
             As of ``scaled_dot_product_attention``. The kernel for all cells has no dropout.
+        within
+            What attends in one cell, called as that is; the kernel for all cells does not ask it.
+        key_bias
+            Handed on to what attends, if that takes it, shape (T,).
 
         Returns
         -------
@@ -148,14 +161,13 @@ class Packing:
         if self.kernel == "all cells":
             return self._attend_at_once(query, key, value, scale=scale)
         parts = zip(*(each.split(self.lengths, dim=1) for each in (query, key, value)), strict=True)
+        biases = None if key_bias is None else key_bias.split(self.lengths)
         mixed = []
         for number, (own_query, own_key, own_value) in enumerate(parts):
             mask = None if self.masks is None else self.masks[number][None]
-            mixed.append(
-                F.scaled_dot_product_attention(
-                    own_query[None], own_key[None], own_value[None], attn_mask=mask, dropout_p=dropout_p, scale=scale
-                )[0]
-            )
+            options = {} if biases is None else {"key_bias": biases[number][None]}
+            parts_of_cell = (own_query[None], own_key[None], own_value[None])
+            mixed.append(within(*parts_of_cell, attn_mask=mask, dropout_p=dropout_p, scale=scale, **options)[0])
         return torch.cat(mixed, dim=1)
 
     def _attend_at_once(

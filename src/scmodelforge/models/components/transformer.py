@@ -2,13 +2,16 @@
 
 With ``norm_placement: pre`` each branch starts with a norm and is added to the stream (Xiong et al. 2020,
 arXiv:2002.04745), so the stream itself is never normalised; the stack therefore ends with one more norm. With ``post``
-the stream is normalised after each addition (Vaswani et al. 2017, arXiv:1706.03762), and there is no other norm.
+the stream is normalised after each addition (Vaswani et al. 2017, arXiv:1706.03762), and there is no other norm. With
+``stream`` it is normalised before each branch, and the branch is added to the normalised stream (Pearce et al. 2025,
+doi:10.1101/2025.04.25.650731); what leaves the stack is not normalised.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,11 +47,15 @@ class TransformerStack(nn.Module):
     layer_norm_eps
         Epsilon of the norms.
     norm_placement
-        ``pre`` or ``post``.
+        ``pre``, ``post`` or ``stream``.
     norm
         ``layer_norm`` or ``rms_norm``.
     rotary
         Whether attention depends on the distance of tokens: :class:`RotaryEmbedding`.
+    bias
+        Whether linear layers have biases.
+    soft_cap
+        Most that a score of attention may be, reached softly; ``None`` does not bound scores.
     checkpointing
         Whether blocks are computed once more on the way back in training, instead of keeping what is inside them.
 
@@ -72,6 +79,8 @@ class TransformerStack(nn.Module):
         norm_placement: str = "pre",
         norm: str = "layer_norm",
         rotary: bool = False,
+        bias: bool = True,
+        soft_cap: float | None = None,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -88,6 +97,8 @@ class TransformerStack(nn.Module):
                 norm_placement=norm_placement,
                 norm=norm,
                 rotary=rotary,
+                bias=bias,
+                soft_cap=soft_cap,
             )
             for _ in range(num_layers)
         )
@@ -102,6 +113,7 @@ class TransformerStack(nn.Module):
         *,
         caches: Sequence[KeyValueCache] | None = None,
         key_bias: torch.Tensor | None = None,
+        bias_itself: bool = True,
         trace: Trace | None = None,
     ) -> torch.Tensor:
         """Let the tokens of each cell exchange information.
@@ -118,6 +130,8 @@ class TransformerStack(nn.Module):
             One for each layer, to go on from the tokens it holds. Then ``mask`` says all of what may be seen.
         key_bias
             Added to all attention that a token gets, in every layer, shape (B, S).
+        bias_itself
+            Whether it is added to the attention that a token gives itself too.
         trace
             Gets hidden states and attention maps on the way.
 
@@ -128,7 +142,8 @@ class TransformerStack(nn.Module):
         wants_maps = trace is not None and trace.maps
         packing = None
         if caches is None and not wants_maps:
-            packing = Packing.of(attention_mask, mask, kernel=self._kernel(hidden_states, mask, key_bias))
+            kernel = self._kernel(hidden_states, mask, has_bias=key_bias is not None, bias_itself=bias_itself)
+            packing = Packing.of(attention_mask, mask, kernel=kernel)
         if packing is None:
             merged = merge_masks(None if attention_mask is None else attention_mask != 0, mask)
         else:
@@ -144,7 +159,8 @@ class TransformerStack(nn.Module):
             keep(hidden_states)
             cache = None if caches is None else caches[number]
             maps = trace.attentions if trace is not None and trace.maps else None
-            run = partial(layer, cache=cache, key_bias=key_bias, maps=maps, packing=packing)
+            options = {"key_bias": key_bias, "bias_itself": bias_itself, "maps": maps, "packing": packing}
+            run = partial(layer, cache=cache, **options)
             if recomputes and maps is None:
                 hidden_states = checkpoint(run, hidden_states, merged, use_reentrant=False)
             else:
@@ -153,15 +169,18 @@ class TransformerStack(nn.Module):
         keep(hidden_states)
         return hidden_states if packing is None else packing.unpack(hidden_states)
 
-    def _kernel(self, states: torch.Tensor, mask: torch.Tensor | None, key_bias: torch.Tensor | None) -> Kernel | None:
+    def _kernel(
+        self, states: torch.Tensor, mask: torch.Tensor | None, *, has_bias: bool, bias_itself: bool
+    ) -> Kernel | None:
         first = self.layers[0]
         assert isinstance(first, TransformerBlock)
         attention = first.attention
+        is_plain = mask is None and not attention.written_down(has_bias=has_bias, bias_itself=bias_itself)
         return packed_kernel(
             states,
-            sees_all=mask is None,
+            is_plain=is_plain,
             dropout=attention.dropout if self.training else 0.0,
-            head_dim=attention.width_of_keys(has_bias=key_bias is not None),
+            head_dim=attention.width_of_keys(has_bias=has_bias),
         )
 
 
@@ -185,11 +204,15 @@ class TransformerBlock(nn.Module):
     layer_norm_eps
         Epsilon of the norms.
     norm_placement
-        ``pre`` or ``post``.
+        ``pre``, ``post`` or ``stream``.
     norm
         ``layer_norm`` or ``rms_norm``.
     rotary
         Whether attention depends on the distance of tokens: :class:`RotaryEmbedding`.
+    bias
+        Whether linear layers have biases.
+    soft_cap
+        Most that a score of attention may be, reached softly; ``None`` does not bound scores.
     """
 
     def __init__(
@@ -205,36 +228,39 @@ class TransformerBlock(nn.Module):
         norm_placement: str = "pre",
         norm: str = "layer_norm",
         rotary: bool = False,
+        bias: bool = True,
+        soft_cap: float | None = None,
     ) -> None:
         super().__init__()
-        if norm_placement not in ("pre", "post"):
-            msg = f"model.norm_placement is {norm_placement!r}; choose 'pre' or 'post'."
+        if norm_placement not in ("pre", "post", "stream"):
+            msg = f"model.norm_placement is {norm_placement!r}; choose 'pre', 'post' or 'stream'."
             raise ConfigError(msg)
-        self.is_pre = norm_placement == "pre"
+        self.norm_placement = norm_placement
         self.attention_norm = get_norm(norm, hidden_dim, layer_norm_eps)
-        self.attention = MultiHeadAttention(hidden_dim, num_heads, dropout=attention_dropout, rotary=rotary)
+        self.attention = MultiHeadAttention(
+            hidden_dim, num_heads, dropout=attention_dropout, rotary=rotary, bias=bias, soft_cap=soft_cap
+        )
         self.ffn_norm = get_norm(norm, hidden_dim, layer_norm_eps)
-        self.ffn = FeedForward(hidden_dim, ffn_dim, activation)
+        self.ffn = FeedForward(hidden_dim, ffn_dim, activation, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         mask: torch.Tensor | None = None,
-        *,
-        cache: KeyValueCache | None = None,
-        key_bias: torch.Tensor | None = None,
-        maps: list[torch.Tensor] | None = None,
-        packing: Packing | None = None,
+        **attention: Any,
     ) -> torch.Tensor:
         """Transform hidden states, shape (B, S, H), under a mask that broadcasts to (B, heads, S, S).
 
-        ``maps`` gets the attention map. With ``packing`` the hidden states are those of real tokens, shape (T, H).
+        ``attention`` are options of :class:`MultiHeadAttention`: ``cache``, ``key_bias``, ``bias_itself``, ``maps`` and
+        ``packing``; with the last the hidden states are those of real tokens, shape (T, H).
         """
-        normed = self.attention_norm(hidden_states) if self.is_pre else hidden_states
-        attended = self.attention(normed, mask=mask, cache=cache, key_bias=key_bias, maps=maps, packing=packing)
-        hidden_states = hidden_states + self.dropout(attended)
-        if self.is_pre:
-            return hidden_states + self.dropout(self.ffn(self.ffn_norm(hidden_states)))
-        hidden_states = self.attention_norm(hidden_states)
-        return self.ffn_norm(hidden_states + self.dropout(self.ffn(hidden_states)))
+        if self.norm_placement == "post":
+            attended = self.attention(hidden_states, mask=mask, **attention)
+            hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
+            return self.ffn_norm(hidden_states + self.dropout(self.ffn(hidden_states)))
+        normed = self.attention_norm(hidden_states)
+        stream = normed if self.norm_placement == "stream" else hidden_states
+        stream = stream + self.dropout(self.attention(normed, mask=mask, **attention))
+        normed = self.ffn_norm(stream)
+        return (normed if self.norm_placement == "stream" else stream) + self.dropout(self.ffn(normed))

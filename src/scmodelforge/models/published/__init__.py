@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from scmodelforge.models.published.geneformer import load_geneformer
+from scmodelforge.models.published.transcriptformer import load_transcriptformer
 
-__all__ = ["load_geneformer"]
+__all__ = ["load_geneformer", "load_transcriptformer"]

@@ -21,6 +21,7 @@ _ODD: dict[str, float] = {
     "values": float("nan"),
     "targets": float("nan"),
 }
+_NEXT_GENE = ("next_gene_prediction", "next_count_prediction")
 
 
 def _modes(subject: Subject) -> list[nn.Module]:
@@ -134,7 +135,7 @@ def _by_cell(subject: Subject, model: nn.Module, batch: dict[str, torch.Tensor])
 
 
 def _causal(subject: Subject) -> None:
-    if not subject.is_causal and subject.objective_name != "next_gene_prediction":
+    if not subject.is_causal and subject.objective_name not in _NEXT_GENE:
         skip("the class does not say is_causal = True")
     model, plain = subject.model(), without(subject.batch(), "labels", "prefix_len")
     for is_training in (False, True):

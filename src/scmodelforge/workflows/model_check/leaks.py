@@ -44,8 +44,9 @@ def _loss_follows(subject: Subject) -> None:
     before = subject.forward(model, batch)
     changed = _hidden_changed(subject, batch)
     needed = ["targets"] if subject.predicts_values() else ["labels"]
-    if "bin_ids" in changed and "expression_bin" in (before.loss_terms or {}):
-        needed.append("bin_ids")
+    for name, term in (("bin_ids", "expression_bin"), ("targets", "expression_count")):
+        if name in changed and term in (before.loss_terms or {}):
+            needed.append(name)
     for is_training in (False, True):
         model.train(is_training)
         loss = subject.loss(model, batch)
@@ -63,7 +64,7 @@ def _hidden_changed(subject: Subject, batch: dict[str, torch.Tensor]) -> dict[st
     others = _other_genes(batch)
     found: dict[str, torch.Tensor] = {}
     if "targets" in batch:
-        found["targets"] = torch.where(is_target, batch["targets"] + 1.7, batch["targets"])
+        found["targets"] = torch.where(is_target, batch["targets"] + 2.0, batch["targets"])  # counts stay counts
     if subject.predicts_values():
         hidden = batch.get("masked_positions", is_target)
         found["input_ids"] = torch.where(hidden, others, batch["input_ids"])

@@ -171,6 +171,7 @@ def _loss_is_that_of_logits(subject: Subject) -> None:
     name = {
         "masked_gene_prediction": "masked_gene",
         "next_gene_prediction": "next_gene",
+        "next_count_prediction": "next_gene",
         "masked_value_prediction": "masked_value",
     }.get(subject.objective_name)
     loss = (output.loss_terms or {}).get(name or "", None if name == "next_gene" else output.loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ class Subject:
         settings = self.settings()
         objective = get_objective(self.objective_name, vocab=vocab, tokenizer_config=masking, model_config=settings)
         self.cells = make_cells(vocab, self.seed)
+        if getattr(objective, "needs_counts", False):
+            self.cells = replace(self.cells, values=np.ceil(self.cells.values))
         rng = np.random.default_rng(self.seed)
         known = int(self.cells.cell_index.max()) + 1
         labels = {name: rng.integers(_NUM_LABELS, size=known) for name in needed_labels(settings)}
@@ -177,7 +180,7 @@ class Subject:
         """Tell whether values of known genes are asked for, not which genes are hidden."""
         if self.objective_name == "masked_value_prediction":
             return True
-        if self.objective_name in ("masked_gene_prediction", "next_gene_prediction"):
+        if self.objective_name in ("masked_gene_prediction", "next_gene_prediction", "next_count_prediction"):
             return False
         logits = self.forward(self.fresh(), self.batch()).logits
         assert logits is not None
