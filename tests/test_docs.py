@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import anndata as ad
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from scmodelforge.config import load_config
+from scmodelforge.hub import load_bundle
 from tests.conftest import make_adata
+from tests.test_models.test_published.test_scgpt import GENES, published, write
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -82,3 +87,31 @@ def test_commands_and_code_of_the_tokenizer_page_run(tmp_path, monkeypatch):
     exec(code, names)
     assert len(names["cell"]["input_ids"]) == 2  # <cls> and the gene that the vocabulary knows
     assert (Path("elsewhere") / "tokenizer.json").exists()
+
+
+class TestPageOnModels:
+    def test_settings_of_scgpt_are_valid(self, tmp_path):
+        (text,) = (block for block in blocks("models.md", "yaml") if "architecture: scgpt" in block)
+        path = tmp_path / "run.yaml"
+        path.write_text(text.replace("data:\n", "data:\n  paths: [lung.h5ad]\n"))
+        assert load_config(path).model.counted_terms == {"gepc": "targets", "ecs": "cells", "dab": "batch_labels"}
+
+    def test_published_weights_embed_cells(self, tmp_path, monkeypatch):
+        """As the page says, with weights in the published form; lengths of embeddings are 1."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "scgpt_human").mkdir()
+        write(tmp_path / "scgpt_human", published())
+        (code,) = (block for block in blocks("models.md", "python") if "load_scgpt" in block)
+        names: dict = {}
+        exec(code, names)
+        adata = make_adata(20, 20)
+        adata.var_names = GENES
+        adata.write_h5ad("cells.h5ad")
+        result = CliRunner().invoke(app, ["embed", "cells.h5ad", "embedded.h5ad", "--model", "scgpt_model"])
+        assert result.exit_code == 0, result.output
+        found = ad.read_h5ad("embedded.h5ad").obsm["X_scmodelforge"]
+        assert found.shape == (20, 8)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+        bundle = load_bundle(tmp_path / "scgpt_model")
+        weights = names["model"].state_dict()
+        assert all(torch.equal(own, weights[name]) for name, own in bundle.model.state_dict().items())

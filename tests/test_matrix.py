@@ -64,6 +64,8 @@ REFUSED = {
 TASKS = {
     "values": {"pretraining_task": "masked_value_prediction", "masking": {"mode": "value", "mask_ratio": 0.4}},
     "spans": {"masking": {"mode": "span", "mask_ratio": 0.4, "span_length": 3.0}},
+    "generated": {"pretraining_task": "generative_value_prediction", "second_pass_weight": 1.0, "pooling": "cls"},
+    "cells": {"ecs_weight": 10.0, "cce_weight": 1.0, "dab_weight": 1.0, "cls_weight": 1.0},
 }
 
 
@@ -89,7 +91,13 @@ def train(tokenizer: dict, model: dict, data: Path, tmp_path: Path):
         np.savez(data.with_name("vectors.npz"), genes=make_adata(4, 30).var_names[4:].to_numpy(str), vectors=vectors)
         tokenizer = {**tokenizer, "path": str(data.with_name("vectors.npz"))}
     config = {
-        "data": {"paths": [str(data)], "gene_vocab": "from_data", "num_workers": 0},
+        "data": {
+            "paths": [str(data)],
+            "gene_vocab": "from_data",
+            "label_column": "cell_type",
+            "batch_column": "batch",
+            "num_workers": 0,
+        },
         "tokenizer": {"max_genes": 16, **tokenizer},
         "model": {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 32, "pooling": "mean", **model},
         "training": {
@@ -131,10 +139,18 @@ def test_trains_two_steps_or_is_refused(variant, architecture, data, tmp_path):
 @pytest.mark.parametrize("strategy", ["rank_value", "binned_expression", "continuous_projection"])
 @pytest.mark.parametrize(
     ("architecture", "task"),
-    [("transformer_encoder", "values"), ("transformer_encoder", "spans"), ("masked_autoencoder", "spans")],
+    [
+        ("transformer_encoder", "values"),
+        ("transformer_encoder", "spans"),
+        ("masked_autoencoder", "spans"),
+        ("scgpt", "values"),
+        ("scgpt", "spans"),
+        ("scgpt", "generated"),
+        ("scgpt", "cells"),
+    ],
 )
 def test_trains_two_steps_with_other_ways_of_hiding(strategy, architecture, task, data, tmp_path):
     model = {key: value for key, value in TASKS[task].items() if key != "masking"}
-    tokenizer = {"strategy": strategy, "masking": TASKS[task]["masking"]}
+    tokenizer = {"strategy": strategy, "masking": TASKS[task].get("masking", {})}
     result = train(tokenizer, {"architecture": architecture, **model}, data, tmp_path)
     check_two_steps(result, tmp_path / "run")

@@ -37,6 +37,7 @@ READERS = {
     "PreprocessingConfig": ["data/preprocess.py", "data/filters.py", "workflows/vocabulary.py", "workflows/prepare.py"],
     "MaskingConfig": ["objectives/masked_gene.py", "objectives/hiding.py"],
     "AutoregressiveConfig": ["models/autoregressive.py", "objectives/next_gene.py"],
+    "ScGPTConfig": ["models/scgpt.py", "models/base.py", "models/components/scgpt_terms.py", "objectives/*.py"],
     "MaskedAutoencoderConfig": ["models/masked_autoencoder.py", "objectives/masked_value.py"],
     "BinnedExpressionConfig": ["tokenizers/binned_expression.py"],
     "ContinuousProjectionConfig": ["tokenizers/continuous_projection.py"],

@@ -110,6 +110,11 @@ class TestMasking:
         [
             ("autoregressive_transformer", ["mask_ratio", "mask_token_prob"]),
             ("masked_autoencoder", ["mask_token_prob"]),
+            ("scgpt", ["mask_token_prob"]),
+            (
+                "scgpt, pretraining_task: generative_value_prediction",
+                ["mask_ratio", "mask_token_prob"],
+            ),
             ("transformer_encoder", []),
         ],
     )

@@ -69,6 +69,27 @@ class TestValuesAsTheyAre:
         assert load_config(write(text % ", value_transform: as_given")).data.preprocessing.log1p
 
 
+class TestValueOfHiddenOnes:
+    SCGPT = "tokenizer: {strategy: binned_expression, value_scale: index%s}\nmodel: {architecture: scgpt%s}"
+
+    def test_is_one_number(self, mistakes):
+        assert mistakes(MINIMAL + self.SCGPT % (", mask_value: -3", "")) == [
+            "run.yaml: tokenizer.mask_value is -3, but architecture 'scgpt' shows model.mask_value (-1) where a value "
+            "is hidden; leave the former out, or set both to one number."
+        ]
+
+    def test_below_a_base_is_named_there(self, mistakes):
+        text = BASED % "binned_expression, mask_value: -3"
+        (line,) = mistakes(MINIMAL + text + "model: {architecture: scgpt}")
+        assert line.startswith("run.yaml: tokenizer.base.mask_value is -3, but")
+
+    @pytest.mark.parametrize(
+        "values", [("", ", mask_value: -3"), (", mask_value: -1", ""), (", mask_value: 2", ", mask_value: 2")]
+    )
+    def test_may_be_left_to_the_model_or_be_the_same(self, write, values):
+        load_config(write(MINIMAL + self.SCGPT % values))
+
+
 class TestMasking:
     def test_of_values_cannot_ask_for_genes(self, mistakes):
         assert mistakes(MINIMAL + "tokenizer: {masking: {mode: value}}") == [

@@ -59,5 +59,6 @@ def batch_for(name: str, dummy_batch: dict[str, torch.Tensor]) -> dict[str, torc
         "autoregressive_transformer": next_gene_batch,
         "masked_autoencoder": masked_value_batch,
         "transcriptformer": next_count_batch,
+        "scgpt": masked_value_batch,
     }
     return makers[name](dummy_batch) if name in makers else dummy_batch

@@ -13,15 +13,17 @@ from scmodelforge.config.schema import ModelConfig
 from scmodelforge.models import ModelOutput, ScModelForgeModel, get_model, list_models, register_model
 from tests.test_models.batches import batch_for
 
-NAMES = ("autoregressive_transformer", "gene_pooling", "masked_autoencoder", "transcriptformer", "transformer_encoder")
-TRANSFORMERS = ("autoregressive_transformer", "masked_autoencoder", "transcriptformer", "transformer_encoder")
-SETS = ("autoregressive_transformer", "masked_autoencoder")  # no order among the tokens of a cell
+TRANSFORMERS = ("autoregressive_transformer", "masked_autoencoder", "scgpt", "transcriptformer", "transformer_encoder")
+NAMES = ("gene_pooling", *TRANSFORMERS)
+VALUES = ("masked_autoencoder", "scgpt")  # what is predicted are values of known genes
+SETS = ("autoregressive_transformer", "masked_autoencoder", "scgpt")  # no order among the tokens of a cell
 
 TERMS = {
     "autoregressive_transformer": {"next_gene", "expression_bin"},
     "gene_pooling": {"masked_gene"},
     "masked_autoencoder": {"masked_value"},
     "transcriptformer": {"next_gene", "expression_count"},
+    "scgpt": {"masked_value", "gepc"},
     "transformer_encoder": {"masked_gene"},
 }
 #: Keys of a batch, beside the documented arguments, that a model reads.
@@ -30,6 +32,7 @@ READ = {
     "gene_pooling": set(),
     "masked_autoencoder": {"masked_positions", "gene_ids", "targets"},
     "transcriptformer": {"targets"},
+    "scgpt": {"masked_positions", "gene_ids", "targets"},
     "transformer_encoder": set(),
 }
 
@@ -73,7 +76,7 @@ def seen_whole(name: str, batch) -> dict[str, torch.Tensor]:
     """Return the batch as ``encode`` sees it: the whole cell as prefix, or nothing masked."""
     if name == "autoregressive_transformer":
         return {**batch, "prefix_len": torch.full((len(batch["input_ids"]),), batch["input_ids"].shape[1])}
-    if name == "masked_autoencoder":
+    if name in VALUES:
         return {key: batch[key] for key in ("input_ids", "attention_mask", "values")}
     return batch
 
@@ -91,7 +94,7 @@ class TestOutput:
     def test_shapes_and_terms(self, model, name, batch):
         out = model(**batch)
         assert isinstance(out, ModelOutput)
-        assert out.logits.shape == ((4, 12) if name == "masked_autoencoder" else (4, 12, 50))
+        assert out.logits.shape == ((4, 12) if name in VALUES else (4, 12, 50))
         assert out.embeddings.shape == (4, 16)
         assert out.loss.shape == ()
         assert out.hidden_states is None
@@ -212,7 +215,7 @@ class TestLeaks:
         seen, changed = model(**batch), model(**other)
         assert torch.equal(seen.logits, changed.logits)
         assert torch.equal(seen.embeddings, changed.embeddings)
-        asks_for_genes = name != "masked_autoencoder"  # which learns from values; its labels only say that it learns
+        asks_for_genes = name not in VALUES  # which learn from values; their labels only say that they learn
         assert torch.equal(seen.loss, changed.loss) != asks_for_genes
 
     def test_true_genes_and_values_that_a_model_does_not_read_are_ignored(self, model, name, batch):
@@ -240,12 +243,13 @@ class TestLeaks:
         assert torch.equal(before.embeddings, after.embeddings)
         assert torch.equal(before.loss, after.loss) != bool({"targets", "bin_ids"} & set(batch))
 
-    def test_which_genes_are_asked_for_does_not_reach_the_embedding(self, model, batch):
+    def test_which_genes_are_asked_for_does_not_reach_the_embedding(self, model, name, batch):
         before = model(**batch).embeddings
         if "gene_ids" in batch:
             batch["gene_ids"] = torch.where(batch["masked_positions"], 9, batch["gene_ids"])
         batch["labels"] = batch["labels"].masked_fill(batch["labels"] != -100, 11)
-        assert torch.equal(model(**batch).embeddings, before)
+        # Of scgpt all tokens see all genes, and only values are hidden.
+        assert torch.equal(model(**batch).embeddings, before) == (name != "scgpt")
 
     def test_cells_do_not_see_each_other(self, model, batch):
         before, encoded = model(**batch), model.encode(**batch)

@@ -20,7 +20,7 @@ from scmodelforge.objectives.masked_value import MaskedValuePrediction
 from scmodelforge.tokenizers.continuous_projection import ContinuousProjectionConfig, ContinuousProjectionTokenizer
 from tests.test_models.batches import batch_for
 
-TRANSFORMERS = ("autoregressive_transformer", "masked_autoencoder", "transformer_encoder")
+TRANSFORMERS = ("autoregressive_transformer", "masked_autoencoder", "scgpt", "transformer_encoder")
 SHARED: list[dict[str, Any]] = [
     {"norm_placement": "post"},
     {"norm": "rms_norm"},
@@ -36,6 +36,8 @@ ENCODER: list[dict[str, Any]] = [
     {"norm_placement": "post", "norm": "rms_norm", "positions": "rotary", "tied_head": True, "activation": "swiglu"},
 ]
 CASES = [(name, options) for name in TRANSFORMERS for options in SHARED]
+CASES = [case for case in CASES if case != ("scgpt", {"norm_placement": "post"})]  # which is its default
+CASES += [("scgpt", {"norm_placement": "pre"}), ("scgpt", {"activation": "gelu"})]
 CASES += [("transformer_encoder", options) for options in ENCODER]
 
 

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import MaskingConfig, ModelConfig, TokenizerConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.types import Batch, TokenBlock
+from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.models.masked_autoencoder import MaskedAutoencoderConfig
 from scmodelforge.objectives import get_objective
 
@@ -100,6 +101,18 @@ class TestNothingLeaks:
         assert len(place) > 3000
         assert abs(np.corrcoef(place, target)[0, 1]) < 4 / np.sqrt(len(place))
         assert abs(np.corrcoef(place, target > 0)[0, 1]) < 4 / np.sqrt(len(place))
+
+    def test_genes_that_stay_visible_need_no_token_for_hidden_ones(self):
+        vocab = GeneVocab.from_token_dict({"<pad>": 0, "<cls>": 1, "A": 2, "B": 3}, name="without mask")
+        parts = {"vocab": vocab, "model_config": MaskedAutoencoderConfig(zero_target_ratio=0)}
+        masking = TokenizerConfig(masking=MaskingConfig(mode="value", mask_ratio=1.0))
+        objective = get_objective("masked_value_prediction", tokenizer_config=masking, **parts)
+        cell = make_tokens([2])
+        batch = objective(replace(cell, ids=np.array([1, 2, 3], dtype=np.int32)))
+        assert sorted(batch["input_ids"][0].tolist()) == [1, 2, 3]
+        assert int(batch["masked_positions"].sum()) == 2
+        with pytest.raises(DataError, match="has no <mask> token"):
+            get_objective("masked_value_prediction", tokenizer_config=TokenizerConfig(), **parts)
 
     def test_the_tokens_given_stay_whole(self):
         tokens = with_measured(make_tokens([30]))

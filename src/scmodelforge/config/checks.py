@@ -33,6 +33,7 @@ _ALL_MASKING = frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob"
 _UNUSED_MASKING = {
     "next_gene_prediction": _ALL_MASKING,
     "next_count_prediction": _ALL_MASKING,
+    "generative_value_prediction": _ALL_MASKING,
     "masked_value_prediction": frozenset({"mask_token_prob", "random_token_prob"}),
 }
 

@@ -38,9 +38,11 @@ def own_settings(kind: str, name: str, config: Section, config_class: type[Secti
     values = {}
     for field, info in type(config).model_fields.items():
         value = getattr(config, field)
+        is_changed = value != info.get_default(call_default_factory=True)
         if field in config_class.model_fields:
-            values[field] = value
-        elif value != info.get_default(call_default_factory=True):
+            if is_changed or field in config.model_fields_set:  # else the part's own default holds
+                values[field] = value
+        elif is_changed:
             msg = f"{kind} '{name}' has no setting '{kind}.{field}' (it is {value!r}); remove it."
             raise ConfigError(msg)
     try:

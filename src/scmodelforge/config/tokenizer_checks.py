@@ -11,12 +11,11 @@ __all__ = ["check_counts", "check_masking", "check_value_use", "unread_masking"]
 
 
 def check_value_use(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
-    """Refuse a use of values that the model has no place for, and a loss of counts for values that are none."""
+    """Refuse values used in a way that the model has no place for, a loss of counts for others, two mask values."""
     _check_value_loss(tokenizer, model, faults)
-    use, own = (
-        getattr(token_maker(tokenizer), "embedding", None),
-        getattr(MODELS.get(model.architecture), "only_value_use", None),
-    )
+    _check_mask_value(tokenizer, model, faults)
+    use = getattr(token_maker(tokenizer), "embedding", None)
+    own = getattr(MODELS.get(model.architecture), "only_value_use", None)
     path = "tokenizer.embedding" if token_maker(tokenizer) is tokenizer else "tokenizer.base.embedding"
     if use is not None and own not in (None, use):
         faults.add(
@@ -67,6 +66,19 @@ def check_counts(tokenizer: TokenizerConfig, objective: str, faults: Faults) -> 
             f"model.pretraining_task '{objective}' asks for counts, but tokenizer '{tokenizer.strategy}' gives other "
             "values; set tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to 'counts'.",
         )
+
+
+def _check_mask_value(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
+    maker, own = token_maker(tokenizer), getattr(model, "mask_value", None)
+    given = getattr(maker, "mask_value", None)
+    if own is None or given is None or "mask_value" not in maker.model_fields_set or given == own:
+        return
+    path = "tokenizer.mask_value" if maker is tokenizer else "tokenizer.base.mask_value"
+    faults.add(
+        path,
+        f"{path} is {given:g}, but architecture '{model.architecture}' shows model.mask_value ({own:g}) where a value "
+        "is hidden; leave the former out, or set both to one number.",
+    )
 
 
 def check_masking(tokenizer: TokenizerConfig, model: ModelConfig, objective: str, faults: Faults) -> None:

@@ -55,7 +55,9 @@ class MaskedValuePrediction:
         truncates = getattr(model_config, "value_loss", None) == "zero_truncated_poisson"
         self._zero_ratio = 0.0 if truncates else float(getattr(model_config, "zero_target_ratio", 1.0))
         self._max_len = model_config.max_seq_len
-        self._pad_id, self._mask_id, self._vocab_size = vocab.pad_id, vocab.mask_id, len(vocab)
+        self._pad_id, self._vocab_size = vocab.pad_id, len(vocab)
+        # Where genes stay visible no token stands for a hidden one, and some published vocabularies have none.
+        self._mask_id = -1 if self.masking.mode == "value" else vocab.mask_id
         self._special_ids = np.array(sorted(vocab.special_ids))
 
     def __call__(self, tokens: TokenBlock) -> Batch:

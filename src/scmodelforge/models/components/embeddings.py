@@ -111,12 +111,7 @@ class GeneExpressionEmbedding(nn.Module):
             If a token id is not in the vocabulary, or a value that is to be a bin is not a number. Checked where it
             costs nothing, i.e. on the CPU.
         """
-        if input_ids.shape[1] > self.max_seq_len:
-            msg = (
-                f"sequences of {input_ids.shape[1]} tokens exceed model.max_seq_len ({self.max_seq_len}); "
-                "raise it or lower tokenizer.max_genes."
-            )
-            raise ConfigError(msg)
+        self.check_length(input_ids.shape[1])
         self.check_ids(input_ids)
         summed = self.gene_embedding(input_ids)  # (B, S, H)
         if self.position_embedding is not None:
@@ -156,6 +151,21 @@ class GeneExpressionEmbedding(nn.Module):
                     f"below count as bin 0, those above as bin {last}. Give the number of each bin over {last}."
                 )
         return (values.float() * last).round().clamp(0, last).long()
+
+    def check_length(self, length: int) -> None:
+        """Refuse sequences that are longer than ``max_seq_len``.
+
+        Raises
+        ------
+        ConfigError
+            If they are.
+        """
+        if length > self.max_seq_len:
+            msg = (
+                f"sequences of {length} tokens exceed model.max_seq_len ({self.max_seq_len}); "
+                "raise it or lower tokenizer.max_genes."
+            )
+            raise ConfigError(msg)
 
     def check_ids(self, input_ids: torch.Tensor) -> None:
         """Refuse token ids that are not in the vocabulary: :func:`check_token_ids`."""

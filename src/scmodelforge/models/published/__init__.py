@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scmodelforge.models.published.geneformer import load_geneformer
+from scmodelforge.models.published.scgpt import load_scgpt, load_scgpt_vocab
 from scmodelforge.models.published.transcriptformer import load_transcriptformer
 
-__all__ = ["load_geneformer", "load_transcriptformer"]
+__all__ = ["load_geneformer", "load_scgpt", "load_scgpt_vocab", "load_transcriptformer"]

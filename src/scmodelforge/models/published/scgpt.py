@@ -1,0 +1,297 @@
+"""Published scGPT models: weights, settings and vocabulary of a folder.
+
+Cui et al. 2024, doi:10.1038/s41592-024-02201-0. A folder holds ``args.json``, ``best_model.pt`` and ``vocab.json``. The
+same weights go by other names depending on whether flash attention was installed when they were saved; all of them
+are read. Heads that read vectors of cells, and the flag of values to generate, may be absent. Normalisation over
+batches, embeddings of batches, heads of zero probability and classifiers of batches are refused.
+
+The official reader keeps what matches in name and shape and leaves the rest random without a word; here that is an
+error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from scmodelforge._errors import DataError, listed
+from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.data.vocab_files import read_json
+from scmodelforge.models.components.special_tokens import apply_special_tokens
+from scmodelforge.models.scgpt import ScGPT, ScGPTConfig
+from scmodelforge.models.scgpt_config import GENERATIVE
+
+__all__ = ["load_scgpt", "load_scgpt_vocab", "scgpt_config", "scgpt_weights"]
+
+_LAYER = "transformer_encoder.layers."
+_OF_LAYER = {
+    "self_attn.out_proj": "attention.o",
+    "norm1": "attention_norm",
+    "linear1": "ffn.up",
+    "linear2": "ffn.down",
+    "norm2": "ffn_norm",
+}
+_OTHERS = {
+    "encoder.embedding.weight": "embedding.gene_embedding.weight",
+    "encoder.enc_norm": "embedding.layer_norm",
+    "value_encoder.linear1": "embedding.value_projection.linear1",
+    "value_encoder.linear2": "embedding.value_projection.linear2",
+    "value_encoder.norm": "embedding.value_projection.norm",
+    "decoder.fc.0": "head.0",
+    "decoder.fc.2": "head.2",
+    "decoder.fc.4": "head.4",
+}
+_FLAG = {"flag_encoder.weight": "embedding.flag_embedding.weight"}
+_FROM_CELLS = {
+    "mvc_decoder.gene2query": "terms.value_head.query",
+    "mvc_decoder.W.weight": "terms.value_head.weight.weight",
+}
+#: Parts that published code has and this model has not, by how the names of their weights begin.
+_REFUSED = {
+    "bn.": "batch normalisation of the input",
+    "dsbn.": "batch normalisation of each domain",
+    "batch_encoder.": "embeddings of batches",
+    "decoder.zero_logit.": "a head of zero probability",
+    "mvc_decoder.W_zero_logit.": "a head of zero probability",
+    "grad_reverse_discriminator.": "a classifier of batches",
+}
+#: What differs between the names of the same weights.
+_RENAMED = (
+    (".self_attn._impl.", ".self_attn."),
+    (".self_attn.in_proj_weight", ".self_attn.Wqkv.weight"),
+    (".self_attn.in_proj_bias", ".self_attn.Wqkv.bias"),
+)
+_KINDS = ("weight", "bias")
+_NEEDED = ("embsize", "nheads", "nlayers", "d_hid", "dropout")
+#: Settings that are taken over, under our names.
+_SETTINGS = {
+    "embsize": "hidden_dim",
+    "nheads": "num_heads",
+    "nlayers": "num_layers",
+    "d_hid": "ffn_dim",
+    "dropout": "dropout",
+    "max_seq_len": "max_seq_len",
+    "mask_value": "mask_value",
+    "n_layers_cls": "cls_layers",
+}
+_MOST = 6  # names in a message
+
+
+def load_scgpt(folder: str | Path) -> ScGPT:
+    """Read a published model.
+
+    Its embeddings are divided by their length, as published. A file with the flag of values to generate gives a model
+    with ``pretraining_task: generative_value_prediction`` and ``skip_output_projection``, since its weights were
+    trained so; one with the classifier of cells a model with ``cls_weight`` 1.
+
+    Parameters
+    ----------
+    folder
+        Folder with ``args.json``, ``best_model.pt`` and ``vocab.json``.
+
+    Returns
+    -------
+    The model, in evaluation mode; its settings are ``config``. Token ids are those of :func:`load_scgpt_vocab`.
+
+    Raises
+    ------
+    DataError
+        If files are missing or damaged, the model has parts that are not supported, or weights are missing, left over
+        or of another shape.
+    """
+    folder = Path(folder)
+    vocab, settings = load_scgpt_vocab(folder), read_json(folder / "args.json")
+    path = folder / "best_model.pt"
+    tensors = _common_names(_read_weights(path), origin=str(path))
+    config = scgpt_config(settings, tensors, vocab_size=len(vocab), origin=str(folder / "args.json"))
+    with torch.random.fork_rng(devices=[]):  # the first weights are written over
+        model = ScGPT.from_config(config)
+    apply_special_tokens(model, vocab)
+    model.load_state_dict(scgpt_weights(tensors, model, origin=str(path)))
+    return model.eval()
+
+
+def load_scgpt_vocab(folder: str | Path) -> GeneVocab:
+    """Read the vocabulary of a published model: gene symbols and special tokens at their published ids.
+
+    Parameters
+    ----------
+    folder
+        Folder with ``vocab.json``.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or no mapping from name to id, or has no ``<pad>`` or ``<cls>``.
+    """
+    path = Path(folder) / "vocab.json"
+    content = read_json(path)
+    try:
+        vocab = GeneVocab.from_token_dict(content, name="scgpt", aliases=False)
+        _ = vocab.pad_id, vocab.cls_id
+    except DataError as problem:
+        msg = f"{path}: {problem}"
+        raise DataError(msg) from problem
+    return vocab
+
+
+def scgpt_config(
+    settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], *, vocab_size: int, origin: str = "args.json"
+) -> ScGPTConfig:
+    """Return the settings of a published model.
+
+    Parameters
+    ----------
+    settings
+        What its ``args.json`` holds.
+    tensors
+        Its weights by name; which heads there are, they tell.
+    vocab_size
+        Number of tokens.
+    origin
+        What messages call the settings.
+
+    Raises
+    ------
+    DataError
+        If a setting is missing, or asks for what is not supported.
+    """
+    missing = [name for name in _NEEDED if settings.get(name) is None]
+    if missing:
+        msg = f"{origin} has no {listed(missing, len(missing))}; take the file as it was published."
+        raise DataError(msg)
+    for name, needed in (("input_emb_style", "continuous"), ("pre_norm", False), ("cell_emb_style", "cls")):
+        if settings.get(name, needed) != needed:
+            msg = f"{origin}: {name} is {settings[name]!r}, but only {needed!r} is supported; take another model."
+            raise DataError(msg)
+    is_generative = _has(tensors, "flag_encoder.")
+    classes = tensors.get("cls_decoder.out_layer.weight")
+    values = {
+        "architecture": "scgpt",
+        "vocab_size": vocab_size,
+        "max_seq_len": 1200,
+        "l2_embeddings": True,
+        "pretraining_task": GENERATIVE if is_generative else "masked_value_prediction",
+        "skip_output_projection": is_generative,
+        "gepc_weight": float(bool(settings.get("MVC")) or _has(tensors, "mvc_decoder.")),
+        "cls_weight": float(_has(tensors, "cls_decoder.")),
+        "num_cell_types": None if classes is None else len(classes),
+        **{ours: settings[name] for name, ours in _SETTINGS.items() if name in settings},
+    }
+    try:
+        return ScGPTConfig.model_validate(values)
+    except ValidationError as problem:
+        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problem.errors())
+        msg = f"{origin}: {faults}; take the file as it was published."
+        raise DataError(msg) from problem
+
+
+def scgpt_weights(
+    tensors: Mapping[str, torch.Tensor], model: ScGPT, *, origin: str = "the weights"
+) -> dict[str, torch.Tensor]:
+    """Return published weights under our names.
+
+    Parameters
+    ----------
+    tensors
+        Published weights by name.
+    model
+        The model they are for.
+    origin
+        What messages call them.
+
+    Raises
+    ------
+    DataError
+        If weights are of a part that is not supported, missing, left over or of another shape; the message lists them.
+    """
+    tensors = _common_names(tensors, origin=origin)
+    refused = sorted(name for name in tensors if name.startswith(tuple(_REFUSED)))
+    if refused:
+        parts = sorted({part for start, part in _REFUSED.items() if any(name.startswith(start) for name in refused)})
+        msg = (
+            f"{origin}: {listed(refused, _MOST)} belong to {', '.join(parts)}, which scgpt has not; take another model."
+        )
+        raise DataError(msg)
+    names, wanted = _names(model.config), model.state_dict()
+    shapes = {old: tuple(wanted[new[0]].shape) for old, new in names.items()}
+    shapes |= {old: (3 * shape[0], *shape[1:]) for old, shape in shapes.items() if len(names[old]) == 3}
+    shared = tensors.keys() & shapes.keys()
+    wrong = [name for name in sorted(shared) if tuple(tensors[name].shape) != shapes[name]]
+    faults = {
+        "missing": sorted(shapes.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - shapes.keys()),
+        "of another shape": [f"{name} {tuple(tensors[name].shape)}, not {shapes[name]}" for name in wrong],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{what}: {listed(found, _MOST)}" for what, found in faults.items() if found)
+        msg = f"{origin} does not fit args.json and vocab.json: {told}. Take all files of one model."
+        raise DataError(msg)
+    found: dict[str, torch.Tensor] = {}
+    for old, new in names.items():
+        found |= dict(zip(new, tensors[old].float().chunk(len(new)), strict=True))
+    return found
+
+
+def _names(config: ScGPTConfig) -> dict[str, tuple[str, ...]]:
+    """Return our names of each published weight: three for what queries, keys and values share."""
+    names = {
+        f"{_LAYER}{n}.{old}": f"encoder.layers.{n}.{new}"
+        for n in range(config.num_layers)
+        for old, new in _OF_LAYER.items()
+    }
+    names |= _OTHERS
+    if config.pretraining_task == GENERATIVE:
+        names |= _FLAG
+    if config.gepc_weight:
+        names |= _FROM_CELLS
+    if config.cls_weight:
+        hidden = [number for layer in range(config.cls_layers - 1) for number in (3 * layer, 3 * layer + 2)]
+        names |= {f"cls_decoder._decoder.{number}": f"terms.class_head.layers.{number}" for number in hidden}
+        names["cls_decoder.out_layer"] = "terms.class_head.output"
+    whole: dict[str, tuple[str, ...]] = {}
+    for old, new in names.items():
+        whole |= {old: (new,)} if old.endswith(".weight") else {f"{old}.{p}": (f"{new}.{p}",) for p in _KINDS}
+    for number in range(config.num_layers):
+        own = f"encoder.layers.{number}.attention."
+        whole |= {f"{_LAYER}{number}.self_attn.Wqkv.{p}": tuple(f"{own}{each}.{p}" for each in "qkv") for p in _KINDS}
+    return whole
+
+
+def _common_names(tensors: Mapping[str, torch.Tensor], *, origin: str) -> dict[str, torch.Tensor]:
+    """Return weights by the names that the published whole-human model has for them."""
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        common = name.removeprefix("module.")
+        for theirs, ours in _RENAMED:
+            common = common.replace(theirs, ours)
+        if common in found:
+            msg = f"{origin}: '{common}' is there under two names, '{name}' the second; take the file as published."
+            raise DataError(msg)
+        found[common] = tensor
+    return found
+
+
+def _has(tensors: Mapping[str, torch.Tensor], start: str) -> bool:
+    return any(name.startswith(start) for name in tensors)
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the content of a file of weights; no code in it is run."""
+    if not path.is_file():
+        msg = f"{path.parent} has no {path.name}; give the folder of a published scGPT."
+        raise DataError(msg)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as problem:
+        words = " ".join(str(problem).split())
+        msg = f"{path}: damaged, or no weights ({type(problem).__name__}: {words:.200}); take the file as published."
+        raise DataError(msg) from problem
+    if not isinstance(content, Mapping) or not all(isinstance(each, torch.Tensor) for each in content.values()):
+        msg = f"{path}: holds {type(content).__name__}, needs tensors by name; take the file as published."
+        raise DataError(msg)
+    return dict(content)
