@@ -14,7 +14,7 @@ from scmodelforge.models import ModelOutput, ScModelForgeModel, get_model, list_
 from tests.test_models.batches import batch_for
 
 TRANSFORMERS = ("autoregressive_transformer", "masked_autoencoder", "scgpt", "transcriptformer", "transformer_encoder")
-NAMES = ("gene_pooling", *TRANSFORMERS)
+NAMES = tuple(sorted(("gene_pooling", *TRANSFORMERS)))
 VALUES = ("masked_autoencoder", "scgpt")  # what is predicted are values of known genes
 SETS = ("autoregressive_transformer", "masked_autoencoder", "scgpt")  # no order among the tokens of a cell
 

@@ -29,8 +29,9 @@ class ScGPTConfig(TransformerConfig):
     """Activation of the feed-forward layers."""
     layer_norm_eps: float = Field(1e-5, gt=0)
     """Epsilon of the layer norms."""
-    norm_placement: Literal["pre", "post"] = "post"
-    """Where blocks normalise: after each addition, or at the beginning of each branch and once more at the end."""
+    norm_placement: Literal["pre", "post", "stream"] = "post"
+    """Where blocks normalise: ``post`` after each addition, ``pre`` at the beginning of each branch, ``stream`` before
+    each branch, which is added to what was normalised."""
     zero_target_ratio: float = Field(0.0, ge=0)
     """Genes without expression that are asked for, per hidden gene; of ``masked_value_prediction``."""
     mask_value: float = -1.0

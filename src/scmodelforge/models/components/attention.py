@@ -66,9 +66,9 @@ class MultiHeadAttention(nn.Module):
                 "change one of them so that it is."
             )
             raise ConfigError(msg)
-        self.num_heads = num_heads
+        self.num_heads, self.head_dim = num_heads, hidden_dim // num_heads
         self.dropout = dropout
-        self.rotary = RotaryEmbedding(hidden_dim // num_heads) if rotary else None
+        self.rotary = RotaryEmbedding(self.head_dim) if rotary else None
         self.soft_cap = soft_cap
         self.q = nn.Linear(hidden_dim, hidden_dim, bias=bias)
         self.k = nn.Linear(hidden_dim, hidden_dim, bias=bias)
@@ -146,8 +146,7 @@ class MultiHeadAttention(nn.Module):
 
     def width_of_keys(self, *, has_bias: bool) -> int:
         """Return the width of each head's keys, with a bias of keys the wider one."""
-        width: int = self.q.out_features // self.num_heads
-        return biased_width(width) if has_bias else width
+        return biased_width(self.head_dim) if has_bias else self.head_dim
 
     def written_down(self, *, has_bias: bool, bias_itself: bool) -> dict[str, Any]:
         """Return what is done to scores that no fused kernel does; empty if nothing is."""
