@@ -25,6 +25,8 @@ from tests.test_matrix import REFUSED, VARIANTS, names
 TOKENIZER = {model: {"strategy": "binned_expression"} for _, model in REFUSED}
 TOKENIZER["transcriptformer"] = VARIANTS["continuous_projection, attention_bias"]
 
+WIDTH = {"scdiva": 128}  # of embeddings: its latent dimension
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
@@ -71,7 +73,7 @@ def test_life_cycle(architecture, data, tmp_path, monkeypatch):
     embedded = tmp_path / "embedded.h5ad"
     invoke("embed", data, embedded, "--model", tmp_path / "broken")
     rows = ad.read_h5ad(embedded).obsm["X_scmodelforge"]
-    assert rows.shape == (80, 16)
+    assert rows.shape == (80, WIDTH.get(architecture, 16))
     assert np.isfinite(rows).all()
     assert rows.std(axis=0).min() > 0
 

@@ -59,6 +59,17 @@ REFUSED = {
             "gene_embedding, continuous",
         )
     },
+    ("gene_embedding, counts", "scdiva"): "has no attention that takes a bias",
+    ("continuous_projection, attention_bias", "scdiva"): "has no attention that takes a bias",
+    ("continuous_projection, auto_bins", "scdiva"): "but ScDiVa has no GeneExpressionEmbedding",
+    **{
+        (strategy, "scdiva"): "brings gene vectors but ScDiVa has no GeneExpressionEmbedding to put them into"
+        for strategy in (
+            "gene_embedding",
+            "gene_embedding, binned",
+            "gene_embedding, continuous",
+        )
+    },
 }
 #: What can be trained on more than its architecture's default.
 TASKS = {

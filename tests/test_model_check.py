@@ -33,6 +33,7 @@ BUILT_IN = (
     "autoregressive_transformer",
     "gene_pooling",
     "masked_autoencoder",
+    "scdiva",
     "scgpt",
     "transcriptformer",
     "transformer_encoder",

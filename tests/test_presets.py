@@ -89,6 +89,11 @@ PUBLISHED = {
     # 368 million are trained, the authors say (Pearce et al. 2025), of the model of human cells. How many tokens it has
     # is not known to us; any number from 23,203 to 23,691 gives that.
     "transcriptformer-style": Published(23_447, 368_000_000, within=500_000, counted=without_vectors),
+    # Cui et al. 2024: 51,330,049 numbers in the published file, whose size they fit.
+    "scgpt-human": Published(60_697, 51_330_049),
+    # 350 million and 1.5 billion are stated for 20,000 and 30,000 genes; one width inside is not stated.
+    "scdiva-base": Published(20_000, 350_000_000, within=0.03 * 350_000_000),
+    "scdiva-large": Published(30_000, 1_500_000_000, within=0.03 * 1_500_000_000),
     # The authors say 100 million (Hao et al. 2024): so many are encoder and genes, 120 million with the decoder.
     "scfoundation-style": Published(19_264, 100_000_000, within=500_000, counted=encoder_and_genes),
 }

@@ -60,5 +60,6 @@ def batch_for(name: str, dummy_batch: dict[str, torch.Tensor]) -> dict[str, torc
         "masked_autoencoder": masked_value_batch,
         "transcriptformer": next_count_batch,
         "scgpt": masked_value_batch,
+        "scdiva": masked_value_batch,
     }
     return makers[name](dummy_batch) if name in makers else dummy_batch

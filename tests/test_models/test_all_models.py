@@ -10,13 +10,22 @@ import torch
 
 from scmodelforge._registry import MODELS
 from scmodelforge.config.schema import ModelConfig
-from scmodelforge.models import ModelOutput, ScModelForgeModel, get_model, list_models, register_model
+from scmodelforge.models import ModelOutput, ScDiVa, ScModelForgeModel, get_model, list_models, register_model
 from tests.test_models.batches import batch_for
 
-TRANSFORMERS = ("autoregressive_transformer", "masked_autoencoder", "scgpt", "transcriptformer", "transformer_encoder")
+TRANSFORMERS = (
+    "autoregressive_transformer",
+    "masked_autoencoder",
+    "scdiva",
+    "scgpt",
+    "transcriptformer",
+    "transformer_encoder",
+)
 NAMES = tuple(sorted(("gene_pooling", *TRANSFORMERS)))
-VALUES = ("masked_autoencoder", "scgpt")  # what is predicted are values of known genes
-SETS = ("autoregressive_transformer", "masked_autoencoder", "scgpt")  # no order among the tokens of a cell
+VALUES = ("masked_autoencoder", "scdiva", "scgpt")  # which learn values: labels say where, and of which gene
+SETS = ("autoregressive_transformer", "masked_autoencoder", "scdiva", "scgpt")  # no order among the tokens of a cell
+OF_GENES = ("scdiva",)  # whose logits are one for each gene, (B, V), with nothing at a position or at padding
+EMBEDDING_DIM = {"scdiva": 128}  # its latent dimension
 
 TERMS = {
     "autoregressive_transformer": {"next_gene", "expression_bin"},
@@ -24,6 +33,7 @@ TERMS = {
     "masked_autoencoder": {"masked_value"},
     "transcriptformer": {"next_gene", "expression_count"},
     "scgpt": {"masked_value", "gepc"},
+    "scdiva": {"masked_value", "kl"},
     "transformer_encoder": {"masked_gene"},
 }
 #: Keys of a batch, beside the documented arguments, that a model reads.
@@ -33,6 +43,7 @@ READ = {
     "masked_autoencoder": {"masked_positions", "gene_ids", "targets"},
     "transcriptformer": {"targets"},
     "scgpt": {"masked_positions", "gene_ids", "targets"},
+    "scdiva": {"masked_positions", "targets"},
     "transformer_encoder": set(),
 }
 
@@ -62,7 +73,8 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 
 def head_of(model) -> torch.nn.Module:
-    return model.gene_head if hasattr(model, "gene_head") else model.head
+    names = ("head", "gene_head", "integration_head")
+    return next(getattr(model, name) for name in names if hasattr(model, name))
 
 
 def padded(batch, more: int) -> dict[str, torch.Tensor]:
@@ -70,6 +82,11 @@ def padded(batch, more: int) -> dict[str, torch.Tensor]:
     fill = {"labels": -100, "bin_ids": -100}
     pad = torch.nn.functional.pad
     return {k: pad(t, (0, more), value=fill.get(k, 0)) if t.ndim == 2 else t for k, t in batch.items()}
+
+
+def real(name: str, logits: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return logits without those at padding."""
+    return logits if name in OF_GENES else logits[:, : attention_mask.shape[1]][attention_mask.bool()]
 
 
 def seen_whole(name: str, batch) -> dict[str, torch.Tensor]:
@@ -94,8 +111,9 @@ class TestOutput:
     def test_shapes_and_terms(self, model, name, batch):
         out = model(**batch)
         assert isinstance(out, ModelOutput)
-        assert out.logits.shape == ((4, 12) if name in VALUES else (4, 12, 50))
-        assert out.embeddings.shape == (4, 16)
+        shapes = {"masked_autoencoder": (4, 12), "scgpt": (4, 12), "scdiva": (4, 50)}
+        assert out.logits.shape == shapes.get(name, (4, 12, 50))
+        assert out.embeddings.shape == (4, EMBEDDING_DIM.get(name, 16))
         assert out.loss.shape == ()
         assert out.hidden_states is None
         assert set(out.loss_terms) == TERMS[name]
@@ -109,7 +127,7 @@ class TestOutput:
 
     @pytest.mark.parametrize("pooling", ["cls", "mean"])
     def test_encode_equals_forward_embeddings(self, model, name, batch, tiny_config, pooling):
-        if name not in ("gene_pooling", "transcriptformer"):  # which have one pooling each
+        if name not in ("gene_pooling", "scdiva", "transcriptformer"):  # which average always
             tiny_config.pooling = pooling
             model = get_model(name, tiny_config).eval()
         whole = seen_whole(name, batch)
@@ -135,8 +153,12 @@ class TestOutput:
         assert torch.equal(model(**batch).logits, model(**batch, values=zeros).logits)
         assert torch.equal(model(**batch).loss, model(**batch, values=zeros).loss)
 
-    def test_values_can_be_left_out_by_a_setting(self, model, tiny_config, batch):
+    def test_values_can_be_left_out_by_a_setting(self, model, name, tiny_config, batch):
         tiny_config.use_expression_values = False
+        if name == "scdiva":  # reads nothing else
+            with pytest.raises(ValueError, match="use_expression_values is false, but scdiva reads nothing else"):
+                get_model(name, tiny_config)
+            return
         blind = get_model(tiny_config.architecture, tiny_config).eval()
         changed = {**batch, "values": batch["values"] + 1}
         assert torch.equal(blind(**batch).logits, blind(**changed).logits)
@@ -156,12 +178,12 @@ class TestOutput:
 
 
 class TestPadding:
-    def test_amount_changes_nothing(self, model, batch):
+    def test_amount_changes_nothing(self, model, name, batch):
         wider = padded(batch, 7)
         short, long = model(**batch), model(**wider)
-        is_real = batch["attention_mask"].bool()
+        mask = batch["attention_mask"]
         assert torch.allclose(short.embeddings, long.embeddings, atol=1e-5)
-        assert torch.allclose(short.logits[is_real], long.logits[:, :12][is_real], atol=1e-5)
+        assert torch.allclose(real(name, short.logits, mask), real(name, long.logits, mask), atol=1e-5)
         assert torch.allclose(short.loss, long.loss, atol=1e-5)
         assert torch.allclose(model.encode(**batch), model.encode(**wider), atol=1e-5)
 
@@ -195,15 +217,15 @@ class TestPadding:
         out.loss.backward()
         assert all(g.isfinite().all() for g in gradients(model).values())
 
-    def test_in_bf16_the_amount_changes_little(self, model, batch):
+    def test_in_bf16_the_amount_changes_little(self, model, name, batch):
         wider = padded(batch, 7)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             short, long = model(**batch), model(**wider)
             few, many = model.encode(**batch).float(), model.encode(**wider).float()
-        is_real = batch["attention_mask"].bool()
+        mask = batch["attention_mask"]
         assert torch.allclose(few, many, atol=2e-2, rtol=2e-2)
         assert torch.allclose(short.embeddings.float(), long.embeddings.float(), atol=2e-2, rtol=2e-2)
-        found, expected = long.logits[:, :12][is_real].float(), short.logits[is_real].float()
+        found, expected = real(name, long.logits, mask).float(), real(name, short.logits, mask).float()
         assert torch.allclose(found, expected, atol=2e-2, rtol=2e-2)
         assert torch.allclose(short.loss, long.loss, atol=2e-2)
 
@@ -215,7 +237,7 @@ class TestLeaks:
         seen, changed = model(**batch), model(**other)
         assert torch.equal(seen.logits, changed.logits)
         assert torch.equal(seen.embeddings, changed.embeddings)
-        asks_for_genes = name not in VALUES  # which learn from values; their labels only say that they learn
+        asks_for_genes = name not in ("masked_autoencoder", "scgpt")  # whose labels only say that they learn
         assert torch.equal(seen.loss, changed.loss) != asks_for_genes
 
     def test_true_genes_and_values_that_a_model_does_not_read_are_ignored(self, model, name, batch):
@@ -279,7 +301,10 @@ class TestLabelledRowsOnly:
         for name, gradient in expected.items():
             assert torch.allclose(gradient, found[name], atol=1e-6), name
 
-    def test_the_head_sees_the_labelled_rows_only(self, model, batch):
+    def test_the_head_sees_the_labelled_rows_only(self, model, name, batch):
+        if name in OF_GENES:
+            assert len(model.reconstruct(model.encode(**batch))) == len(batch["input_ids"])  # a row is a cell
+            return
         seen = []
         head_of(model).register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[:-1]))
         model(**batch, return_logits=False)
@@ -300,29 +325,33 @@ class TestLabelledRowsOnly:
 
 class TestNothingToPredict:
     @pytest.mark.parametrize("return_logits", [True, False])
-    def test_loss_is_zero_with_gradients_of_zero(self, model, batch, return_logits):
+    def test_loss_is_zero_with_gradients_of_zero(self, model, name, batch, return_logits):
         batch["labels"] = torch.full_like(batch["labels"], -100)
         batch.pop("masked_positions", None)
-        loss = model(**batch, return_logits=return_logits).loss
+        terms = model(**batch, return_logits=return_logits).loss_terms
+        of_cells = {"scdiva": {"kl"}}.get(name, set())  # such terms need no target
+        loss = sum(term for term_name, term in terms.items() if term_name not in of_cells)
         assert loss.item() == 0.0
+        loss = loss + 0.0 * sum(terms.values())  # all weights take part in the loss as a whole
         loss.backward()
         assert all((g == 0).all() for g in gradients(model).values())
 
     @pytest.mark.parametrize("return_logits", [True, False])
-    def test_a_batch_without_cells(self, model, batch, return_logits):
+    def test_a_batch_without_cells(self, model, name, batch, return_logits):
         empty = {key: tensor[:0, :1] if tensor.ndim == 2 else tensor[:0] for key, tensor in batch.items()}
         out = model(**empty, return_logits=return_logits)
-        assert out.embeddings.shape == (0, 16)
+        assert out.embeddings.shape == (0, EMBEDDING_DIM.get(name, 16))
         assert out.loss.item() == 0.0
         out.loss.backward()
         assert all((g == 0).all() for g in gradients(model).values())
 
-    def test_embedding_no_cells(self, model, batch):
-        assert model.encode(batch["input_ids"][:0], batch["attention_mask"][:0]).shape == (0, 16)
+    def test_embedding_no_cells(self, model, name, batch):
+        found = model.encode(batch["input_ids"][:0], batch["attention_mask"][:0])
+        assert found.shape == (0, EMBEDDING_DIM.get(name, 16))
 
-    def test_a_cell_of_one_token(self, model, batch):
+    def test_a_cell_of_one_token(self, model, name, batch):
         out = model(**{key: tensor[:1, :1] if tensor.ndim == 2 else tensor[:1] for key, tensor in batch.items()})
-        assert out.logits.shape[:2] == (1, 1)
+        assert out.logits.shape[:2] == ((1, 50) if name in OF_GENES else (1, 1))
         assert out.logits.isfinite().all()
         assert out.loss.isfinite()
 
@@ -345,6 +374,8 @@ class TestTraining:
         """But for the biases of keys, which softmax cancels, and values, which tell no masked gene of the others."""
         model(**batch).loss.backward()
         untrained = {name for name, g in gradients(model).items() if (g == 0).all() and not name.endswith("k.bias")}
+        if isinstance(model, ScDiVa):  # whose one token sees nothing but itself
+            untrained = {name for name in untrained if not name.endswith((".q.weight", ".q.bias", ".k.weight"))}
         assert untrained <= ({"embedding.value_projection.weight"} if hasattr(model, "layers") else set())
 
     def test_the_first_loss_is_near_that_of_a_blind_guess(self, model, name, batch):
@@ -371,10 +402,13 @@ class TestTraining:
         assert torch.equal(model.encode(**batch), model.encode(**batch))
         assert torch.equal(model(**batch).loss, model(**batch).loss)
 
-    def test_evaluation_equals_training_without_dropout(self, model, batch):
+    def test_evaluation_equals_training_without_dropout(self, model, name, batch):
         evaluated = model(**batch)
         trained = model.train()(**batch)
-        assert torch.allclose(evaluated.logits, trained.logits, atol=1e-6)
+        if name == "scdiva":  # draws the latent vector in training
+            assert not torch.allclose(evaluated.logits, trained.logits, atol=1e-3)
+        else:
+            assert torch.allclose(evaluated.logits, trained.logits, atol=1e-6)
         assert torch.allclose(evaluated.embeddings, trained.embeddings, atol=1e-6)
 
 
@@ -394,7 +428,10 @@ class TestWeights:
         twin = get_model(tiny_config.architecture, tiny_config)
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
-    def test_padding_starts_as_a_zero_vector(self, model):
+    def test_padding_starts_as_a_zero_vector(self, model, name):
+        if name in OF_GENES:  # has no vector for a token
+            assert not any(isinstance(module, torch.nn.Embedding) for module in model.modules())
+            return
         assert (model.embedding.gene_embedding.weight[0] == 0).all()
 
 
@@ -424,8 +461,9 @@ class TestDeclarations:
     def test_num_parameters_counts_what_is_trained_by_default(self, model):
         total = sum(p.numel() for p in model.parameters())
         assert model.num_parameters() == model.num_parameters(trainable_only=False) == total
-        model.embedding.requires_grad_(False)
-        frozen = sum(p.numel() for p in model.embedding.parameters())
+        part = next(iter(model.children()))
+        part.requires_grad_(False)
+        frozen = sum(p.numel() for p in part.parameters())
         assert model.num_parameters() == total - frozen
         assert model.num_parameters(trainable_only=False) == total
 
@@ -443,8 +481,9 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"33 tokens exceed model.max_seq_len \(32\)"):
             model(torch.full((1, 33), 5), torch.ones(1, 33), masked_positions=masked)
 
-    def test_the_longest_sequence_is_taken(self, model):
-        assert model.encode(torch.full((1, 32), 5), torch.ones(1, 32)).shape == (1, 16)
+    def test_the_longest_sequence_is_taken(self, model, name):
+        found = model.encode(torch.full((1, 32), 5), torch.ones(1, 32))
+        assert found.shape == (1, EMBEDDING_DIM.get(name, 16))
 
     @pytest.mark.parametrize("return_logits", [True, False])
     def test_a_label_outside_the_vocabulary(self, model, batch, return_logits):
@@ -474,7 +513,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"model.hidden_dim \(16\) is not divisible by model.num_heads \(3\)"):
             get_model(transformer, tiny_config)
 
-    @pytest.mark.parametrize("transformer", TRANSFORMERS)
+    @pytest.mark.parametrize("transformer", [name for name in TRANSFORMERS if name != "scdiva"])
     def test_an_unknown_activation(self, transformer, tiny_config):
         tiny_config.activation = "gelo"
         with pytest.raises(ValueError, match=r"unknown model.activation 'gelo'. Did you mean 'gelu'"):

@@ -28,9 +28,10 @@ __all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 
 _log = logging.getLogger(__name__)
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"
-_ALL_MASKING = frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob", "random_token_prob"})
 #: Settings of masking that objectives which hide otherwise, or nothing, do not read.
+_ALL_MASKING = frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob", "random_token_prob"})
 _UNUSED_MASKING = {
+    "cell_type_annotation": _ALL_MASKING,
     "next_gene_prediction": _ALL_MASKING,
     "next_count_prediction": _ALL_MASKING,
     "generative_value_prediction": _ALL_MASKING,
@@ -112,6 +113,9 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
         _log.warning(f"{origin}: model.{name} has no effect on architecture '{architecture}'.")
     if "value_embedding" in config.model.model_fields_set and not config.model.use_expression_values:
         _log.warning(f"{origin}: model.value_embedding has no effect with model.use_expression_values: false.")
+    is_whole = getattr(config.model, "tokenization", None) == "profile"
+    if is_whole and "num_patches" in config.model.model_fields_set:
+        _log.warning(f"{origin}: model.num_patches has no effect without model.tokenization: patch.")
     preprocessing, scheduler = config.data.preprocessing, config.training.scheduler
     for name, switch in _unread(preprocessing):
         _log.warning(f"{origin}: data.preprocessing.{name} has no effect without data.preprocessing.{switch}.")

@@ -49,9 +49,10 @@ class DataConfig(Section):
     orthologs: OrthologsConfig | None = None
     """Reads genes of other species as their human orthologs; ``None`` leaves them as they are."""
     label_column: str | None = None
-    """obs column with the cell types, used by evaluation only."""
+    """obs column with the cell types, used by evaluation, and by models that learn from them."""
     batch_column: str | None = None
-    """obs column with the technical batch, used by evaluation, and by ``sampling.minibatch`` to group cells."""
+    """obs column with the technical batch, used by evaluation, by models that learn from it, and by
+    ``sampling.minibatch`` to group cells."""
     filter: str | None = None
     """Expression over obs columns; cells for which it does not hold are left out of the run, such as
     ``n_genes > 200 and tissue in ['lung', 'heart'] and not is_doublet``."""

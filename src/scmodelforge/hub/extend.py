@@ -52,7 +52,8 @@ def extend_vocabulary(
     DataError
         If the vocabulary has all genes already, or two are one gene.
     ConfigError
-        If ``initial`` is another word, or the model's weights do not grow by a row for each token.
+        If ``initial`` is another word, the model's weights do not grow by a row for each token, or it says itself
+        (``fixed_vocabulary``) why it cannot know more genes.
     """
     if isinstance(genes, str):
         msg = f"genes is the text {genes!r}; give a list of gene ids."
@@ -60,6 +61,9 @@ def extend_vocabulary(
     if initial not in ("mean", "random"):
         msg = f"initial is {initial!r}; choose 'mean' or 'random'."
         raise ConfigError(msg)
+    reason = getattr(bundle.model, "fixed_vocabulary", None)
+    if reason is not None:
+        raise ConfigError(reason)
     vocab = bundle.vocab.extended(genes)
     tokenizer = bundle.tokenizer.extended(vocab)
     settings = bundle.model_config.model_copy(update={"vocab_size": len(vocab)})

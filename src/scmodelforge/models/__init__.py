@@ -10,6 +10,7 @@ from scmodelforge.models.generation import GeneratedCells
 from scmodelforge.models.masked_autoencoder import MaskedAutoencoder
 from scmodelforge.models.protocol import ModelOutput, ScModelForgeModel
 from scmodelforge.models.registry import get_model, list_models, register_model
+from scmodelforge.models.scdiva import ScDiVa
 from scmodelforge.models.scgpt import ScGPT
 from scmodelforge.models.transcriptformer import TranscriptFormer
 from scmodelforge.models.transformer_encoder import TransformerEncoder
@@ -20,6 +21,7 @@ __all__ = [
     "GeneratedCells",
     "MaskedAutoencoder",
     "ModelOutput",
+    "ScDiVa",
     "ScGPT",
     "ScModelForgeModel",
     "TranscriptFormer",

@@ -25,8 +25,11 @@ def register_model(name: str) -> Callable[[T], T]:
     ``unused_settings`` the settings it does not read, as ``is_causal`` that no token sees a later one, as
     ``takes_attention_bias`` that its attention gets what its embedding's ``attention_bias`` gives, as
     ``value_masking`` whether masked values can be asked for at genes left visible only (``needed``), or whether it is
-    told the genes in any case (``no effect``), and as ``untrained_weights`` the parameters its objective cannot train.
-    ``scmodelforge models check`` holds it to that.
+    told the genes in any case (``no effect``), as ``logits_of`` that its logits are one for each token of the
+    vocabulary (``genes``) and not for each position, and as ``untrained_weights`` the parameters its objective cannot
+    train (``*`` stands for anything). ``scmodelforge models check`` holds it to that.
+
+    A method ``set_step`` is told the optimiser steps done before each step of training.
 
     Parameters
     ----------

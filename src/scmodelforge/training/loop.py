@@ -76,6 +76,9 @@ def train_step(run: Run, micro_batches: Sequence[dict[str, Any]]) -> dict[str, f
     RuntimeError
         If the loss or the gradient is not finite.
     """
+    tell_step = getattr(run.model, "set_step", None)  # of models whose loss depends on the step
+    if tell_step is not None:
+        tell_step(run.progress.step)
     cells, counts = count_step(run.fabric, micro_batches)
     means = TermMeans(micro_batches[0]["num_targets"], run.fabric.device)
     for number, host_batch in enumerate(micro_batches, start=1):

@@ -29,8 +29,8 @@ def make_model(architecture: str, vocab: GeneVocab) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("architecture", MODELS.names())
-class TestModels:
+@pytest.mark.parametrize("architecture", [name for name in MODELS.names() if name != "scdiva"])
+class TestEmbeddings:
     def test_padding_is_zero_and_the_first_gene_is_not(self, architecture):
         weight = make_model(architecture, LAST).embedding.gene_embedding.weight
         assert (weight[12] == 0).all()
@@ -45,6 +45,15 @@ class TestModels:
         assert (gradient[0] != 0).any()
         assert (gradient[12] == 0).all()
 
+    def test_the_packages_own_tokens_change_nothing(self, architecture):
+        vocab = GeneVocab(GENES, name="own")
+        model = make_model(architecture, vocab)
+        assert model.embedding.special_ids is DEFAULT_SPECIAL_IDS
+        assert model.embedding.gene_embedding.padding_idx == 0
+
+
+@pytest.mark.parametrize("architecture", MODELS.names())
+class TestModels:
     def test_what_stands_at_padding_has_no_effect(self, architecture):
         model = make_model(architecture, LAST).eval()
         ids, mask = torch.tensor([[13, 0, 3, 12]]), torch.tensor([[1, 1, 1, 0]])
@@ -52,11 +61,21 @@ class TestModels:
         with torch.no_grad():
             assert torch.equal(model.encode(ids, mask), model.encode(other, mask))
 
-    def test_the_packages_own_tokens_change_nothing(self, architecture):
-        vocab = GeneVocab(GENES, name="own")
-        model = make_model(architecture, vocab)
-        assert model.embedding.special_ids is DEFAULT_SPECIAL_IDS
-        assert model.embedding.gene_embedding.padding_idx == 0
+    def test_the_first_gene_is_read(self, architecture):
+        model = make_model(architecture, LAST).eval()
+        ids, mask = torch.tensor([[13, 3, 0, 5]]), torch.ones(1, 4)
+        values = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+        with torch.no_grad():
+            without = model.encode(ids[:, [0, 1, 3]], mask[:, :3], values[:, [0, 1, 3]])
+            assert not torch.allclose(model.encode(ids, mask, values), without, atol=1e-5)
+
+
+def test_profiles_have_nothing_of_special_tokens_wherever_they_are():
+    model = make_model("scdiva", LAST).eval()
+    ids, mask = torch.tensor([[13, 0, 3]]), torch.ones(1, 3)
+    with torch.no_grad():
+        cells = [model.encode(ids, mask, torch.tensor([[cls, 1.0, 2.0]])) for cls in (0.0, 7.0)]
+    assert torch.equal(*cells)
 
 
 class TestNaming:

@@ -121,6 +121,9 @@ class MultiHeadAttention(nn.Module):
         assert not written or cache is None
         if packing is not None:
             return self._packed(hidden_states, key_bias, packing, written)
+        drops = self.training and self.dropout > 0
+        if hidden_states.shape[1] == 1 and cache is None and maps is None and not drops:
+            return self._alone(hidden_states)
         query = self._split_heads(self.q(hidden_states))  # (B, heads, S, H / heads)
         key = self._split_heads(self.k(hidden_states))
         value = self._split_heads(self.v(hidden_states))
@@ -153,6 +156,14 @@ class MultiHeadAttention(nn.Module):
         if self.soft_cap is None and (not has_bias or bias_itself):
             return {}
         return {"soft_cap": self.soft_cap, "bias_itself": bias_itself}
+
+    def _alone(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Attend where a token sees nothing but itself: its share is 1 whatever the scores are.
+
+        Computed, their gradients would be rounding errors, which an optimiser that divides by their size follows.
+        """
+        nothing = self.q(hidden_states[:, :0]).sum() + self.k(hidden_states[:, :0]).sum()  # 0, with gradients of 0
+        return self.o(self.v(hidden_states) + nothing)
 
     def _packed(
         self, hidden_states: torch.Tensor, key_bias: torch.Tensor | None, packing: Packing, written: dict[str, Any]

@@ -173,7 +173,7 @@ class GeneExpressionEmbedding(nn.Module):
 
 
 def check_token_ids(input_ids: torch.Tensor, vocab_size: int) -> None:
-    """Refuse token ids that are not in the vocabulary, where looking costs nothing: on the CPU.
+    """Refuse token ids that are not in a vocabulary of so many tokens, where looking costs nothing: on the CPU.
 
     Raises
     ------

@@ -30,8 +30,10 @@ def _modes(subject: Subject) -> list[nn.Module]:
     for module in training.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-    first, second = (subject.encode(training, subject.clean(), seed=seed) for seed in (0, 1))
-    return [subject.model(), training] if difference(first, second) == 0 else [subject.model()]
+    embedded = [subject.encode(training, subject.clean(), seed=seed) for seed in (0, 1)]
+    answered = [subject.forward(training, subject.clean(), seed=seed).logits for seed in (0, 1)]
+    draws = difference(*embedded) > 0 or difference(*answered) > 0
+    return [subject.model()] if draws else [subject.model(), training]
 
 
 def _padding_content(subject: Subject) -> None:
@@ -72,12 +74,12 @@ def _check_padding_amount(subject: Subject, model: nn.Module) -> None:
 def _seen(subject: Subject, model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
     """Return what padding must not change: embeddings and loss, and the logits of real tokens."""
     output = subject.forward(model, batch)
-    is_real = batch["attention_mask"] != 0
+    logits = output.logits
     return {
         "embeddings of encode": subject.encode(model, batch),
         "embeddings of forward": output.embeddings,
         "loss": output.loss,
-        "logits at real tokens": None if output.logits is None else output.logits[is_real],
+        "logits at real tokens": None if logits is None else subject.real_logits(logits, batch["attention_mask"]),
     }
 
 
@@ -126,11 +128,12 @@ def _by_cell(subject: Subject, model: nn.Module, batch: dict[str, torch.Tensor])
     logits, mask = output.logits, batch["attention_mask"]
     assert logits is not None
     assert output.embeddings is not None
-    is_padding = (mask == 0).view(*mask.shape, *[1] * (logits.ndim - 2))
+    if not subject.has_logits_of_genes:
+        logits = logits.masked_fill((mask == 0).view(*mask.shape, *[1] * (logits.ndim - 2)), 0)
     return {
         "embeddings of forward": output.embeddings,
         "embeddings of encode": subject.encode(model, batch),
-        "logits": logits.masked_fill(is_padding, 0),
+        "logits": logits,
     }
 
 

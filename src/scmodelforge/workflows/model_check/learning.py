@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from typing import Any
 
@@ -104,9 +105,11 @@ def _all_weights_learn(subject: Subject) -> None:
         skip("the model has no trainable weights")
     reached = _steps(subject, model, 6, 1e-2)
     claimed = frozenset(getattr(subject.model_class, "untrained_weights", ()))
-    stale = sorted(name for name in claimed if name in reached or name not in trainable)
+    found = {pattern: fnmatch.filter(trainable, pattern) for pattern in claimed}
+    stale = sorted(pattern for pattern, names in found.items() if not names or reached & set(names))
     if stale:
         fail(f"untrained_weights names {', '.join(stale)}, which the loss does train; take it out")
+    claimed = frozenset(name for names in found.values() for name in names)
     connected = {name for name, p in model.named_parameters() if p.grad is not None}
     dead = [name for name in trainable if name not in reached and name not in claimed & connected]
     if dead:
@@ -178,6 +181,8 @@ def _loss_is_that_of_logits(subject: Subject) -> None:
     if name is None or loss is None:
         skip("the objective is another's, or the loss has no term of its own for what the logits predict")
     if name == "masked_value":
+        if subject.has_logits_of_genes:
+            logits = logits.gather(1, batch["labels"].clamp(min=0))
         expected = (logits[is_target].float() - batch["targets"][is_target]).square().mean()
     else:
         expected = nn.functional.cross_entropy(logits[is_target].float(), batch["labels"][is_target])

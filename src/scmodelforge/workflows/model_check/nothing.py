@@ -23,15 +23,17 @@ def _no_targets(subject: Subject) -> None:
     for what, given in (("a batch without targets", batch), ("a cell with <cls> only", tensors(only_cls))):
         for options in _options(subject):
             model = subject.model().train()
-            loss = subject.loss(model, given, **options)
+            output = subject.forward(model, given, **options)
+            loss = subject.asked_loss(output)
             # A mean over nothing is NaN; training's Objective does not run the model on such a batch.
             if loss.item() != 0 and not loss.isnan():
                 fail(
                     f"the loss of {what} is {loss.item():.3g}; it must be 0; let nothing count but positions where "
-                    "labels are not -100, divided by max(1, their number)"
+                    "labels are not -100, divided by max(1, their number); a term of whole cells needs an entry in "
+                    "counted_terms of the settings"
                 )
-            if loss.item() == 0 and loss.requires_grad:
-                loss.backward()
+            if loss.item() == 0 and loss.requires_grad and output.loss is not None:
+                output.loss.backward()
                 require_finite_gradients(model, what)
     _objective_gives_zero(subject, {**subject.batches[0], **batch})
 

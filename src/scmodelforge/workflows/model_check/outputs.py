@@ -63,6 +63,9 @@ def _check_embeddings(embeddings: torch.Tensor | None, num_cells: int, what: str
 
 def _check_logits(subject: Subject, logits: torch.Tensor | None, batch: dict[str, torch.Tensor]) -> None:
     shape = tuple(batch["input_ids"].shape)
+    if subject.has_logits_of_genes:
+        _check_logits_of_genes(logits, len(batch["input_ids"]))
+        return
     needed = "(B, S)" if subject.predicts_values() else f"(B, S, V) with V = vocab_size = {VOCAB_SIZE}"
     ask = f"they must have shape {needed}; return the predictions of every position unless return_logits is False"
     if not isinstance(logits, torch.Tensor):
@@ -72,6 +75,16 @@ def _check_logits(subject: Subject, logits: torch.Tensor | None, batch: dict[str
         fail(f"forward's logits have shape {tuple(logits.shape)} for a batch of {shape}; {ask}")
     if logits[batch["attention_mask"] != 0].isnan().any():
         fail("forward's logits are NaN at real tokens; they must be numbers; look for attention that sees nothing")
+
+
+def _check_logits_of_genes(logits: torch.Tensor | None, num_cells: int) -> None:
+    expected = (num_cells, VOCAB_SIZE)
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected or logits.isnan().any():
+        seen = tuple(logits.shape) if isinstance(logits, torch.Tensor) else logits
+        fail(
+            f"forward's logits are {seen}, or NaN; the class says logits_of = 'genes', so they must be numbers of "
+            f"shape (B, V), here {expected}; return one for each token of the vocabulary"
+        )
 
 
 def _encode_answers(subject: Subject) -> None:

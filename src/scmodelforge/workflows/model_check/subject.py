@@ -66,6 +66,7 @@ class Subject:
         self.name = name or model_class.__name__
         self.objective_name = str(getattr(model_class, "default_objective", _DEFAULT_OBJECTIVE))
         self.is_causal = bool(getattr(model_class, "is_causal", False))
+        self.has_logits_of_genes = getattr(model_class, "logits_of", "positions") == "genes"
         self._pooling: str | None = None
         self._weights: dict[str, torch.Tensor] | None = None
 
@@ -175,6 +176,17 @@ class Subject:
         loss = self.forward(model, batch, **more).loss
         assert loss is not None
         return loss
+
+    def asked_loss(self, output: ModelOutput) -> torch.Tensor:
+        """Return what of a loss is a mean over labelled positions: terms of whole cells need none."""
+        assert output.loss is not None
+        of_cells = {name for name, of in counted_terms(self.settings()).items() if of != "targets"}
+        terms = [term for name, term in (output.loss_terms or {}).items() if name not in of_cells]
+        return torch.stack(terms).sum() if terms else output.loss
+
+    def real_logits(self, logits: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the logits without those at padding; logits of genes, shape (B, V), have no padding."""
+        return logits if self.has_logits_of_genes else logits[attention_mask != 0]
 
     def predicts_values(self) -> bool:
         """Tell whether values of known genes are asked for, not which genes are hidden."""

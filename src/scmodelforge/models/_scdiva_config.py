@@ -1,0 +1,59 @@
+"""Settings of ScDiVa and its stated sizes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from scmodelforge.config.schema import ModelConfig
+
+__all__ = ["ANNOTATION", "PRESETS", "ScDiVaConfig"]
+
+#: Objective that trains the annotation head.
+ANNOTATION = "cell_type_annotation"
+
+#: Arguments of the sizes. Only the feed-forward width is ours: it gives the stated number of parameters.
+PRESETS: dict[str, dict[str, int]] = {
+    "base": {
+        "vocab_size": 20_000,
+        "hidden_dim": 1024,
+        "num_layers": 24,
+        "num_heads": 16,
+        "latent_dim": 128,
+        "ffn_dim": 4096,
+    },
+    "large": {
+        "vocab_size": 30_000,
+        "hidden_dim": 2048,
+        "num_layers": 32,
+        "num_heads": 32,
+        "latent_dim": 256,
+        "ffn_dim": 6400,
+    },
+}
+
+
+class ScDiVaConfig(ModelConfig):
+    """Settings of ScDiVa."""
+
+    latent_dim: int = Field(128, gt=0)
+    """Width of the latent vector, which is the embedding of a cell."""
+    num_cell_types: int | None = Field(None, gt=0)
+    """Classes of the annotation head; ``None`` makes none. Filled from the data where cell types are trained on."""
+    beta: float = Field(0.01, ge=0)
+    """Weight of the divergence of the posterior from N(0, 1)."""
+    tokenization: Literal["profile", "patch"] = "profile"
+    """One token for the whole profile, or one for each of ``num_patches`` blocks of genes."""
+    num_patches: int = Field(16, gt=0)
+    """Blocks of genes of ``tokenization: patch``."""
+    kl_warmup_steps: int = Field(0, ge=0)
+    """Optimiser steps in which the weight of the divergence rises linearly from 0 to ``beta``."""
+    free_bits: float = Field(0.0, ge=0)
+    """Divergence that each latent dimension of each cell counts with at least, in nats."""
+
+    @property
+    def counted_terms(self) -> dict[str, str]:
+        """What each loss term that the model adds to the objective's own is a mean over."""
+        annotation = {"annotation": "cell_types"} if self.pretraining_task == ANNOTATION else {}
+        return {**annotation, "kl": "cells"}
