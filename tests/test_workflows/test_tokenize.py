@@ -368,8 +368,8 @@ class TestScgpt:
         ("content", "words"),
         [
             (None, r"scgpt has no vocab\.json; name the folder of a published scGPT model"),
-            ("[1]", r"vocab\.json: holds list; a mapping from gene to token id is needed"),
-            ("{", r"vocab\.json: not JSON; a mapping"),
+            ("[1]", r"vocab\.json: holds list, needs a JSON object; a mapping from gene to"),
+            ("{", r"vocab\.json: not readable as JSON"),
             ('{"CD4": 0, "<pad>": 2}', r"vocab\.json: "),
         ],
     )

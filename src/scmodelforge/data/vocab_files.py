@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scmodelforge._errors import DataError, nearest
+from scmodelforge._json_files import read_json_object
 from scmodelforge.constants import FORMAT_VERSION, PAD_TOKEN
 from scmodelforge.data.special_tokens import split_token_dict
 
@@ -79,18 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
     DataError
         If the file cannot be read or holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror})."
-        raise DataError(msg) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        msg = f"{path}: not JSON; a mapping from gene to token id is needed, or a vocab.json of a model folder."
-        raise DataError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{path}: holds {type(content).__name__}; a mapping from gene to token id is needed."
-        raise DataError(msg)
-    return content
+    return read_json_object(path, "a mapping from gene to token id is needed, or a vocab.json of a model folder")
 
 
 def vocab_fields(data: Any) -> dict[str, Any]:

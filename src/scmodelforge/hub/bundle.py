@@ -25,6 +25,7 @@ from torch import nn
 
 from scmodelforge import __version__
 from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._json_files import read_json_object
 from scmodelforge._registry import MODELS, TOKENIZERS
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import FORMAT_VERSION
@@ -44,6 +45,8 @@ from scmodelforge.tokenizers.saved import (
 __all__ = ["Bundle", "build_model", "copy_plugins", "load_bundle", "save_bundle"]
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.json", "preprocessing.json", "fingerprint.json")
+
+_AGAIN = "copy or export the model again"
 
 
 @dataclass
@@ -152,7 +155,7 @@ def load_bundle(folder: str | Path, *, trust_plugins: bool = False) -> Bundle:
     """
     folder = Path(folder)
     _check_files(folder)
-    settings = _read_json(folder / "config.json")
+    settings = read_json_object(folder / "config.json", _AGAIN)
     if settings.get("format_version") != FORMAT_VERSION:
         msg = (
             f"{folder}: model folder of format {settings.get('format_version')}, this version reads format "
@@ -183,8 +186,8 @@ def load_bundle(folder: str | Path, *, trust_plugins: bool = False) -> Bundle:
         vocab=vocab,
         preprocessor=load_preprocessor(folder),
         objective=settings["objective"],
-        labels=_read_json(folder / "labels.json") if (folder / "labels.json").exists() else {},
-        fingerprint=_read_json(folder / "fingerprint.json"),
+        labels=read_json_object(folder / "labels.json", _AGAIN) if (folder / "labels.json").exists() else {},
+        fingerprint=read_json_object(folder / "fingerprint.json", _AGAIN),
         plugins=[str(folder / plugin) if plugin.endswith(".py") else plugin for plugin in plugins],
     )
 
@@ -245,15 +248,3 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        msg = f"{path}: not readable as JSON ({problem}). Copy or export the model again."
-        raise DataError(msg) from problem
-    if not isinstance(value, dict):
-        msg = f"{path}: holds {type(value).__name__}, needs a JSON object. Copy or export the model again."
-        raise DataError(msg)
-    return value

@@ -258,7 +258,7 @@ class TestRefusals:
             (published(), {"vocab": {"<pad>": 0, "A": 1}}, r"vocab\.json: .*no <cls> token"),
             (published(), {"vocab": {"<pad>": 0, "<cls>": 1, "A": 3}}, r"vocab\.json: "),
             (published(), {"vocab": [1, 2]}, r"vocab\.json: holds list"),
-            ([torch.ones(2)], {}, r"best_model\.pt: holds list, needs tensors by name; take the file as published"),
+            ([torch.ones(2)], {}, r"best_model\.pt: holds list, needs tensors by name; take the file as it was"),
             ({"model": {"a": torch.ones(2)}}, {}, r"best_model\.pt: holds dict, needs tensors by name"),
         ],
     )

@@ -7,7 +7,6 @@ embedding. Its token types are all the first one, whose vector is added to every
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 
 from scmodelforge._errors import DataError, listed
+from scmodelforge._json_files import read_json_object
+from scmodelforge.models.published._files import check_shapes, read_tensors
 from scmodelforge.models.transformer_encoder import TransformerEncoder, TransformerEncoderConfig
 
 __all__ = ["geneformer_config", "geneformer_weights", "load_geneformer"]
@@ -70,19 +71,14 @@ def load_geneformer(folder: str | Path) -> TransformerEncoder:
         If files are missing or damaged, are of another kind of model, or weights are missing or left over.
     """
     folder = Path(folder)
-    config = geneformer_config(_read_json(folder / "config.json"), origin=str(folder / "config.json"))
-    path, tensors = _read_weights(folder)
+    settings = read_json_object(folder / "config.json", "give the folder of a published Geneformer")
+    config = geneformer_config(settings, origin=str(folder / "config.json"))
+    path = _weights_of(folder)
+    tensors = read_tensors(path)
     with torch.random.fork_rng(devices=[]):  # the first weights are written over
         model = TransformerEncoder.from_config(config)
     weights = geneformer_weights(tensors, num_layers=config.num_layers, origin=str(path))
-    wanted = model.state_dict()
-    for name, weight in weights.items():
-        if weight.shape != wanted[name].shape:
-            msg = (
-                f"{path}: '{name}' has shape {tuple(weight.shape)}, config.json asks for {tuple(wanted[name].shape)}; "
-                "take both files from one model."
-            )
-            raise DataError(msg)
+    check_shapes(weights, model.state_dict(), origin=str(path), settings="config.json")
     model.load_state_dict(weights)
     return model.eval()
 
@@ -177,35 +173,10 @@ def _layer_names(number: int) -> list[tuple[str, str]]:
     ]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        msg = f"{path}: cannot be read ({problem.strerror}); give the folder of a published Geneformer."
-        raise DataError(msg) from problem
-    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
-        msg = f"{path}: not readable as JSON ({problem}); take the file as it was published."
-        raise DataError(msg) from problem
-    if not isinstance(found, dict):
-        msg = f"{path}: holds {type(found).__name__}, needs a JSON object; take the file as it was published."
-        raise DataError(msg)
-    return found
-
-
-def _read_weights(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
-    """Return the file of weights and its content; no code in it is run."""
-    path = folder / "model.safetensors"
-    try:
-        if path.is_file():
-            from safetensors.torch import load_file
-
-            return path, load_file(str(path))
-        path = folder / "pytorch_model.bin"
-        if path.is_file():
-            return path, dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as problem:
-        words = " ".join(str(problem).split())
-        msg = f"{path}: damaged, or no weights ({type(problem).__name__}: {words:.200}); take the file as published."
-        raise DataError(msg) from problem
+def _weights_of(folder: Path) -> Path:
+    """Return the file of weights."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
     msg = f"{folder} has neither model.safetensors nor pytorch_model.bin; give the folder of a published Geneformer."
     raise DataError(msg)

@@ -19,9 +19,10 @@ import torch
 from pydantic import ValidationError
 
 from scmodelforge._errors import DataError, listed
+from scmodelforge._json_files import read_json_object
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.data.vocab_files import read_json
 from scmodelforge.models.components.special_tokens import apply_special_tokens
+from scmodelforge.models.published._files import read_tensors
 from scmodelforge.models.scgpt import ScGPT, ScGPTConfig
 from scmodelforge.models.scgpt_config import GENERATIVE
 
@@ -79,6 +80,7 @@ _SETTINGS = {
     "n_layers_cls": "cls_layers",
 }
 _MOST = 6  # names in a message
+_GIVE = "give the folder of a published scGPT"
 
 
 def load_scgpt(folder: str | Path) -> ScGPT:
@@ -104,9 +106,12 @@ def load_scgpt(folder: str | Path) -> ScGPT:
         or of another shape.
     """
     folder = Path(folder)
-    vocab, settings = load_scgpt_vocab(folder), read_json(folder / "args.json")
+    vocab, settings = load_scgpt_vocab(folder), read_json_object(folder / "args.json", _GIVE)
     path = folder / "best_model.pt"
-    tensors = _common_names(_read_weights(path), origin=str(path))
+    if not path.is_file():
+        msg = f"{folder} has no {path.name}; {_GIVE}."
+        raise DataError(msg)
+    tensors = _common_names(read_tensors(path), origin=str(path))
     config = scgpt_config(settings, tensors, vocab_size=len(vocab), origin=str(folder / "args.json"))
     with torch.random.fork_rng(devices=[]):  # the first weights are written over
         model = ScGPT.from_config(config)
@@ -129,7 +134,7 @@ def load_scgpt_vocab(folder: str | Path) -> GeneVocab:
         If the file is missing, damaged or no mapping from name to id, or has no ``<pad>`` or ``<cls>``.
     """
     path = Path(folder) / "vocab.json"
-    content = read_json(path)
+    content = read_json_object(path, _GIVE)
     try:
         vocab = GeneVocab.from_token_dict(content, name="scgpt", aliases=False)
         _ = vocab.pad_id, vocab.cls_id
@@ -278,20 +283,3 @@ def _common_names(tensors: Mapping[str, torch.Tensor], *, origin: str) -> dict[s
 
 def _has(tensors: Mapping[str, torch.Tensor], start: str) -> bool:
     return any(name.startswith(start) for name in tensors)
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return the content of a file of weights; no code in it is run."""
-    if not path.is_file():
-        msg = f"{path.parent} has no {path.name}; give the folder of a published scGPT."
-        raise DataError(msg)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as problem:
-        words = " ".join(str(problem).split())
-        msg = f"{path}: damaged, or no weights ({type(problem).__name__}: {words:.200}); take the file as published."
-        raise DataError(msg) from problem
-    if not isinstance(content, Mapping) or not all(isinstance(each, torch.Tensor) for each in content.values()):
-        msg = f"{path}: holds {type(content).__name__}, needs tensors by name; take the file as published."
-        raise DataError(msg)
-    return dict(content)

@@ -8,7 +8,6 @@ over ``seq_len`` they are those of the released code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from typing import Any
 import torch
 
 from scmodelforge._errors import DataError, listed
+from scmodelforge._json_files import read_json_object
 from scmodelforge.models.components.special_tokens import SpecialIds
+from scmodelforge.models.published._files import check_shapes, read_tensors
 from scmodelforge.models.transcriptformer import TranscriptFormer, TranscriptFormerConfig
 
 __all__ = ["load_transcriptformer", "transcriptformer_config", "transcriptformer_weights"]
@@ -67,19 +68,16 @@ def load_transcriptformer(weights: str | Path, config: str | Path) -> Transcript
     DataError
         If a file is missing or damaged, is of another kind of model, or weights are missing or left over.
     """
-    tensors = _read_weights(Path(weights))
-    settings = transcriptformer_config(_read_json(Path(config)), tensors, origin=str(config))
+    if not Path(weights).is_file():
+        msg = f"{weights}: no such file; give the weights of a published TranscriptFormer."
+        raise DataError(msg)
+    tensors = read_tensors(Path(weights))
+    described = read_json_object(Path(config), "give the settings of a published TranscriptFormer")
+    settings = transcriptformer_config(described, tensors, origin=str(config))
     renamed = transcriptformer_weights(tensors, num_layers=settings.num_layers, origin=str(weights))
     with torch.random.fork_rng(devices=[]):  # the first weights are written over
         model = TranscriptFormer.from_config(settings)
-    wanted = model.state_dict()
-    for name, weight in renamed.items():
-        if weight.shape != wanted[name].shape:
-            msg = (
-                f"{weights}: '{name}' has shape {tuple(weight.shape)}, {config} asks for {tuple(wanted[name].shape)}; "
-                f"{_WHOLE}."
-            )
-            raise DataError(msg)
+    check_shapes(renamed, model.state_dict(), origin=str(weights), settings=str(config))
     model.load_state_dict(renamed)
     model.embedding.special_ids = _SPECIAL_IDS
     table = model.embedding.gene_embedding
@@ -176,31 +174,3 @@ def transcriptformer_weights(
         msg = f"{origin}: {'; '.join(faults)}; a TranscriptFormer with {num_layers} layers is needed."
         raise DataError(msg)
     return {new: tensors[old].float() for old, new in names.items()}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        msg = f"{path}: cannot be read ({problem.strerror}); give the settings of a published TranscriptFormer."
-        raise DataError(msg) from problem
-    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
-        msg = f"{path}: not readable as JSON ({problem}); take the file as it was published."
-        raise DataError(msg) from problem
-    if not isinstance(found, dict):
-        msg = f"{path}: holds {type(found).__name__}, needs a JSON object; take the file as it was published."
-        raise DataError(msg)
-    return found
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return the content of a file of weights; no code in it is run."""
-    if not path.is_file():
-        msg = f"{path}: no such file; give the weights of a published TranscriptFormer."
-        raise DataError(msg)
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as problem:
-        words = " ".join(str(problem).split())
-        msg = f"{path}: damaged, or no weights ({type(problem).__name__}: {words:.200}); take the file as published."
-        raise DataError(msg) from problem

@@ -1,0 +1,67 @@
+"""Weights as others publish them. No code in a file is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from scmodelforge._errors import DataError
+
+__all__ = ["AS_PUBLISHED", "check_shapes", "read_tensors"]
+
+#: What to do with a file that is not what it should be.
+AS_PUBLISHED = "take the file as it was published"
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file, by name: ``.safetensors``, or what ``torch.save`` wrote of a state.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(str(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as problem:
+        words = " ".join(str(problem).split())
+        msg = f"{path}: damaged, or no weights ({type(problem).__name__}: {words:.200}); {AS_PUBLISHED}."
+        raise DataError(msg) from problem
+    if not isinstance(content, Mapping) or not all(isinstance(each, torch.Tensor) for each in content.values()):
+        msg = f"{path}: holds {type(content).__name__}, needs tensors by name; {AS_PUBLISHED}."
+        raise DataError(msg)
+    return dict(content)
+
+
+def check_shapes(
+    weights: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], *, origin: str, settings: str
+) -> None:
+    """Refuse weights whose shapes are not those of a model's.
+
+    Parameters
+    ----------
+    weights
+        The weights by the model's names.
+    wanted
+        The state of the model.
+    origin, settings
+        What messages call the weights, and what the model was made of.
+
+    Raises
+    ------
+    DataError
+        If there are some.
+    """
+    for name, weight in weights.items():
+        if weight.shape != wanted[name].shape:
+            msg = (
+                f"{origin}: '{name}' has shape {tuple(weight.shape)}, {settings} asks for {tuple(wanted[name].shape)}; "
+                "take both files from one model."
+            )
+            raise DataError(msg)
