@@ -7,6 +7,7 @@ and scored as it is then on held-out cells, through the objective's own batches:
     next_gene_prediction     frequency of genes over those not named yet; bins: mean of each gene, distribution of each
                              gene's bins, and strict: that times how often the cell has shown each bin, since equal
                              counts of a cell have equal bins
+    next_gene_prediction_set   the same of gene_target: set, scored as next_gene_prediction is
     masked_value_prediction  mean of each gene under the same draws, zeros asked for included
 
     python benchmarks/objectives.py human_immune_559_counts.h5ad pbmc_3batch_counts.h5ad --label cell_type
@@ -38,6 +39,10 @@ OBJECTIVES = {
     "next_gene_prediction": {
         "tokenizer": {"strategy": "binned_expression"},
         "model": {"architecture": "autoregressive_transformer", "expression_loss_weight": 0.3},
+    },
+    "next_gene_prediction_set": {
+        "tokenizer": {"strategy": "binned_expression"},
+        "model": {"architecture": "autoregressive_transformer", "expression_loss_weight": 0.3, "gene_target": "set"},
     },
     "masked_value_prediction": {
         "tokenizer": {"strategy": "rank_value", "masking": {"mask_ratio": 0.5}},
@@ -299,15 +304,16 @@ def show(results: dict, options: argparse.Namespace) -> None:
     print(
         f"{options.genes:,} most common genes, {options.length} tokens, width 64, 2 layers, {options.steps} steps of 32"
     )
-    print(f"{'data':28}{'quantity':30}{'model':>20}{'baseline':>20}  better in")
+    print(f"{'data':28}{'quantity':32}{'model':>20}{'baseline':>20}  better in")
     for data in options.data:
         for objective in options.objective:
             runs = [results[data, objective, seed] for seed in range(options.seeds)]
+            suffix = " (set)" if objective.endswith("_set") else ""
             for number, quantity in enumerate(runs[0]["scores"]):
                 pairs = np.array([list(run["scores"].values())[number] for run in runs])
                 wins = int((pairs[:, 0] < pairs[:, 1]).sum())
                 shown = "".join(f"{m:>12.4f} ± {s:.3f}" for m, s in zip(pairs.mean(0), pairs.std(0), strict=True))
-                print(f"{data.stem:28}{quantity:30}{shown}  {wins}/{len(runs)}")
+                print(f"{data.stem:28}{quantity + suffix:32}{shown}  {wins}/{len(runs)}")
     print(f"\n{'data':28}{'objective':30}{'accuracy of a linear probe':>30}")
     for data in options.data:
         for objective in options.objective:

@@ -40,6 +40,23 @@ def test_settings_of_the_page_on_binning_are_valid(text, tmp_path):
     assert load_config(path).tokenizer.strategy == "binned_expression"
 
 
+def test_code_of_the_page_on_models_runs():
+    import torch
+
+    from scmodelforge.models import AutoregressiveTransformer
+
+    (code,) = blocks("models.md", "python")
+    names: dict = {
+        "model": AutoregressiveTransformer(vocab_size=20, n_bins=5, hidden_dim=16, num_layers=1, num_heads=2),
+        "input_ids": torch.tensor([[3, 5, 7, 9]]),
+        "known_values": torch.tensor([[0.0, 0.5, 0.0, 0.25]]),
+        "known_mask": torch.tensor([[1, 1, 0, 1]]),
+    }
+    exec(code, names)
+    assert names["filled"].is_filled.tolist() == [[False, False, True, False]]
+    assert names["filled"].probabilities.shape == (1, 4, 5)
+
+
 def code_with(text: str) -> str:
     """Return the block of code of the data page that has a text."""
     (code,) = (block for block in blocks("data.md", "python") if text in block)

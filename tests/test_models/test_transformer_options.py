@@ -39,6 +39,7 @@ CASES = [(name, options) for name in TRANSFORMERS for options in SHARED]
 CASES = [case for case in CASES if case != ("scgpt", {"norm_placement": "post"})]  # which is its default
 CASES += [("scgpt", {"norm_placement": "pre"}), ("scgpt", {"activation": "gelu"})]
 CASES += [("transformer_encoder", options) for options in ENCODER]
+CASES += [("autoregressive_transformer", {"gene_target": "set"})]
 
 
 def made(name: str, tiny_config, **options: Any) -> torch.nn.Module:

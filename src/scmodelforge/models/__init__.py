@@ -5,6 +5,7 @@ from __future__ import annotations
 from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
 from scmodelforge.models.autoregressive import AutoregressiveTransformer
 from scmodelforge.models.config import TransformerConfig
+from scmodelforge.models.filling import FilledCells
 from scmodelforge.models.gene_pooling import GenePoolingModel
 from scmodelforge.models.generation import GeneratedCells
 from scmodelforge.models.masked_autoencoder import MaskedAutoencoder
@@ -17,6 +18,7 @@ from scmodelforge.models.transformer_encoder import TransformerEncoder
 
 __all__ = [
     "AutoregressiveTransformer",
+    "FilledCells",
     "GenePoolingModel",
     "GeneratedCells",
     "MaskedAutoencoder",

@@ -1,4 +1,4 @@
-"""What is drawn in generation: genes and bins by their scores, at levels that are random numbers."""
+"""What is drawn of cells: genes and bins by their scores, at levels that are random numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from scmodelforge._errors import ConfigError
 from scmodelforge.data.draws import uniforms
 
-__all__ = ["BinChoice", "Drawing", "draw_levels", "log_prob"]
+__all__ = ["BinChoice", "Drawing", "bin_table", "draw_levels", "gene_levels", "log_prob"]
 
 BinChoice = Literal["sample", "argmax", "mean"]
 
@@ -55,9 +55,9 @@ class Drawing:
         """Return a gene for each row of scores, shape (B,)."""
         return _draw(scores, levels, self.temperature, self.top_k)
 
-    def bins_of(self, scores: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """Return a bin for each row of scores, shape (B,); never bin 0, which is no expression."""
-        scores = torch.cat([torch.full_like(scores[:, :1], float("-inf")), scores[:, 1:]], dim=1)
+    def bins_of(self, scores: torch.Tensor, levels: torch.Tensor, *, first: int = 1) -> torch.Tensor:
+        """Return a bin for each row of scores, shape (B,), ``first`` or a later one: bin 0 is no expression."""
+        scores = torch.cat([torch.full_like(scores[:, :first], float("-inf")), scores[:, first:]], dim=1)
         if self.bins == "sample":
             return _draw(scores, levels, self.temperature, None)
         if self.bins == "argmax":
@@ -70,22 +70,51 @@ def draw_levels(
     num_cells: int, steps: int, generator: torch.Generator | None, keys: torch.Tensor | None
 ) -> torch.Tensor:
     """Return what decides each draw of a gene and of its bin, shape (B, steps, 2), float64, in [0, 1)."""
-    if keys is not None and generator is not None:
-        msg = "both generator and keys are given; draws follow from one of them."
-        raise ConfigError(msg)
+    _check_keys(num_cells, generator, keys)
     if keys is None:
         device = None if generator is None else generator.device
         return torch.rand(num_cells, steps, 2, generator=generator, device=device, dtype=torch.float64)
-    if keys.shape != (num_cells,) or keys.is_floating_point():
-        msg = f"keys are {keys.dtype} of shape {tuple(keys.shape)}, but {num_cells} cells need a whole number each."
-        raise ConfigError(msg)
     draws = np.arange(2 * steps).reshape(steps, 2)
     return torch.from_numpy(uniforms(keys.cpu().numpy()[:, None, None], "generate", draws))
+
+
+def gene_levels(genes: torch.Tensor, generator: torch.Generator | None, keys: torch.Tensor | None) -> torch.Tensor:
+    """Return what decides the draw of each gene of each cell, shape (B, S), float64, in [0, 1).
+
+    It follows from the cell's key, which ``generator`` draws where there is none, and from the gene, and from nothing
+    else: not from the place of the gene, nor from how many there are.
+    """
+    _check_keys(len(genes), generator, keys)
+    if keys is None:
+        device = None if generator is None else generator.device
+        keys = torch.randint(2**63 - 1, (len(genes),), generator=generator, device=device)
+    return torch.from_numpy(uniforms(keys.cpu().numpy()[:, None], "fill", genes.cpu().numpy()))
+
+
+def bin_table(given: torch.Tensor | None, n_bins: int) -> torch.Tensor:
+    """Return the value of each bin, shape (K,), float32: those given, or the bin's number over K - 1."""
+    if given is None:
+        return torch.arange(n_bins) / (n_bins - 1)
+    if len(given) != n_bins:
+        msg = f"bin_values has {len(given)} values, but the model has {n_bins} bins (model.n_bins)."
+        raise ConfigError(msg)
+    return given.float()
 
 
 def log_prob(scores: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """Return the log-probability of the chosen column of each row, shape (B,)."""
     return scores.log_softmax(dim=1).gather(1, chosen[:, None])[:, 0]
+
+
+def _check_keys(num_cells: int, generator: torch.Generator | None, keys: torch.Tensor | None) -> None:
+    if keys is None:
+        return
+    if generator is not None:
+        msg = "both generator and keys are given; draws follow from one of them."
+        raise ConfigError(msg)
+    if keys.shape != (num_cells,) or keys.is_floating_point():
+        msg = f"keys are {keys.dtype} of shape {tuple(keys.shape)}, but {num_cells} cells need a whole number each."
+        raise ConfigError(msg)
 
 
 def _draw(scores: torch.Tensor, levels: torch.Tensor, temperature: float, top_k: int | None) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -11,7 +13,7 @@ from scmodelforge._errors import ConfigError
 if TYPE_CHECKING:
     from scmodelforge.config.schema import ModelConfig
 
-__all__ = ["count_parameters", "init_weights", "required_vocab_size"]
+__all__ = ["count_parameters", "evaluation", "init_weights", "required_vocab_size"]
 
 
 def init_weights(module: nn.Module) -> None:
@@ -78,3 +80,15 @@ def required_vocab_size(config: ModelConfig) -> int:
         )
         raise ConfigError(msg)
     return config.vocab_size
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Switch a model to evaluation, and back to the mode that each of its modules had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

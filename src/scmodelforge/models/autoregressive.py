@@ -17,12 +17,16 @@ What is particular here:
 - The expression shown is a bin, and has a vector of its own (``value_embedding``).
 - The shift by one is the objective's: ``labels[t]`` and ``bin_ids[t]`` describe the gene at t + 1.
 - With ``no_repeats`` in the batch, genes already named and special tokens have no probability.
+- With ``gene_target: set`` the gene to be named is not the one that happens to come next: all that come later in the
+  sequence could have, equally likely. The mean gradient over all orders is that of the next gene. It is less noisy
+  near the floor of the loss only: in one order each gene is the next one exactly once, its share of a set varies.
+- :meth:`AutoregressiveTransformer.fill` asks for bins of given genes: the genes known are the prefix.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -30,17 +34,18 @@ from torch import nn
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import IGNORE_INDEX
+from scmodelforge.models._next_gene_loss import next_gene_terms
 from scmodelforge.models._utils import init_weights, required_vocab_size
+from scmodelforge.models.autoregressive_config import AutoregressiveConfig
 from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.attention import prefix_mask
 from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import BinPredictionHead, MaskedGenePredictionHead
-from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
-from scmodelforge.models.components.pooling import get_pooling, mean_seen
-from scmodelforge.models.components.repeats import exclude_named_everywhere, restriction
+from scmodelforge.models.components.pooling import get_pooling, mean_pool, mean_seen
+from scmodelforge.models.components.repeats import exclude_named_everywhere
 from scmodelforge.models.components.transformer import TransformerStack
-from scmodelforge.models.config import TransformerConfig
+from scmodelforge.models.filling import FilledCells, fill_cells
 from scmodelforge.models.generation import GeneratedCells, generate_cells
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import register_model
@@ -48,20 +53,6 @@ from scmodelforge.models.registry import register_model
 __all__ = ["AutoregressiveConfig", "AutoregressiveTransformer"]
 
 _log = logging.getLogger(__name__)
-
-
-class AutoregressiveConfig(TransformerConfig):
-    """Settings of the autoregressive transformer."""
-
-    gene_order: Literal["random", "given"] = "random"
-    """Order in which genes are named: drawn for each cell and pass, or as the tokenizer gives them."""
-    use_positions: bool | None = None
-    """Embed the position of each token; ``None`` does so when ``gene_order`` is ``given``."""
-    readout: Literal["mean", "last"] | None = None
-    """What the heads read: the mean of the hidden states a position sees, or the last of them. ``None`` is ``mean`` for
-    ``gene_order: random`` and ``last`` for ``given``."""
-    value_embedding: Literal["bins", "linear"] = "bins"
-    """A vector for each bin, which needs values of 0 to 1, or a projection of the value."""
 
 
 @register_model("autoregressive_transformer")
@@ -108,6 +99,8 @@ class AutoregressiveTransformer(CellModel):
         What the heads read at a position: the ``mean`` of the hidden states it sees, or the ``last`` of them, its own.
     value_embedding
         ``bins`` gives each bin of the values, which lie between 0 and 1, a vector; ``linear`` projects them.
+    gene_target
+        ``one`` learns the gene that comes next, ``set`` all that come later, equally likely; for genes in random order.
     """
 
     config_class: ClassVar[type[AutoregressiveConfig]] = AutoregressiveConfig
@@ -142,10 +135,12 @@ class AutoregressiveTransformer(CellModel):
         use_positions: bool = False,
         readout: str = "mean",
         value_embedding: str = "bins",
+        gene_target: str = "one",
     ) -> None:
         super().__init__()
         _check_choice("readout", readout, ("mean", "last"))
         _check_choice("value_embedding", value_embedding, ("bins", "linear"))
+        _check_choice("gene_target", gene_target, ("one", "set"))
         self.vocab_size = vocab_size
         self.n_bins = n_bins
         self.hidden_dim = hidden_dim
@@ -153,6 +148,7 @@ class AutoregressiveTransformer(CellModel):
         self.pooling = pooling
         self.gene_loss_weight = gene_loss_weight
         self.expression_loss_weight = expression_loss_weight
+        self.gene_target = gene_target
         self._pool = get_pooling(pooling)
         self._has_warned = False
         self.embedding = GeneExpressionEmbedding(
@@ -219,7 +215,8 @@ class AutoregressiveTransformer(CellModel):
             Tokens at the beginning of each cell that see each other fully, shape (B,). ``None`` stands for none, i.e.
             causal attention.
         no_repeats
-            If true, genes up to each position and special tokens get no probability there (except a label).
+            If true, genes up to each position and special tokens get no probability there (except a label). With
+            ``gene_target: set`` it is always so.
         return_logits
             Without it only the labelled positions are predicted and ``logits`` is ``None``: the same loss for less.
         output_hidden_states, output_attentions
@@ -230,7 +227,8 @@ class AutoregressiveTransformer(CellModel):
         Returns
         -------
         ``logits`` of genes, shape (B, S, V), ``embeddings``, shape (B, H), and with labels ``loss``: the weighted sum
-        of the mean cross-entropies of genes and bins in nats, each 0 without targets. Under causal attention the
+        of the mean cross-entropies of genes and bins in nats, each 0 without targets; with ``gene_target: set`` that
+        of genes is with a uniform distribution over the labels from there on. Under causal attention the
         first token sees nothing but itself, so ``embeddings`` of pooling ``cls`` are the same for all cells; use
         :meth:`encode`.
 
@@ -248,7 +246,7 @@ class AutoregressiveTransformer(CellModel):
         hidden = self._hidden_states(input_ids, attention_mask, values, mask, **Trace.given(trace))  # (B, S, H)
         embeddings = self._pool(hidden, attention_mask)  # (B, H)
         states = self._read_out(hidden, attention_mask, mask)  # (B, S, H)
-        excludes = no_repeats is not None and bool(no_repeats)
+        excludes = self.gene_target == "set" or (no_repeats is not None and bool(no_repeats))
         special_ids = self.embedding.special_ids
         named, _ = blank_padding(input_ids.long(), None, attention_mask, pad_id=special_ids.pad)
         logits = self.gene_head(states) if return_logits else None  # (B, S, V)
@@ -257,18 +255,7 @@ class AutoregressiveTransformer(CellModel):
         if labels is None:
             return with_trace(ModelOutput(logits=logits, embeddings=embeddings), trace)
         self.embedding.check_ids(labels.masked_fill(labels == IGNORE_INDEX, 0))
-        if logits is None:
-            restrict = restriction(named, labels, special_ids=special_ids) if excludes else None
-            gene_loss = gathered_cross_entropy(states, labels, self.gene_head, restrict=restrict)
-        else:
-            gene_loss = masked_cross_entropy(logits, labels)
-        terms = {"next_gene": self.gene_loss_weight * gene_loss}
-        if bin_ids is not None:
-            is_target = labels != IGNORE_INDEX
-            self.check_bins(bin_ids[is_target])
-            bin_logits = self.score_bins(states[is_target], labels[is_target])  # (M, K)
-            bin_loss = masked_cross_entropy(bin_logits, bin_ids[is_target])
-            terms["expression_bin"] = self.expression_loss_weight * bin_loss
+        terms = next_gene_terms(self, states, labels, bin_ids, logits=logits, named=named if excludes else None)
         loss = torch.stack(list(terms.values())).sum()
         return with_trace(ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms), trace)
 
@@ -281,6 +268,34 @@ class AutoregressiveTransformer(CellModel):
     ) -> GeneratedCells:
         """Name genes and bins one after another, starting from a prompt: :func:`generate_cells` with this model."""
         return generate_cells(self, input_ids, attention_mask, values, **options)
+
+    def fill(
+        self, input_ids: torch.Tensor, known_values: torch.Tensor, known_mask: torch.Tensor, **options: Any
+    ) -> FilledCells:
+        """Predict bins of genes from those that are known, each by itself: :func:`fill_cells` with this model."""
+        return fill_cells(self, input_ids, known_values, known_mask, **options)
+
+    def read_prefix(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return what the heads read after cells whose tokens all see each other.
+
+        Parameters
+        ----------
+        input_ids, values
+            Token ids and expression values, shape (B, S).
+        attention_mask
+            1 for tokens and 0 for padding on the right, shape (B, S).
+
+        Returns
+        -------
+        Shape (B, H): that of :meth:`forward` at the last token of a prefix.
+        """
+        hidden = self._hidden_states(input_ids, attention_mask, values)
+        if self.readout_norm is not None:
+            return self.readout_norm(mean_pool(hidden, attention_mask))
+        last = ((attention_mask != 0).sum(dim=1) - 1).clamp(min=0)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
     def score_bins(self, hidden_states: torch.Tensor, genes: torch.Tensor) -> torch.Tensor:
         """Score the bins of given genes.
@@ -326,6 +341,7 @@ class AutoregressiveTransformer(CellModel):
             use_positions=is_ordered if own.use_positions is None else own.use_positions,
             readout=own.readout or ("last" if is_ordered else "mean"),
             value_embedding=own.value_embedding,
+            gene_target=own.gene_target,
             **transformer_arguments(config, default_pooling=cls.default_pooling),
         )
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
 
 from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.models._drawing import BinChoice, Drawing, draw_levels, log_prob
+from scmodelforge.models._drawing import BinChoice, Drawing, bin_table, draw_levels, log_prob
+from scmodelforge.models._utils import evaluation
 from scmodelforge.models.components.attention import KeyValueCache, prefix_mask
 from scmodelforge.models.components.embeddings import blank_padding
 from scmodelforge.models.components.special_tokens import SpecialIds
@@ -114,7 +113,7 @@ def generate_cells(
     """
     drawing = Drawing(temperature, top_k, bins)
     device = next(model.parameters()).device
-    table = _bin_values(bin_values, model.n_bins).to(device)
+    table = bin_table(bin_values, model.n_bins).to(device)
     if bin_ids is not None:
         model.check_bins(bin_ids)
     if values is None and bin_ids is not None:
@@ -128,7 +127,7 @@ def generate_cells(
     steps = int(wanted.max()) if len(wanted) else 0
     writer = _Writer(model, cells, steps, use_cache=use_cache)
     levels = draw_levels(len(wanted), steps, generator, keys).to(device)
-    with _evaluation(model), torch.no_grad():
+    with evaluation(model), torch.no_grad():
         for step in range(steps):
             writer.add(drawing, levels[:, step], table, is_wanted=wanted > step)
     return _compacted(writer.cells)
@@ -268,24 +267,3 @@ def _compacted(cells: GeneratedCells) -> GeneratedCells:
     length = max(1, int(cells.attention_mask.sum(dim=1).max())) if len(order) else order.shape[1]
     arranged = {field.name: getattr(cells, field.name).gather(1, order)[:, :length] for field in fields(cells)}
     return GeneratedCells(**arranged)
-
-
-def _bin_values(given: torch.Tensor | None, n_bins: int) -> torch.Tensor:
-    if given is None:
-        return torch.arange(n_bins) / (n_bins - 1)
-    if len(given) != n_bins:
-        msg = f"bin_values has {len(given)} values, but the model has {n_bins} bins (model.n_bins)."
-        raise ConfigError(msg)
-    return given.float()
-
-
-@contextmanager
-def _evaluation(model: torch.nn.Module) -> Iterator[None]:
-    """Switch to evaluation, and back to the mode that each module had."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -15,6 +15,7 @@ from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models.components.heads import ClassificationHead, TiedLinear
 
 __all__ = [
+    "Measure",
     "Restriction",
     "gathered_cross_entropy",
     "log_shares",
@@ -31,6 +32,9 @@ _SMALL_RATE = 1e-2
 
 #: Changes logits, shape (M, V), of the labelled positions with the given numbers among them, shape (M,).
 Restriction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+#: The sum of the losses of some labelled positions: of their logits, shape (M, V), and their numbers, shape (M,).
+Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -56,6 +60,7 @@ def gathered_cross_entropy(
     head: Callable[[torch.Tensor], torch.Tensor],
     *,
     restrict: Restriction | None = None,
+    measure: Measure | None = None,
 ) -> torch.Tensor:
     """Average the cross-entropy over the labelled positions, with scores computed at these positions only.
 
@@ -76,6 +81,9 @@ def gathered_cross_entropy(
         ``num_classes`` tells how many rows are scored at once.
     restrict
         Changes logits, shape (M, V), of the labelled positions with these numbers among them, shape (M,).
+    measure
+        Sums the losses of the labelled positions with these numbers, from their logits as ``restrict`` leaves them.
+        ``None`` is the cross-entropy with the label.
 
     Returns
     -------
@@ -86,13 +94,14 @@ def gathered_cross_entropy(
     numbers = torch.arange(len(targets), device=targets.device)
 
     def part(rows: torch.Tensor, targets: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        logits = head(rows)
-        return _summed(logits if restrict is None else restrict(logits, numbers), targets)
+        logits = head(rows) if restrict is None else restrict(head(rows), numbers)
+        return _summed(logits, targets) if measure is None else measure(logits, numbers)
 
     size = max(1, _LOGITS_AT_ONCE // getattr(head, "num_classes", 1))
     if len(targets) <= size:
         return part(rows, targets, numbers) / max(1, len(targets))
-    if restrict is None and _has_bare_decoder(head) and not torch.is_autocast_enabled(rows.device.type):
+    is_plain = restrict is None and measure is None and not torch.is_autocast_enabled(rows.device.type)
+    if is_plain and _has_bare_decoder(head):
         return _fused(rows, targets, head) / len(targets)
     parts = zip(rows.split(size), targets.split(size), numbers.split(size), strict=True)
     sums = [checkpoint(part, *each, use_reentrant=False) for each in parts]
