@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from scmodelforge.cli.main import app
 from scmodelforge.config import load_config
 from scmodelforge.hub import load_bundle
+from scmodelforge.models import AutoregressiveTransformer
 from tests.conftest import make_adata
 from tests.test_models.test_published.test_scgpt import GENES, published, write
 
@@ -40,27 +41,37 @@ def test_settings_of_the_page_on_binning_are_valid(text, tmp_path):
     assert load_config(path).tokenizer.strategy == "binned_expression"
 
 
-def test_code_of_the_page_on_models_runs():
-    import torch
-
-    from scmodelforge.models import AutoregressiveTransformer
-
-    (code,) = blocks("models.md", "python")
+def test_code_about_filling_in_runs():
     names: dict = {
         "model": AutoregressiveTransformer(vocab_size=20, n_bins=5, hidden_dim=16, num_layers=1, num_heads=2),
         "input_ids": torch.tensor([[3, 5, 7, 9]]),
         "known_values": torch.tensor([[0.0, 0.5, 0.0, 0.25]]),
         "known_mask": torch.tensor([[1, 1, 0, 1]]),
     }
-    exec(code, names)
+    exec(code_with(".fill(", page="models.md"), names)
     assert names["filled"].is_filled.tolist() == [[False, False, True, False]]
     assert names["filled"].probabilities.shape == (1, 4, 5)
 
 
-def code_with(text: str) -> str:
-    """Return the block of code of the data page that has a text."""
-    (code,) = (block for block in blocks("data.md", "python") if text in block)
+def test_code_about_scdiva_runs():
+    code = code_with("ScDiVa", page="models.md")
+    small = "vocab_size=20, hidden_dim=16, num_layers=1, num_heads=2)"
+    cells = {"input_ids": torch.tensor([[3, 5, 7]]), "attention_mask": torch.ones(1, 3), "values": torch.rand(1, 3)}
+    names: dict = dict(cells)
+    exec(code.replace("num_cell_types=100)", f"num_cell_types=100, {small}"), names)
+    assert names["mu"].shape == names["logvar"].shape == (1, 128)
+    assert names["model"].num_cell_types == 100
+
+
+def code_with(text: str, *, page: str = "data.md") -> str:
+    """Return the block of code of a page that has a text."""
+    (code,) = (block for block in blocks(page, "python") if text in block)
     return code
+
+
+def test_every_block_of_code_of_the_models_page_is_run_by_a_test():
+    texts = [".fill(", "ScDiVa", "load_scgpt("]
+    assert sorted(code_with(text, page="models.md") for text in texts) == sorted(blocks("models.md", "python"))
 
 
 def test_every_block_of_code_of_the_data_page_is_run_by_a_test():
