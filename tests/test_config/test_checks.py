@@ -76,6 +76,11 @@ class TestLossOfCounts:
         (line,) = mistakes(MINIMAL + "tokenizer: {masking: {mode: value}}\n" + self.MODEL)
         assert "takes counts, but tokenizer 'rank_value' gives other values; set tokenizer.strategy to" in line
 
+    def test_is_refused_after_normalisation(self, mistakes):
+        settings = self.COUNTS.replace(MINIMAL, f"{MINIMAL}  preprocessing: {{normalize: library_size}}\n")
+        (line,) = mistakes(settings + self.MODEL)
+        assert "data.preprocessing.normalize is 'library_size', but model.architecture 'transformer_encoder'" in line
+
     def test_needs_the_task_that_learns_by_it(self, mistakes):
         (line,) = mistakes(MINIMAL + "model: {value_loss: zero_truncated_poisson}")
         assert "has no effect on what the model learns; set model.pretraining_task to 'masked_value_prediction'" in line

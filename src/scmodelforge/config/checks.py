@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS, OBJECTIVES
-from scmodelforge.config.cell_labels import CELL_LABELS, counted_terms, needed_labels
+from scmodelforge.config.data_needs import check_labels, check_whole_counts
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.gene_sections import check_gene_vocab
 from scmodelforge.config.parts import token_maker, tokenizer_fact
@@ -98,7 +98,8 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
     if data is not None and tokenizer is not None:
         _check_counts(data, tokenizer, faults)
     if data is not None and model is not None:
-        _check_labels(data, model, faults)
+        check_labels(data, model, faults)
+        check_whole_counts(data, model, faults)
     if data is not None:
         _check_split(data, evaluation, faults)
         check_sampling(data, faults)
@@ -251,18 +252,6 @@ def _check_objective(model: ModelConfig, tokenizer: TokenizerConfig | None, faul
             f"{path} '{task}' needs {', '.join(missing)} of each gene, which tokenizer.strategy "
             f"'{tokenizer.strategy}' does not provide; choose another tokenizer.strategy or {path}.",
         )
-
-
-def _check_labels(data: DataConfig, model: ModelConfig, faults: Faults) -> None:
-    for name in needed_labels(model):
-        setting = CELL_LABELS[name].column
-        if getattr(data, setting) is None:
-            terms = [term for term, of in counted_terms(model).items() if of == name]
-            faults.add(
-                f"data.{setting}",
-                f"data.{setting} is not set, but model.architecture '{model.architecture}' with these settings learns "
-                f"from it ({', '.join(terms)}); name the obs column.",
-            )
 
 
 def _check_counts(data: DataConfig, tokenizer: TokenizerConfig, faults: Faults) -> None:
