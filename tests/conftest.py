@@ -34,9 +34,12 @@ collect_ignore = [] if find_spec("tiledbsoma") else ["test_data/test_census.py"]
 if not find_spec("lightning"):
     collect_ignore += ["test_training/test_datamodule.py", "test_workflows/test_datamodule.py"]
 if not find_spec("scvi"):
-    collect_ignore += ["test_training/test_scvi.py"]
+    collect_ignore += ["test_models/test_scvi.py", "test_training/test_scvi.py"]
 if not find_spec("pertpy"):
     collect_ignore += ["test_data/test_perturbation.py", "test_data/test_perturbation_metadata.py"]
+
+#: Models that need one of these packages. Where it is installed, tests of their own hold them to the common contract.
+OPTIONAL_MODELS = frozenset({"scvi"})
 
 
 @pytest.fixture

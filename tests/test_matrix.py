@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from scmodelforge._registry import MODELS, TOKENIZERS
 from scmodelforge.cli.main import app
-from tests.conftest import make_adata
+from tests.conftest import OPTIONAL_MODELS, make_adata
 
 #: Settings of tokenizers that have more than one way to give a model something.
 VARIANTS = {
@@ -88,8 +88,9 @@ def data(tmp_path_factory) -> Path:
 
 
 def names(registry) -> list[str]:
-    """Return the parts of the package itself, not those that other tests register."""
-    return [name for name in registry.names() if registry.get(name).__module__.startswith("scmodelforge.")]
+    """Return the parts of the package itself, not those that other tests register or that need an optional package."""
+    found = [name for name in registry.names() if name not in OPTIONAL_MODELS]
+    return [name for name in found if registry.get(name).__module__.startswith("scmodelforge.")]
 
 
 def variants() -> dict[str, dict]:

@@ -30,7 +30,7 @@ class TestUnknownSettings:
              "unknown setting 'training.scheduler.seed'. "
              "'seed' is a setting of 'data.split', 'training', 'eval'."),
             ("model: {latent_dim: 4}", "unknown setting 'model.latent_dim'. "
-             "'latent_dim' is a setting of architecture 'scdiva', 'toy'."),
+             "'latent_dim' is a setting of architecture 'scdiva', 'scvi', 'toy'."),
             ("tokenizer: {scales: [1]}", "unknown setting 'tokenizer.scales'. "
              "'scales' is a setting of strategy 'toy_tokens'."),
             ("eval: {benchmarks: [embedding_quality: {folds: 3}]}", "unknown setting 'eval.benchmarks[0].folds'. "
@@ -49,7 +49,8 @@ class TestUnknownSettings:
         broken = type("Broken", (), {"config_class": int})
         monkeypatch.setitem(_registry.MODELS._parts, "a_broken_one", broken)
         assert mistakes(MINIMAL + "model: {latent_dim: 4}") == [
-            "run.yaml: unknown setting 'model.latent_dim'. 'latent_dim' is a setting of architecture 'scdiva', 'toy'."
+            "run.yaml: unknown setting 'model.latent_dim'. "
+            "'latent_dim' is a setting of architecture 'scdiva', 'scvi', 'toy'."
         ]
 
 

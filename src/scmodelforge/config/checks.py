@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS, OBJECTIVES
+from scmodelforge.config.count_checks import check_counts_arrive
 from scmodelforge.config.data_needs import check_labels, check_whole_counts
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.gene_sections import check_gene_vocab
@@ -36,6 +37,7 @@ _UNUSED_MASKING = {
     "next_count_prediction": _ALL_MASKING,
     "generative_value_prediction": _ALL_MASKING,
     "masked_value_prediction": frozenset({"mask_token_prob", "random_token_prob"}),
+    "reconstruction": _ALL_MASKING,
 }
 
 
@@ -95,6 +97,7 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
         _check_cls(token_maker(tokenizer), model, faults)
         _check_values(token_maker(tokenizer), model, faults)
         check_value_use(tokenizer, model, faults)
+        check_counts_arrive(tokenizer, model, faults)
     if data is not None and tokenizer is not None:
         _check_counts(data, tokenizer, faults)
     if data is not None and model is not None:

@@ -26,14 +26,14 @@ def check_labels(data: DataConfig, model: ModelConfig, faults: Faults) -> None:
 
 
 def check_whole_counts(data: DataConfig, model: ModelConfig, faults: Faults) -> None:
-    """Refuse normalisation before a loss that takes whole counts."""
+    """Refuse normalisation before a model or a loss that takes whole counts."""
     architecture: Any = MODELS.get(model.architecture)
     task = model.pretraining_task or getattr(architecture, "default_objective", None)
     objective = OBJECTIVES.get(task) if task in OBJECTIVES.names() else None
-    counts = getattr(objective, "needs_counts", False) or getattr(model, "value_loss", "") == "zero_truncated_poisson"
-    if counts and data.preprocessing.normalize is not None:
+    learns = getattr(objective, "needs_counts", False) or getattr(model, "value_loss", "") == "zero_truncated_poisson"
+    if (learns or getattr(architecture, "takes_counts", False)) and data.preprocessing.normalize is not None:
         faults.add(
             "data.preprocessing.normalize",
             f"data.preprocessing.normalize is '{data.preprocessing.normalize}', but model.architecture "
-            f"'{model.architecture}' with these settings learns whole counts; leave it out.",
+            f"'{model.architecture}' with these settings takes whole counts; leave it out.",
         )

@@ -134,7 +134,7 @@ def _identity(source: CellSource, bundle: Bundle, config: LocalDataConfig) -> st
     """Return a hash of all that embeddings depend on: the cells, how they are read, and the model."""
     found = hashlib.sha256()
     for tensor in bundle.model.state_dict().values():
-        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     facts = [
         source.fingerprint(),
         [config.layer, config.gene_id_column],

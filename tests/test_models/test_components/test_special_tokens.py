@@ -13,6 +13,7 @@ from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.models import get_model
 from scmodelforge.models.components.repeats import exclude_named, exclude_named_everywhere
 from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS, SpecialIds, apply_special_tokens
+from tests.conftest import OPTIONAL_MODELS
 
 GENES = [f"g{i:02d}" for i in range(12)]
 LAST = GeneVocab(GENES, name="last", special_tokens={"<pad>": 12, "<cls>": 13, "<eoc>": 14})
@@ -29,7 +30,7 @@ def make_model(architecture: str, vocab: GeneVocab) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("architecture", [name for name in MODELS.names() if name != "scdiva"])
+@pytest.mark.parametrize("architecture", sorted({*MODELS.names()} - OPTIONAL_MODELS - {"scdiva"}))
 class TestEmbeddings:
     def test_padding_is_zero_and_the_first_gene_is_not(self, architecture):
         weight = make_model(architecture, LAST).embedding.gene_embedding.weight
@@ -52,7 +53,7 @@ class TestEmbeddings:
         assert model.embedding.gene_embedding.padding_idx == 0
 
 
-@pytest.mark.parametrize("architecture", MODELS.names())
+@pytest.mark.parametrize("architecture", sorted({*MODELS.names()} - OPTIONAL_MODELS))
 class TestModels:
     def test_what_stands_at_padding_has_no_effect(self, architecture):
         model = make_model(architecture, LAST).eval()

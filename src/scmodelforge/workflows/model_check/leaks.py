@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from scmodelforge.workflows.model_check.cells import NUM_BINS, VOCAB_SIZE
-from scmodelforge.workflows.model_check.results import Check, difference, fail
+from scmodelforge.workflows.model_check.results import Check, difference, fail, skip
 from scmodelforge.workflows.model_check.subject import Subject
 
 __all__ = ["CHECKS"]
@@ -15,6 +15,7 @@ _TINY = 1e-6
 
 def _no_leak(subject: Subject) -> None:
     model, batch = subject.model(), subject.batch()
+    _need_something_hidden(subject, batch)
     for is_training in (False, True):
         model.train(is_training)
         before = subject.forward(model, batch)
@@ -39,8 +40,14 @@ def _advice(subject: Subject) -> str:
     return "use labels, targets and bin_ids for the loss only, and do not read gene_ids"
 
 
+def _need_something_hidden(subject: Subject, batch: dict[str, torch.Tensor]) -> None:
+    if "targets" not in batch and subject.predicts_values():
+        skip("the objective hides nothing: values are asked for, and its batches have no targets apart from them")
+
+
 def _loss_follows(subject: Subject) -> None:
     model, batch = subject.model(), subject.batch()
+    _need_something_hidden(subject, batch)
     before = subject.forward(model, batch)
     changed = _hidden_changed(subject, batch)
     needed = ["targets"] if subject.predicts_values() else ["labels"]
