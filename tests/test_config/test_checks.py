@@ -86,6 +86,29 @@ class TestLossOfCounts:
         assert "has no effect on what the model learns; set model.pretraining_task to 'masked_value_prediction'" in line
 
 
+class TestSettingsThatOthersLeaveUnread:
+    @pytest.mark.parametrize(
+        ("model", "words"),
+        [
+            ("{architecture: scgpt, ecs_threshold: 0.5}", "model.ecs_threshold has no effect without model.ecs_weight"),
+            ("{architecture: scgpt, cls_layers: 2}", "no effect without model.cls_weight or model.dab_weight"),
+            (
+                "{architecture: scgpt, pretraining_task: generative_value_prediction, zero_target_ratio: 1.0}",
+                "model.zero_target_ratio has no effect with model.pretraining_task 'generative_value_prediction'",
+            ),
+            ("{architecture: scdiva, beta: 0, free_bits: 0.1}", "model.free_bits has no effect with model.beta: 0"),
+        ],
+    )
+    def test_are_told_of(self, write, caplog, model, words):
+        with caplog.at_level(logging.WARNING):
+            load_config(write(f"{MINIMAL}model: {model}\n"))
+        assert words in caplog.text
+
+    def test_scgpt_without_values_is_refused(self, mistakes):
+        (line,) = mistakes(MINIMAL + "model: {architecture: scgpt, use_expression_values: false}")
+        assert "use_expression_values is false, but scgpt predicts values from values" in line
+
+
 class TestMethodsOfBinning:
     @pytest.mark.parametrize("method", ["fixed", "uniform"])
     def test_that_depend_on_size_factors_are_refused(self, mistakes, method):

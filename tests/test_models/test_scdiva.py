@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
+from scmodelforge._errors import DataError
 from scmodelforge.cli.main import app
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import ModelConfig
@@ -229,6 +230,14 @@ class TestLosses:
         assert set(out.loss_terms) == {"annotation", "kl"}
         expected = nn.functional.cross_entropy(out.logits[[0, 1, 3]], torch.tensor([0, 2, 1]))
         torch.testing.assert_close(out.loss_terms["annotation"], expected)
+
+    @pytest.mark.parametrize("name", ["input_ids", "masked_positions"])
+    def test_a_profile_stands_alone(self, name):
+        with pytest.raises(DataError, match=f"both expression and {name} are given; give the profile or its tokens"):
+            make()(expression=profiles(), **{name: torch.ones(4, 3, dtype=torch.int64)})
+
+    def test_weights_have_the_same_names_without_dropout(self):
+        assert make(num_cell_types=3).state_dict().keys() == make(num_cell_types=3, dropout=0.1).state_dict().keys()
 
     def test_without_any_class_annotation_counts_nothing(self):
         out = make(num_cell_types=3)(expression=profiles(), cell_types=torch.full((4,), -100))

@@ -24,9 +24,23 @@ def batch(dummy_batch):
 
 class TestCounts:
     def test_rates_are_shares_of_all_transcripts_of_the_cell(self, tiny_config, batch):
-        model, labels, counts = make(tiny_config), batch["labels"], batch["targets"]
+        model, labels, counts = make(tiny_config, count_rates="shares"), batch["labels"], batch["targets"]
         rates = model.log_rates(torch.randn(4, 12, 16), labels, counts).exp().masked_fill(labels == -100, 0)
         assert torch.allclose(rates.sum(1), counts.sum(1), rtol=1e-5)
+
+    @pytest.mark.parametrize("count_rates", ["own", "shares"])
+    def test_only_published_rates_know_of_the_count_they_are_for(self, tiny_config, batch, count_rates):
+        model, labels = make(tiny_config, count_rates=count_rates), batch["labels"]
+
+        def rate_of_the_second_gene(counts: list[float]) -> torch.Tensor:
+            values, targets = batch["values"].clone(), batch["targets"].clone()
+            values[3, 2:4] = targets[3, 1:3] = torch.tensor(counts)
+            hidden = model(**batch | {"values": values}, output_hidden_states=True).hidden_states[-1]
+            return model.log_rates(hidden, labels, targets)[3, 1]
+
+        assert labels[3, 1] != -100
+        few, many, later = (rate_of_the_second_gene(counts) for counts in ([1.0, 2.0], [30.0, 2.0], [1.0, 30.0]))
+        assert torch.equal(few, many) == torch.equal(few, later) == (count_rates == "own")
 
     def test_the_loss_is_that_of_the_truncated_distribution_of_these_rates(self, tiny_config, batch):
         model = make(tiny_config, expression_loss_weight=0.5)

@@ -26,6 +26,15 @@ class TestValidate:
         assert not modes["_forward_module.model.norm"]
         assert modes["_forward_module.model.dropout"]
 
+    def test_terms_apart_are_given_and_do_not_count_for_the_loss(self):
+        run = make_run()
+        terms = {name for name in validate(run) if name != "val/loss"}
+        assert len(terms) > 1
+        run.model.terms_apart = frozenset({min(terms).removeprefix("val/")})
+        found = validate(run)
+        assert found.keys() == {*terms, "val/loss"}
+        assert found["val/loss"] == pytest.approx(sum(found[name] for name in terms - {min(terms)}), rel=1e-12)
+
     def test_without_cells_gives_nothing(self):
         assert validate(make_run(val_loader=None)) == {}
 

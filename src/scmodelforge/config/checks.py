@@ -115,6 +115,9 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     unused: frozenset[str] = getattr(MODELS.get(architecture), "unused_settings", frozenset())
     for name in sorted(config.model.model_fields_set & unused):
         _log.warning(f"{origin}: model.{name} has no effect on architecture '{architecture}'.")
+    for name, why in getattr(config.model, "unread_settings", {}).items():
+        if name in config.model.model_fields_set:
+            _log.warning(f"{origin}: model.{name} has no effect {why}.")
     if "value_embedding" in config.model.model_fields_set and not config.model.use_expression_values:
         _log.warning(f"{origin}: model.value_embedding has no effect with model.use_expression_values: false.")
     is_whole = getattr(config.model, "tokenization", None) == "profile"

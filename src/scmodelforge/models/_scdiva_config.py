@@ -47,10 +47,20 @@ class ScDiVaConfig(ModelConfig):
     """One token for the whole profile, or one for each of ``num_patches`` blocks of genes."""
     num_patches: int = Field(16, gt=0)
     """Blocks of genes of ``tokenization: patch``."""
+    zero_target_ratio: float = Field(1.0, ge=0)
+    """Genes without expression that are asked for, per hidden gene; of ``masked_value_prediction``."""
     kl_warmup_steps: int = Field(0, ge=0)
     """Optimiser steps in which the weight of the divergence rises linearly from 0 to ``beta``."""
     free_bits: float = Field(0.0, ge=0)
     """Divergence that each latent dimension of each cell counts with at least, in nats."""
+
+    @property
+    def unread_settings(self) -> dict[str, str]:
+        """Settings that the others leave without effect, and why."""
+        unread = {} if self.beta else dict.fromkeys(("kl_warmup_steps", "free_bits"), "with model.beta: 0")
+        if self.pretraining_task == ANNOTATION:
+            unread["zero_target_ratio"] = f"with model.pretraining_task '{ANNOTATION}'"
+        return unread
 
     @property
     def counted_terms(self) -> dict[str, str]:

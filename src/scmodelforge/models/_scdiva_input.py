@@ -60,6 +60,7 @@ def read_profiles(
     if labels is not None:
         check_token_ids(labels.masked_fill(labels == IGNORE_INDEX, 0), model.vocab_size)
     if expression is not None:
+        _check_alone(input_ids, masked_positions)
         return _of_expression(model, expression, labels)
     if input_ids is None:
         msg = "neither expression nor input_ids are given; give one of them, the latter with values."
@@ -93,6 +94,14 @@ def _of_expression(model: _Reader, expression: torch.Tensor, labels: torch.Tenso
     columns, is_target = labels.clamp(min=0), labels != IGNORE_INDEX
     is_hidden = torch.zeros_like(profile, dtype=torch.int64).scatter_add(1, columns, is_target.long()) > 0
     return Profiles(profile.masked_fill(is_hidden, 0), expression.gather(1, columns))
+
+
+def _check_alone(input_ids: torch.Tensor | None, masked_positions: torch.Tensor | None) -> None:
+    given = {"input_ids": input_ids, "masked_positions": masked_positions}
+    for name, tensor in given.items():
+        if tensor is not None:
+            msg = f"both expression and {name} are given; give the profile or its tokens, and hide genes by labels."
+            raise DataError(msg)
 
 
 def _check_length(model: _Reader, length: int) -> None:

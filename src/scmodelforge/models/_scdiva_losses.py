@@ -64,8 +64,9 @@ def reconstruction_term(
         return {"masked_value": masked_squared_error(found, truth, labels != IGNORE_INDEX)}
     if expression is None:
         return {}
-    everywhere = torch.ones_like(logits, dtype=torch.bool)
-    return {"recon": masked_squared_error(logits, expression, everywhere)}
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    total = (logits.to(exact) - expression.to(exact)).square().sum()
+    return {"recon": total / max(1, logits.numel())}
 
 
 def warmup_share(step: int | None, warmup_steps: int) -> float:

@@ -186,9 +186,9 @@ def active_units(mu: torch.Tensor, *, threshold: float = 0.01) -> int:
     return int((mu.float().var(dim=0, correction=0) > threshold).sum())
 
 
-def latent_head(latent_dim: int, hidden_dim: int, num_outputs: int, *, dropout: float = 0.0) -> nn.Sequential:
-    """Make a head that reads the latent vector: linear, GELU, dropout if there is some, linear."""
-    drop = [nn.Dropout(dropout)] if dropout > 0 else []
+def latent_head(latent_dim: int, hidden_dim: int, num_outputs: int, *, dropout: float | None = None) -> nn.Sequential:
+    """Make a head that reads the latent vector: linear, GELU, dropout (``None`` has none), linear."""
+    drop = [] if dropout is None else [nn.Dropout(dropout)]
     return nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.GELU(), *drop, nn.Linear(hidden_dim, num_outputs))
 
 

@@ -29,7 +29,8 @@ def register_model(name: str) -> Callable[[T], T]:
     vocabulary (``genes``) and not for each position, and as ``untrained_weights`` the parameters its objective cannot
     train (``*`` stands for anything). ``scmodelforge models check`` holds it to that.
 
-    A method ``set_step`` is told the optimiser steps done before each step of training.
+    ``terms_apart`` are terms of its loss that say nothing of how good it is and so do not count for ``val/loss``. A
+    method ``set_step`` is told the optimiser steps done before each step of training.
 
     Parameters
     ----------

@@ -75,6 +75,8 @@ class ScGPT(CellModel):
     default_pooling: ClassVar[str] = "cls"
     takes_attention_bias: ClassVar[bool] = True
     value_masking: ClassVar[str] = "no effect"
+    # A low `dab` says that batches can be told, and the other two depend on which cells are together.
+    terms_apart: ClassVar[frozenset[str]] = frozenset({"dab", "ecs", "cce"})
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction", GENERATIVE)
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"n_bins", "gene_loss_weight", "expression_loss_weight", "decoder_dim", "decoder_layers", "decoder_heads"}

@@ -78,11 +78,25 @@ class ScGPTConfig(TransformerConfig):
         }
         return {name: counted for name, (weight, counted) in terms.items() if weight}
 
+    @property
+    def unread_settings(self) -> dict[str, str]:
+        """Settings that the others leave without effect, and why."""
+        found = {"ecs_threshold": "ecs_weight", "cce_temperature": "cce_weight"}
+        found |= {"num_batches": "dab_weight", "num_cell_types": "cls_weight"}
+        unread = {name: f"without model.{weight}" for name, weight in found.items() if not getattr(self, weight)}
+        if not self.dab_weight and not self.cls_weight:
+            unread["cls_layers"] = "without model.cls_weight or model.dab_weight"
+        if self.pretraining_task == GENERATIVE:
+            unread |= dict.fromkeys(("zero_target_ratio", "mask_value"), f"with model.pretraining_task '{GENERATIVE}'")
+        return unread
+
     @model_validator(mode="after")
     def _fit_together(self) -> ScGPTConfig:
         problem = None
         is_generative = self.pretraining_task == GENERATIVE
-        if self.second_pass_weight and not is_generative:
+        if not self.use_expression_values:
+            problem = "use_expression_values is false, but scgpt predicts values from values; leave it out"
+        elif self.second_pass_weight and not is_generative:
             problem = f"second_pass_weight has no effect without pretraining_task '{GENERATIVE}'; set it or remove it"
         elif self.second_pass_weight and self.pooling == "mean":
             problem = "second_pass_weight puts the vector of <cls> back, but pooling is 'mean'; set pooling to 'cls'"

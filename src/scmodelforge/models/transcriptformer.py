@@ -2,7 +2,7 @@
 
 The model of TranscriptFormer (Pearce et al. 2025, doi:10.1101/2025.04.25.650731). From the genes before it a position
 scores which gene comes next, and, told which it is, how many transcripts of it there are: a Poisson distribution given
-that it is not 0, of a rate that is the gene's share in all transcripts of the cell. Particular here:
+that it is not 0. Particular here:
 
 - A token is the vector of its gene, from a protein language model if the tokenizer brings some (``gene_embedding``),
   behind a small network. Of its count nothing is embedded: log(1 + count) is added to the attention that the gene gets
@@ -13,6 +13,10 @@ that it is not 0, of a rate that is the gene's share in all transcripts of the c
 
 Where we differ from the published code:
 
+- There the rate of a count is the gene's share in all transcripts of the cell (``count_rates: shares``, which the
+  loader of published weights sets). Then it is told of the count it is asked for: the total holds it, and the scores
+  of later genes, by which it is divided, come from states that have seen it. Such a loss is not that of a prediction.
+  By default a rate depends on what is before the gene and on the gene alone (``own``).
 - A count is scored by the truncated distribution itself, whose normaliser is log(exp(mu) - 1); the released code has
   mu - softplus(-mu) for it, which is wrong for rates below 1.
 - Losses are means over genes, not over all places of a window; ``<end>`` is never asked for, nor padding.
@@ -70,9 +74,17 @@ class TranscriptFormerConfig(TransformerConfig):
     """Width inside the head that scores genes; ``None`` is ``hidden_dim``."""
     num_assays: int | None = Field(None, gt=1)
     """Number of assays, the unknown one (0) included; ``None`` has no token for them."""
+    count_rates: Literal["own", "shares"] = "own"
+    """``own`` gives the rate of a count from what is before the gene and the gene; ``shares`` is the published form, a
+    share of all counts of the cell, which knows of the count it is asked for (see the head of the file)."""
     own_counts_when_encoding: bool = False
     """Let a token's count add to its attention to itself in ``encode``, as published models are used, though not
     trained."""
+
+    @property
+    def unread_settings(self) -> dict[str, str]:
+        """Settings that the others leave without effect, and why."""
+        return {"num_assays": "in a run, which brings no assays; give them from Python (assay_ids)"}
 
 
 @register_model("transcriptformer")
@@ -97,6 +109,8 @@ class TranscriptFormer(CellModel):
         Number of assays, the unknown one included; ``None`` has no token for them.
     soft_cap
         Most that scores may be, reached softly; ``None`` does not bound them.
+    count_rates
+        ``own`` or ``shares``: :meth:`log_rates`.
     own_counts_when_encoding
         Let a token's count add to its attention to itself in :meth:`encode`.
     gene_loss_weight, expression_loss_weight
@@ -131,6 +145,7 @@ norm_placement, norm, activation_checkpointing
         head_dim: int | None = None,
         num_assays: int | None = None,
         soft_cap: float | None = 10.0,
+        count_rates: Literal["own", "shares"] = "own",
         own_counts_when_encoding: bool = False,
         gene_loss_weight: float = 1.0,
         expression_loss_weight: float = 1.0,
@@ -155,6 +170,7 @@ norm_placement, norm, activation_checkpointing
             raise ConfigError(msg)
         self.vocab_size, self.hidden_dim, self.pooling = vocab_size, hidden_dim, pooling
         self.soft_cap, self.own_counts_when_encoding = soft_cap, own_counts_when_encoding
+        self.count_rates = count_rates
         self.gene_loss_weight, self.expression_loss_weight = gene_loss_weight, expression_loss_weight
         self._pool = get_pooling(pooling)
         self.embedding = GeneVectorEmbedding(
@@ -188,7 +204,7 @@ norm_placement, norm, activation_checkpointing
         self.count_head = NormedMLP(2 * hidden_dim, max(1, hidden_dim // 2), 1, layer_norm_eps)
         self.count_bias = nn.Embedding(vocab_size, 1)
         self.apply(init_weights)
-        nn.init.normal_(self.count_head.decoder.weight, std=0.02)  # a cell's transcripts are shared out evenly at first
+        nn.init.normal_(self.count_head.decoder.weight, std=0.02)  # all rates are alike at first
 
     def forward(
         self,
@@ -279,10 +295,11 @@ norm_placement, norm, activation_checkpointing
         return self._pool(hidden, attention_mask)
 
     def log_rates(self, hidden_states: torch.Tensor, genes: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """Return the logarithms of the rates of given genes, which are shares of the cell's transcripts.
+        """Return the logarithms of the rates of given genes.
 
-        A rate is softmax over the genes of the cell, times all their counts, of a score from the state before the gene,
-        the gene, and a number of its own.
+        Each gene has a score from the state before it, the gene, and a number of its own. With ``count_rates: own`` it
+        is the logarithm of the rate; with ``shares`` the rate is a softmax of the scores over the genes of the cell,
+        times all their counts.
 
         Parameters
         ----------
@@ -301,7 +318,10 @@ norm_placement, norm, activation_checkpointing
         named = genes[is_gene]  # (M,)
         vectors = self.embedding.genes(named).to(hidden_states.dtype)
         scores = self.count_head(torch.cat([hidden_states[is_gene], vectors], dim=-1)) + self.count_bias(named)
-        return log_shares(scores.squeeze(-1), is_gene, counts)
+        if self.count_rates == "shares":
+            return log_shares(scores.squeeze(-1), is_gene, counts)
+        rates = torch.zeros(is_gene.shape, device=scores.device)
+        return rates.masked_scatter(is_gene, scores.squeeze(-1).float())
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> TranscriptFormer:
@@ -330,6 +350,7 @@ norm_placement, norm, activation_checkpointing
             head_dim=own.head_dim,
             num_assays=own.num_assays,
             soft_cap=own.soft_cap,
+            count_rates=own.count_rates,
             own_counts_when_encoding=own.own_counts_when_encoding,
             gene_loss_weight=config.gene_loss_weight,
             expression_loss_weight=config.expression_loss_weight,

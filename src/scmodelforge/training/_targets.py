@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,15 +71,22 @@ class TermMeans:
                 row[0] += mean.detach() * count
                 row[1] += count
 
-    def reduce(self, fabric: Fabric) -> dict[str, float]:
+    def reduce(self, fabric: Fabric, *, apart: Collection[str] = ()) -> dict[str, float]:
         """Return the mean of each term that had targets, over all processes, and their sum as ``"loss"``.
 
         A floor is named after its term with ``_floor``. A term the model did not give is left out; without any target
         the result is empty.
+
+        Parameters
+        ----------
+        fabric
+            What knows the processes.
+        apart
+            Terms that are given but do not count for the sum.
         """
         rows = all_reduce(fabric, self._sums).tolist()
         means = {name: total / count for name, (total, count) in zip(self._names, rows, strict=True) if count}
-        losses = [mean for name, mean in means.items() if name not in self._floors.values()]
+        losses = [mean for name, mean in means.items() if name not in {*self._floors.values(), *apart}]
         return {**means, TOTAL: sum(losses)} if losses else {}
 
 

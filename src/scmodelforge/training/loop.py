@@ -107,8 +107,9 @@ def train_step(run: Run, micro_batches: Sequence[dict[str, Any]]) -> dict[str, f
 def validate(run: Run) -> dict[str, float]:
     """Return ``val/loss`` and ``val/<term>``: means over all targets of all validation cells, each counted once.
 
-    Neither the mode of any module nor a random number generator is changed. Without validation cells, or without a
-    target in them, nothing is returned.
+    The sum leaves out what a model names as ``terms_apart``: terms that say nothing of how good it is, by which no
+    checkpoint may be chosen. Neither the mode of any module nor a random number generator is changed. Without
+    validation cells, or without a target in them, nothing is returned.
     """
     if run.val_loader is None:
         return {}
@@ -119,7 +120,10 @@ def validate(run: Run) -> dict[str, float]:
                 batch = to_device(host_batch, run.fabric.device)
                 means = means or TermMeans(batch["num_targets"], run.fabric.device)
                 means.add(run.objective(batch), batch)
-    return {} if means is None else {f"val/{name}": value for name, value in means.reduce(run.fabric).items()}
+    if means is None:
+        return {}
+    apart: frozenset[str] = getattr(run.model, "terms_apart", frozenset())
+    return {f"val/{name}": value for name, value in means.reduce(run.fabric, apart=apart).items()}
 
 
 def _timed_step(run: Run, batches: Iterator[list[Any]], meter: Meter) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,14 @@ EMBEDDING = "encoder.embedding.weight"
 QUERIES = "transformer_encoder.layers.0.self_attn.Wqkv.weight"
 
 
+def test_weights_without_the_flag_that_were_to_generate_are_told_of(tmp_path, caplog):
+    folder = write(tmp_path, without("flag_encoder.weight"), training_tasks="both")
+    with caplog.at_level(logging.WARNING):
+        model = load_scgpt(folder)
+    assert "there is no flag_encoder.weight" in caplog.text
+    assert model.config.pretraining_task == "masked_value_prediction"
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("weights", "changes", "words"),
@@ -197,6 +206,28 @@ class TestRefusals:
                 without(QUERIES, "decoder.fc.4.bias"),
                 {},
                 rf"does not fit args.json and vocab.json: missing: decoder.fc.4.bias, {QUERIES}. Take all files of one",
+            ),
+            (
+                published(),
+                {"USE_CLS": True},
+                r"args\.json tells of a classifier of cells \(USE_CLS\), whose weights are",
+            ),
+            (
+                published(),
+                {"mvc_decoder_style": "concat query"},
+                "mvc_decoder_style is 'concat query', but only 'inner",
+            ),
+            (published(), {"n_bins": 11}, "n_bins is 11, but only 51 is supported"),
+            (published(), {"explicit_zero_prob": True}, "explicit_zero_prob is True, but only False is supported"),
+            (
+                published() | {"decoder.fc.4.bias": torch.tensor([torch.nan])},
+                {},
+                "has numbers that are infinite or none",
+            ),
+            (
+                published() | {"decoder.fc.4.bias": torch.tensor([1])},
+                {},
+                r"'decoder\.fc\.4\.bias' is torch\.int64, needs",
             ),
             (without("mvc_decoder.W.weight"), {"MVC": None}, r"missing: mvc_decoder\.W\.weight\. Take"),
             (

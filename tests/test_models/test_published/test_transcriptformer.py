@@ -141,6 +141,13 @@ def without(name: str) -> dict[str, torch.Tensor]:
         (published(), {"model_dim": 16}, r"has shape \(12, 8\), .*config\.json asks for \(16, 8\); take both files"),
         (published(), {"attn_bias": True}, "attn_bias is True; only False is known"),
         (published(), {"mu_link_fn": "softplus"}, "mu_link_fn is 'softplus'; only 'softmax' is known"),
+        (published(), {"log_counts_eps": 1.0}, r"log_counts_eps is 1\.0; only 1e-06 is known"),
+        (published(), {"aux_len": 0}, r"aux_len is 0, but aux_embeddings\.assay\.weight is there; take both files"),
+        (
+            without("aux_embeddings.assay.weight"),
+            {"aux_len": 1},
+            r"aux_len is 1, .*assay\.weight is missing; take both",
+        ),
         (published(), {"aux_len": 2}, "aux_len is 2; at most one token beside the genes, the assay, is known"),
     ],
 )

@@ -27,8 +27,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(str(path))
+            return _checked(load_file(str(path)), path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except DataError:
+        raise
     except Exception as problem:
         words = " ".join(str(problem).split())
         msg = f"{path}: damaged, or no weights ({type(problem).__name__}: {words:.200}); {AS_PUBLISHED}."
@@ -36,7 +38,19 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(each, torch.Tensor) for each in content.values()):
         msg = f"{path}: holds {type(content).__name__}, needs tensors by name; {AS_PUBLISHED}."
         raise DataError(msg)
-    return dict(content)
+    return _checked(dict(content), path)
+
+
+def _checked(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Refuse numbers that no training gives; whole numbers are places of tokens, which some files have."""
+    for name, tensor in tensors.items():
+        is_places = name.endswith("position_ids") and not tensor.is_floating_point()
+        if is_places or (tensor.is_floating_point() and bool(tensor.isfinite().all())):
+            continue
+        fault = "has numbers that are infinite or none" if tensor.is_floating_point() else f"is {tensor.dtype}"
+        msg = f"{path}: '{name}' {fault}, needs finite floating-point numbers; {AS_PUBLISHED}."
+        raise DataError(msg)
+    return tensors
 
 
 def check_shapes(

@@ -11,6 +11,7 @@ error.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from scmodelforge.models.scgpt import ScGPT, ScGPTConfig
 from scmodelforge.models.scgpt_config import GENERATIVE
 
 __all__ = ["load_scgpt", "load_scgpt_vocab", "scgpt_config", "scgpt_weights"]
+
+_log = logging.getLogger(__name__)
 
 _LAYER = "transformer_encoder.layers."
 _OF_LAYER = {
@@ -66,6 +69,19 @@ _RENAMED = (
     (".self_attn.in_proj_weight", ".self_attn.Wqkv.weight"),
     (".self_attn.in_proj_bias", ".self_attn.Wqkv.bias"),
 )
+#: Settings that say what the model computes, and the only value that is known here.
+_ONLY = {
+    "input_style": "binned",
+    "input_emb_style": "continuous",
+    "n_bins": 51,
+    "pad_value": -2,
+    "pre_norm": False,
+    "cell_emb_style": "cls",
+    "mvc_decoder_style": "inner product",
+    "use_batch_labels": False,
+    "explicit_zero_prob": False,
+}
+_GENERATIVE = ("both", "generation")
 _KINDS = ("weight", "bias")
 _NEEDED = ("embsize", "nheads", "nlayers", "d_hid", "dropout")
 #: Settings that are taken over, under our names.
@@ -169,11 +185,19 @@ def scgpt_config(
     if missing:
         msg = f"{origin} has no {listed(missing, len(missing))}; take the file as it was published."
         raise DataError(msg)
-    for name, needed in (("input_emb_style", "continuous"), ("pre_norm", False), ("cell_emb_style", "cls")):
+    for name, needed in _ONLY.items():
         if settings.get(name, needed) != needed:
             msg = f"{origin}: {name} is {settings[name]!r}, but only {needed!r} is supported; take another model."
             raise DataError(msg)
+    if settings.get("USE_CLS") and not _has(tensors, "cls_decoder."):
+        msg = f"{origin} tells of a classifier of cells (USE_CLS), whose weights are missing (cls_decoder.*); {_GIVE}."
+        raise DataError(msg)
     is_generative = _has(tensors, "flag_encoder.")
+    if not is_generative and (settings.get("USE_GENERATIVE_TRAINING") or settings.get("training_tasks") in _GENERATIVE):
+        _log.warning(
+            f"{origin} tells of values that were generated, but there is no flag_encoder.weight, as code without "
+            "generation saves it: the model predicts hidden values and cannot generate any."
+        )
     classes = tensors.get("cls_decoder.out_layer.weight")
     values = {
         "architecture": "scgpt",

@@ -42,7 +42,13 @@ _OF_LAYER = {
     "norm2.bias": "ffn_norm.bias",
 }
 #: What other settings than these would mean is not known here.
-_FIXED = {"activation": "gelu", "attn_bias": False, "fw_bias": False, "mu_link_fn": "softmax"}
+_FIXED = {
+    "activation": "gelu",
+    "attn_bias": False,
+    "fw_bias": False,
+    "mu_link_fn": "softmax",
+    "log_counts_eps": 1e-6,  # too small beside a count to matter, and left out
+}
 _SPECIAL_IDS = SpecialIds((0, 1, 2, 3), pad=1, cls=2, mask=-1)
 _WHOLE = "take both files from one published model"
 
@@ -118,6 +124,10 @@ def transcriptformer_config(
     if settings.get("aux_len", 1) > 1:
         msg = f"{origin}: aux_len is {settings['aux_len']}; at most one token beside the genes, the assay, is known."
         raise DataError(msg)
+    if bool(settings.get("aux_len", _ASSAYS in tensors)) != (_ASSAYS in tensors):
+        there = "there" if _ASSAYS in tensors else "missing"
+        msg = f"{origin}: aux_len is {settings['aux_len']}, but {_ASSAYS} is {there}; {_WHOLE}."
+        raise DataError(msg)
     try:
         vocab_size, vector_dim = tensors["gene_embeddings.embedding.weight"].shape
         return TranscriptFormerConfig(
@@ -134,6 +144,7 @@ def transcriptformer_config(
             soft_cap=settings["softcap"] or None,
             num_assays=len(tensors[_ASSAYS]) if _ASSAYS in tensors else None,
             own_counts_when_encoding=True,
+            count_rates="shares",
         )
     except KeyError as problem:
         msg = f"{origin} and its weights have no {problem}; {_WHOLE}."
