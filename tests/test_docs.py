@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
@@ -123,6 +124,15 @@ class TestPageOnModels:
         path = tmp_path / "run.yaml"
         path.write_text(text.replace("data:\n", "data:\n  paths: [lung.h5ad]\n"))
         assert load_config(path).model.counted_terms == {"gepc": "targets", "ecs": "cells", "dab": "batch_labels"}
+
+    def test_settings_of_scgpt_are_valid_as_a_run_keeps_them(self, tmp_path):
+        (text,) = (block for block in blocks("models.md", "yaml") if "architecture: scgpt" in block)
+        path = tmp_path / "run.yaml"
+        path.write_text(text.replace("data:\n", "data:\n  paths: [lung.h5ad]\n"))
+        config = load_config(path)
+        path.write_text(yaml.safe_dump(config.to_dict()))
+        assert load_config(path).to_dict() == config.to_dict()
+        assert config.tokenizer.mask_value == config.model.mask_value == -1
 
     def test_published_weights_embed_cells(self, tmp_path, monkeypatch):
         """As the page says, with weights in the published form; lengths of embeddings are 1."""

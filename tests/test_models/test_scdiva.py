@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.cli.main import app
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import ModelConfig
@@ -230,6 +230,12 @@ class TestLosses:
         assert set(out.loss_terms) == {"annotation", "kl"}
         expected = nn.functional.cross_entropy(out.logits[[0, 1, 3]], torch.tensor([0, 2, 1]))
         torch.testing.assert_close(out.loss_terms["annotation"], expected)
+
+    def test_more_blocks_than_genes_are_refused(self):
+        settings = ScDiVaConfig(tokenization="patch", num_patches=61)
+        settings.check_vocab_size(61)
+        with pytest.raises(ConfigError, match="num_patches is 61, but the vocabulary has 60 tokens; lower it"):
+            settings.check_vocab_size(60)
 
     @pytest.mark.parametrize("name", ["input_ids", "masked_positions"])
     def test_a_profile_stands_alone(self, name):

@@ -116,13 +116,10 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     for name in sorted(config.model.model_fields_set & unused):
         _log.warning(f"{origin}: model.{name} has no effect on architecture '{architecture}'.")
     for name, why in getattr(config.model, "unread_settings", {}).items():
-        if name in config.model.model_fields_set:
+        if getattr(config.model, name) != type(config.model).model_fields[name].get_default(call_default_factory=True):
             _log.warning(f"{origin}: model.{name} has no effect {why}.")
     if "value_embedding" in config.model.model_fields_set and not config.model.use_expression_values:
         _log.warning(f"{origin}: model.value_embedding has no effect with model.use_expression_values: false.")
-    is_whole = getattr(config.model, "tokenization", None) == "profile"
-    if is_whole and "num_patches" in config.model.model_fields_set:
-        _log.warning(f"{origin}: model.num_patches has no effect without model.tokenization: patch.")
     preprocessing, scheduler = config.data.preprocessing, config.training.scheduler
     for name, switch in _unread(preprocessing):
         _log.warning(f"{origin}: data.preprocessing.{name} has no effect without data.preprocessing.{switch}.")

@@ -16,6 +16,7 @@ from scmodelforge.config.json_schema import config_schema
 from scmodelforge.config.plugins import load_plugins
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.config.sections import parse_sections
+from scmodelforge.config.tokenizer_checks import agree_on_mask_value
 
 __all__ = ["config_schema", "dump_config", "load_config", "load_plugins", "parse_config", "parse_without_model"]
 
@@ -111,6 +112,7 @@ def _parse(raw: dict[str, Any], faults: Faults) -> RunConfig:
     plugins = _import_plugins(raw.pop("plugins", None), faults)
     sections = parse_sections(move_to_homes(raw, faults), faults)
     agree_on_bins(sections, faults)
+    agree_on_mask_value(sections)
     check_together(sections, faults)
     faults.raise_if_any()
     config = RunConfig(plugins=plugins, **sections)  # type: ignore[arg-type]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.parts import token_maker
-from scmodelforge.config.schema import ModelConfig, TokenizerConfig
+from scmodelforge.config.schema import ModelConfig, Section, TokenizerConfig
 
-__all__ = ["check_counts", "check_masking", "check_value_use", "unread_masking"]
+__all__ = ["agree_on_mask_value", "check_counts", "check_masking", "check_value_use", "unread_masking"]
 
 
 def check_value_use(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
@@ -66,6 +69,21 @@ def check_counts(tokenizer: TokenizerConfig, objective: str, faults: Faults) -> 
             f"model.pretraining_task '{objective}' asks for counts, but tokenizer '{tokenizer.strategy}' gives other "
             "values; set tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to 'counts'.",
         )
+
+
+def agree_on_mask_value(sections: Mapping[str, Section]) -> None:
+    """Give a tokenizer whose mask value was not set that of a model that has its own, in place."""
+    tokenizer: Any = sections.get("tokenizer")
+    own = getattr(sections.get("model"), "mask_value", None)
+    if tokenizer is None or own is None:
+        return
+    maker: Any = token_maker(tokenizer)
+    if "mask_value" not in type(maker).model_fields or "mask_value" in maker.model_fields_set:
+        return
+    if maker is tokenizer:
+        maker.mask_value = own
+    else:
+        tokenizer.base["mask_value"] = own
 
 
 def _check_mask_value(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig
 
 __all__ = ["ANNOTATION", "PRESETS", "ScDiVaConfig"]
@@ -54,10 +55,24 @@ class ScDiVaConfig(ModelConfig):
     free_bits: float = Field(0.0, ge=0)
     """Divergence that each latent dimension of each cell counts with at least, in nats."""
 
+    def check_vocab_size(self, vocab_size: int) -> None:
+        """Refuse more blocks of genes than there are genes.
+
+        Raises
+        ------
+        ConfigError
+            If there are.
+        """
+        if self.tokenization == "patch" and self.num_patches > vocab_size:
+            msg = f"model.num_patches is {self.num_patches}, but the vocabulary has {vocab_size} tokens; lower it."
+            raise ConfigError(msg)
+
     @property
     def unread_settings(self) -> dict[str, str]:
         """Settings that the others leave without effect, and why."""
         unread = {} if self.beta else dict.fromkeys(("kl_warmup_steps", "free_bits"), "with model.beta: 0")
+        if self.tokenization == "profile":
+            unread["num_patches"] = "without model.tokenization: patch"
         if self.pretraining_task == ANNOTATION:
             unread["zero_target_ratio"] = f"with model.pretraining_task '{ANNOTATION}'"
         return unread

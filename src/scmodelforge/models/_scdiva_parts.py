@@ -179,11 +179,11 @@ def active_units(mu: torch.Tensor, *, threshold: float = 0.01) -> int:
     Parameters
     ----------
     mu
-        Posterior means of many cells, shape (N, d), such as ``encode`` gives.
+        Posterior means of many cells, shape (N, d), such as ``encode`` gives, or the rows of an embedding.
     threshold
         Variance over the cells from which on a dimension counts.
     """
-    return int((mu.float().var(dim=0, correction=0) > threshold).sum())
+    return int((torch.as_tensor(mu).float().var(dim=0, correction=0) > threshold).sum())
 
 
 def latent_head(latent_dim: int, hidden_dim: int, num_outputs: int, *, dropout: float | None = None) -> nn.Sequential:

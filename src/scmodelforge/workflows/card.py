@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scmodelforge import __version__
+from scmodelforge.config.cell_labels import needed_labels
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import summary_table
@@ -57,17 +58,23 @@ Tokenizer: {bundle.tokenizer.describe()}.
 
 ## Evaluation
 
-{_evaluation(records)}
+{_evaluation(records, knows_types="cell_types" in needed_labels(model))}
 """
 
 
-def _evaluation(records: Sequence[Record]) -> str:
+def _evaluation(records: Sequence[Record], *, knows_types: bool) -> str:
     if not records:
         return "Not evaluated yet."
     columns, *rows = summary_table(records)
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
+    part = "their labels took no part in that choice."
+    if knows_types:
+        part = (
+            "the model learns cell types, so the labels of\nthese cells took part in that choice, and the baselines "
+            "below have not learned them."
+        )
     return (
         "Held-out cells, with 95 % bootstrap intervals. Of the checkpoints kept, the one with the lowest loss of the\n"
-        "objective on these cells was exported; their labels took no part in that choice.\n\n"
+        f"objective on these cells was exported; {part}\n\n"
     ) + "\n".join(lines)

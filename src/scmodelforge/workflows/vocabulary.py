@@ -71,13 +71,15 @@ def chooses_genes(config: PreprocessingConfig) -> bool:
 
 
 def check_vocab_size(config: RunConfig, vocab: GeneVocab) -> None:
-    """Refuse a ``model.vocab_size`` that is not the vocabulary's."""
+    """Refuse a ``model.vocab_size`` that is not the vocabulary's, and a size that the model's settings refuse."""
     if config.model.vocab_size not in (None, len(vocab)):
         msg = (
             f"model.vocab_size is {config.model.vocab_size} but gene_vocab '{vocab.name}' has {len(vocab)} tokens, "
             "special ones included; leave model.vocab_size out."
         )
         raise ConfigError(msg)
+    if hasattr(config.model, "check_vocab_size"):
+        config.model.check_vocab_size(len(vocab))
 
 
 def _chosen(config: DataConfig, source: CellSource) -> GeneVocab:
