@@ -48,7 +48,10 @@ def test_normalized_counts(mistakes, method):
 
 
 def test_other_models_take_other_values(write):
-    load_config(write(MINIMAL + "  preprocessing: {normalize: library_size}\ntokenizer: {strategy: rank_value}"))
+    config = load_config(
+        write(MINIMAL + "  preprocessing: {normalize: library_size}\ntokenizer: {strategy: rank_value}")
+    )
+    assert config.data.preprocessing.normalize == "library_size"
 
 
 def test_batches_need_their_column(mistakes):

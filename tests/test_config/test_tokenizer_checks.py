@@ -87,7 +87,8 @@ class TestValueOfHiddenOnes:
         "values", [("", ", mask_value: -3"), (", mask_value: -1", ""), (", mask_value: 2", ", mask_value: 2")]
     )
     def test_may_be_left_to_the_model_or_be_the_same(self, write, values):
-        load_config(write(MINIMAL + self.SCGPT % values))
+        config = load_config(write(MINIMAL + self.SCGPT % values))
+        assert config.tokenizer.mask_value == config.model.mask_value
 
 
 class TestMasking:

@@ -107,6 +107,19 @@ def test_a_run_fills_in_numbers_and_keeps_names(tmp_path, data):
     assert losses(run) == before
 
 
+@pytest.mark.parametrize(("architecture", "took_part"), [("learning", True), ("transformer_encoder", False)])
+def test_the_card_says_whether_labels_took_part(tmp_path, data, architecture, took_part):
+    path = write(tmp_path, data)
+    config = yaml.safe_load(path.read_text()) | {"eval": {"benchmarks": ["cell_type_annotation"]}}
+    config["model"] |= {"architecture": architecture, "num_heads": 2}
+    config["data"]["split"] = {"validation_fraction": 0.3}
+    path.write_text(yaml.safe_dump(config))
+    invoke("train", "--config", path)
+    card = " ".join((tmp_path / "run" / "model" / "README.md").read_text().split())
+    assert ("the labels of these cells took part in that choice" in card) is took_part
+    assert ("their labels took no part in that choice" in card) is not took_part
+
+
 def test_a_column_that_is_needed_and_not_named_is_refused(tmp_path, data):
     result = CliRunner().invoke(app, ["train", "--config", str(write(tmp_path, data, data__batch_column=None))])
     assert result.exit_code == 2

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS, OBJECTIVES
-from scmodelforge.config.count_checks import check_counts_arrive
-from scmodelforge.config.data_needs import check_labels, check_whole_counts
+from scmodelforge.config.count_checks import check_counts, check_counts_arrive, check_whole_counts
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.gene_sections import check_gene_vocab
+from scmodelforge.config.label_checks import check_labels
 from scmodelforge.config.parts import token_maker, tokenizer_fact
 from scmodelforge.config.sampling_checks import check_sampling, check_split_file
 from scmodelforge.config.schema import (
@@ -23,7 +23,7 @@ from scmodelforge.config.schema import (
     Section,
     TokenizerConfig,
 )
-from scmodelforge.config.tokenizer_checks import check_counts, check_masking, check_value_use, unread_masking
+from scmodelforge.config.tokenizer_checks import check_masking, check_value_use, unread_masking
 
 __all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 

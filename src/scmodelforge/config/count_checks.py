@@ -1,13 +1,15 @@
-"""Whether counts arrive at a model that reads them (``takes_counts``)."""
+"""Whether counts arrive where they are taken: at a model that reads them, or a loss that they are learned by."""
 
 from __future__ import annotations
 
-from scmodelforge._registry import MODELS
+from typing import Any
+
+from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.parts import token_maker
-from scmodelforge.config.schema import ModelConfig, TokenizerConfig
+from scmodelforge.config.schema import DataConfig, ModelConfig, TokenizerConfig
 
-__all__ = ["check_counts_arrive"]
+__all__ = ["check_counts", "check_counts_arrive", "check_whole_counts"]
 
 
 def check_counts_arrive(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
@@ -24,7 +26,7 @@ def check_counts_arrive(tokenizer: TokenizerConfig, model: ModelConfig, faults: 
         return
     maker, takes = token_maker(tokenizer), f"architecture '{model.architecture}' takes counts"
     path = "tokenizer" if maker is tokenizer else "tokenizer.base"
-    if getattr(maker, "value_transform", None) != "counts":
+    if not _gives_counts(maker):
         faults.add(
             f"{path}.strategy",
             f"{takes}, but tokenizer '{maker.strategy}' with these settings gives other values; set {path}.strategy to "
@@ -32,3 +34,32 @@ def check_counts_arrive(tokenizer: TokenizerConfig, model: ModelConfig, faults: 
         )
     elif getattr(maker, "clip", None) is not None:
         faults.add(f"{path}.clip", f"{takes} as they are, but {path}.clip is set; leave it out.")
+
+
+def check_counts(tokenizer: TokenizerConfig, objective: str, faults: Faults) -> None:
+    """Refuse an objective that asks for counts of a tokenizer that gives something else."""
+    needs = getattr(OBJECTIVES.get(objective), "needs_counts", False)
+    if needs and not _gives_counts(token_maker(tokenizer)):
+        faults.add(
+            "model.pretraining_task",
+            f"model.pretraining_task '{objective}' asks for counts, but tokenizer '{tokenizer.strategy}' gives other "
+            "values; set tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to 'counts'.",
+        )
+
+
+def check_whole_counts(data: DataConfig, model: ModelConfig, faults: Faults) -> None:
+    """Refuse normalisation before a model or a loss that takes whole counts."""
+    architecture: Any = MODELS.get(model.architecture)
+    task = model.pretraining_task or getattr(architecture, "default_objective", None)
+    objective = OBJECTIVES.get(task) if task in OBJECTIVES.names() else None
+    learns = getattr(objective, "needs_counts", False) or getattr(model, "value_loss", "") == "zero_truncated_poisson"
+    if (learns or getattr(architecture, "takes_counts", False)) and data.preprocessing.normalize is not None:
+        faults.add(
+            "data.preprocessing.normalize",
+            f"data.preprocessing.normalize is '{data.preprocessing.normalize}', but model.architecture "
+            f"'{model.architecture}' with these settings takes whole counts; leave it out.",
+        )
+
+
+def _gives_counts(maker: TokenizerConfig) -> bool:
+    return getattr(maker, "value_transform", None) == "counts"

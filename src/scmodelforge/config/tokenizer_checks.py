@@ -10,7 +10,7 @@ from scmodelforge.config.faults import Faults
 from scmodelforge.config.parts import token_maker
 from scmodelforge.config.schema import ModelConfig, Section, TokenizerConfig
 
-__all__ = ["agree_on_mask_value", "check_counts", "check_masking", "check_value_use", "unread_masking"]
+__all__ = ["agree_on_mask_value", "check_masking", "check_value_use", "unread_masking"]
 
 
 def check_value_use(tokenizer: TokenizerConfig, model: ModelConfig, faults: Faults) -> None:
@@ -57,17 +57,6 @@ def _check_value_loss(tokenizer: TokenizerConfig, model: ModelConfig, faults: Fa
             "model.value_loss",
             f"model.value_loss '{loss}' takes counts, but tokenizer '{tokenizer.strategy}' gives other values; set "
             "tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to 'counts'.",
-        )
-
-
-def check_counts(tokenizer: TokenizerConfig, objective: str, faults: Faults) -> None:
-    """Refuse an objective that asks for counts of a tokenizer that gives something else."""
-    needs = getattr(OBJECTIVES.get(objective), "needs_counts", False)
-    if needs and getattr(token_maker(tokenizer), "value_transform", None) != "counts":
-        faults.add(
-            "model.pretraining_task",
-            f"model.pretraining_task '{objective}' asks for counts, but tokenizer '{tokenizer.strategy}' gives other "
-            "values; set tokenizer.strategy to 'continuous_projection' and tokenizer.value_transform to 'counts'.",
         )
 
 

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import torch
 
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import DataError
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._scdiva_parts import scatter_profile
-from scmodelforge.models.components.embeddings import check_token_ids
+from scmodelforge.models.components.embeddings import check_length, check_token_ids
 from scmodelforge.models.components.special_tokens import SpecialIds
 
 __all__ = ["Profiles", "read_profiles"]
@@ -65,7 +65,8 @@ def read_profiles(
     if input_ids is None:
         msg = "neither expression nor input_ids are given; give one of them, the latter with values."
         raise DataError(msg)
-    _check_length(model, input_ids.shape[1])
+    if model.max_seq_len is not None:
+        check_length(input_ids.shape[1], model.max_seq_len)
     is_real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask != 0
     special = model.special_ids.on(input_ids.device)
     ids = input_ids.masked_fill(~is_real, model.special_ids.pad)
@@ -102,12 +103,3 @@ def _check_alone(input_ids: torch.Tensor | None, masked_positions: torch.Tensor 
         if tensor is not None:
             msg = f"both expression and {name} are given; give the profile or its tokens, and hide genes by labels."
             raise DataError(msg)
-
-
-def _check_length(model: _Reader, length: int) -> None:
-    if model.max_seq_len is not None and length > model.max_seq_len:
-        msg = (
-            f"sequences of {length} tokens exceed model.max_seq_len ({model.max_seq_len}); raise it or lower "
-            "tokenizer.max_genes."
-        )
-        raise ConfigError(msg)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import DataError
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models.components.losses import masked_cross_entropy, masked_squared_error
 
-__all__ = ["annotation_term", "reconstruction_term", "warmup_share"]
+__all__ = ["annotation_term", "reconstruction_term"]
 
 
 def annotation_term(logits: torch.Tensor, cell_types: torch.Tensor | None) -> dict[str, torch.Tensor]:
@@ -67,22 +67,3 @@ def reconstruction_term(
     exact = torch.promote_types(logits.dtype, torch.float32)
     total = (logits.to(exact) - expression.to(exact)).square().sum()
     return {"recon": total / max(1, logits.numel())}
-
-
-def warmup_share(step: int | None, warmup_steps: int) -> float:
-    """Return which share of its weight the divergence has at a step: step / warmup_steps, at most 1.
-
-    Raises
-    ------
-    ConfigError
-        If the step is not known.
-    """
-    if warmup_steps == 0:
-        return 1.0
-    if step is None:
-        msg = (
-            f"model.kl_warmup_steps is {warmup_steps}, but the model was not told the step; call model.set_step(n) "
-            "before each step of training, or set it to 0."
-        )
-        raise ConfigError(msg)
-    return min(1.0, step / warmup_steps)

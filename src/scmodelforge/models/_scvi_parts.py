@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
 from torch import nn
 
@@ -14,7 +13,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge._optional import require
 from scmodelforge.config.schema import ModelConfig
 
-__all__ = ["UNUSED_SETTINGS", "SCVIConfig", "check_length", "few_cells", "known_batches", "make_vae"]
+__all__ = ["UNUSED_SETTINGS", "SCVIConfig", "few_cells", "known_batches", "make_vae"]
 
 Where = Literal["none", "encoder", "decoder", "both"]
 
@@ -126,22 +125,6 @@ def make_vae(num_genes: int, num_batches: int, config: SCVIConfig) -> Any:
     if not of_cells:
         vae.px_r.requires_grad_(has_dispersion)
     return vae
-
-
-def check_length(ids: torch.Tensor, longest: int) -> None:
-    """Refuse sequences, shape (B, S), that are longer than a model takes.
-
-    Raises
-    ------
-    ConfigError
-        If they are.
-    """
-    if ids.shape[1] > longest:
-        msg = (
-            f"sequences of {ids.shape[1]} tokens exceed model.max_seq_len ({longest}); raise it or lower "
-            "tokenizer.max_genes."
-        )
-        raise ConfigError(msg)
 
 
 @contextmanager

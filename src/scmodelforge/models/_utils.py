@@ -1,4 +1,4 @@
-"""Weights and their number, shared by all models."""
+"""Weights, their number and settings of training, shared by all models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scmodelforge._errors import ConfigError
 if TYPE_CHECKING:
     from scmodelforge.config.schema import ModelConfig
 
-__all__ = ["count_parameters", "evaluation", "init_weights", "required_vocab_size"]
+__all__ = ["count_parameters", "evaluation", "init_weights", "required_vocab_size", "warmup_share"]
 
 
 def init_weights(module: nn.Module) -> None:
@@ -92,3 +92,22 @@ def evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def warmup_share(step: int | None, warmup_steps: int) -> float:
+    """Return which share of its weight a divergence has at a step of a warm-up: step / warmup_steps, at most 1.
+
+    Raises
+    ------
+    ConfigError
+        If the step is not known.
+    """
+    if warmup_steps == 0:
+        return 1.0
+    if step is None:
+        msg = (
+            f"model.kl_warmup_steps is {warmup_steps}, but the model was not told the step; call model.set_step(n) "
+            "before each step of training, or set it to 0."
+        )
+        raise ConfigError(msg)
+    return min(1.0, step / warmup_steps)

@@ -24,7 +24,7 @@ from scmodelforge.config.schema import ModelConfig
 from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.blocks import Trace, with_trace
-from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
+from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding, check_length
 from scmodelforge.models.components.heads import ExpressionPredictionHead
 from scmodelforge.models.components.losses import masked_squared_error
 from scmodelforge.models.components.masking import asked_genes, gather_visible, hidden_positions, place_codes
@@ -287,7 +287,7 @@ class MaskedAutoencoder(CellModel):
         trace: Trace | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return hidden states of visible tokens, (B, W, H), their places (B, W), and which of them are real."""
-        self._check_length(input_ids.shape[1])
+        check_length(input_ids.shape[1], self.max_seq_len)
         index, is_kept = gather_visible(is_visible)
         ids = input_ids.gather(1, index)
         shown = None if values is None else values.gather(1, index)
@@ -316,11 +316,3 @@ class MaskedAutoencoder(CellModel):
             place = place_codes(asked.shape[1], self.decoder_dim, asked.device).to(seen.dtype)
             gene = torch.where(is_known[..., None], gene, place)
         return self.decoder(tokens + gene, is_real)
-
-    def _check_length(self, length: int) -> None:
-        if length > self.max_seq_len:
-            msg = (
-                f"sequences of {length} tokens exceed model.max_seq_len ({self.max_seq_len}); "
-                "raise it or lower tokenizer.max_genes."
-            )
-            raise ConfigError(msg)

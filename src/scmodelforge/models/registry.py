@@ -29,6 +29,12 @@ def register_model(name: str) -> Callable[[T], T]:
     vocabulary (``genes``) and not for each position, and as ``untrained_weights`` the parameters its objective cannot
     train (``*`` stands for anything). ``scmodelforge models check`` holds it to that.
 
+    ``takes_counts`` says that it reads whole counts, ``only_value_use`` the one ``tokenizer.embedding`` it has, and
+    ``fixed_vocabulary`` why it can know no more genes, if that is so. Of its settings, a property ``counted_terms``
+    names loss terms beside those of the objective and what each is a mean over
+    (:mod:`scmodelforge.objectives.counted`), ``unread_settings`` what the others leave without effect and why, and a
+    method ``check_vocab_size`` may refuse a size.
+
     ``terms_apart`` are terms of its loss that say nothing of how good it is and so do not count for ``val/loss``. A
     method ``set_step`` is told the optimiser steps done before each step of training.
 

@@ -25,10 +25,11 @@ import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError, nearest
+from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.models._scdiva_config import ANNOTATION, PRESETS, ScDiVaConfig
 from scmodelforge.models._scdiva_input import read_profiles
-from scmodelforge.models._scdiva_losses import annotation_term, reconstruction_term, warmup_share
+from scmodelforge.models._scdiva_losses import annotation_term, reconstruction_term
 from scmodelforge.models._scdiva_parts import (
     VariationalEncoder,
     active_units,
@@ -37,7 +38,7 @@ from scmodelforge.models._scdiva_parts import (
     latent_head,
     without_effect,
 )
-from scmodelforge.models._utils import count_parameters, required_vocab_size
+from scmodelforge.models._utils import count_parameters, required_vocab_size, warmup_share
 from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS
 from scmodelforge.models.protocol import ModelOutput
@@ -209,21 +210,21 @@ class ScDiVa(nn.Module):
         if not config.use_expression_values:
             msg = "model.use_expression_values is false, but scdiva reads nothing else; set it to true or leave it out."
             raise ConfigError(msg)
-        own = config if isinstance(config, ScDiVaConfig) else ScDiVaConfig()
+        own: ScDiVaConfig = own_settings("model", "scdiva", config, ScDiVaConfig)
         return cls(
-            vocab_size=required_vocab_size(config),
-            hidden_dim=config.hidden_dim,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
+            vocab_size=required_vocab_size(own),
+            hidden_dim=own.hidden_dim,
+            num_layers=own.num_layers,
+            num_heads=own.num_heads,
             latent_dim=own.latent_dim,
-            ffn_dim=config.ffn_dim,
-            dropout=config.dropout,
+            ffn_dim=own.ffn_dim,
+            dropout=own.dropout,
             num_cell_types=own.num_cell_types,
             beta=own.beta,
             tokenization=own.tokenization,
             num_patches=own.num_patches,
-            layer_norm_eps=config.layer_norm_eps,
-            max_seq_len=config.max_seq_len,
+            layer_norm_eps=own.layer_norm_eps,
+            max_seq_len=own.max_seq_len,
             kl_warmup_steps=own.kl_warmup_steps,
             free_bits=own.free_bits,
         )

@@ -26,19 +26,18 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from scmodelforge._errors import ConfigError
+from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._scvi_parts import (
     UNUSED_SETTINGS,
     SCVIConfig,
-    check_length,
     few_cells,
     known_batches,
     make_vae,
 )
-from scmodelforge.models._utils import count_parameters, required_vocab_size
-from scmodelforge.models.components.embeddings import blank_padding, check_token_ids
+from scmodelforge.models._utils import count_parameters, required_vocab_size, warmup_share
+from scmodelforge.models.components.embeddings import blank_padding, check_length, check_token_ids
 from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS, SpecialIds
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import register_model
@@ -121,7 +120,7 @@ class SCVI(nn.Module):
         ConfigError
             As for the class.
         """
-        return cls(config if isinstance(config, SCVIConfig) else SCVIConfig.model_validate(config.model_dump()))
+        return cls(own_settings("model", "scvi", config, SCVIConfig))
 
     def forward(
         self,
@@ -225,7 +224,7 @@ class SCVI(nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None
     ) -> torch.Tensor:
         """Return the counts of all genes, shape (B, G), float32."""
-        check_length(input_ids, self.max_seq_len)
+        check_length(input_ids.shape[1], self.max_seq_len)
         ids, values = blank_padding(input_ids, values, attention_mask, pad_id=self.special_ids.pad)
         check_token_ids(ids, self.vocab_size)
         dense = torch.zeros(len(ids), self.num_genes + 1, device=ids.device)
@@ -286,12 +285,5 @@ class SCVI(nn.Module):
         return {"reconstruction": reconstruction, "kl": self._kl_weight() * divergence}
 
     def _kl_weight(self) -> float:
-        if not self.training or self.kl_warmup_steps == 0:
-            return self.kl_weight
-        if self._step is None:
-            msg = (
-                f"model.kl_warmup_steps is {self.kl_warmup_steps}, but the model was not told the step; call "
-                "model.set_step(n) with the number of steps done before each one."
-            )
-            raise ConfigError(msg)
-        return self.kl_weight * min(1.0, self._step / self.kl_warmup_steps)
+        share = warmup_share(self._step, self.kl_warmup_steps) if self.training else 1.0
+        return self.kl_weight * share

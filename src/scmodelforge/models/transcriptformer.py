@@ -34,6 +34,7 @@ from pydantic import Field
 from torch import nn
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import init_weights, required_vocab_size
@@ -337,24 +338,21 @@ norm_placement, norm, activation_checkpointing
         ValueError
             If ``vocab_size`` is not set, or ``pooling`` asks for another pooling than the mean.
         """
-        own = config if isinstance(config, TranscriptFormerConfig) else TranscriptFormerConfig()
-        arguments = transformer_arguments(config, default_pooling=cls.default_pooling)
-        if own is not config:
-            arguments["norm_placement"] = own.norm_placement
+        own: TranscriptFormerConfig = own_settings("model", "transcriptformer", config, TranscriptFormerConfig)
         return cls(
-            vocab_size=required_vocab_size(config),
-            hidden_dim=config.hidden_dim,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
+            vocab_size=required_vocab_size(own),
+            hidden_dim=own.hidden_dim,
+            num_layers=own.num_layers,
+            num_heads=own.num_heads,
             vector_dim=own.vector_dim,
             head_dim=own.head_dim,
             num_assays=own.num_assays,
             soft_cap=own.soft_cap,
             count_rates=own.count_rates,
             own_counts_when_encoding=own.own_counts_when_encoding,
-            gene_loss_weight=config.gene_loss_weight,
-            expression_loss_weight=config.expression_loss_weight,
-            **arguments,
+            gene_loss_weight=own.gene_loss_weight,
+            expression_loss_weight=own.expression_loss_weight,
+            **transformer_arguments(own, default_pooling=cls.default_pooling),
         )
 
     def _hidden_states(

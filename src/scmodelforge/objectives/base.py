@@ -38,6 +38,8 @@ class Collator(Protocol):
         Registered name.
     needs
         What the tokenizer must provide (:attr:`BaseTokenizer.provides`).
+    needs_counts
+        Whether values must be whole counts; may be left out.
     loss_terms
         Names of the terms of the loss, the keys of a batch's ``num_targets``.
     """

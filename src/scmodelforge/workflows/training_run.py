@@ -258,7 +258,8 @@ def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:
     """Return the label column and the categories that training cells have; for batches too if the model knows them."""
     column, found = config.data.label_column, {}
     if column is not None:
-        found = labels_of(data.source, column, data.split.train).to_dict()
+        known = data.labels.get("cell_types")
+        found = (known or labels_of(data.source, column, data.split.train)).to_dict()
     if "batch_labels" in data.labels:
         found["batch_labels"] = data.labels["batch_labels"].to_dict()
     return found

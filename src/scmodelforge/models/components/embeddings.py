@@ -12,7 +12,7 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS
 from scmodelforge.models.components.values import AutoBinEmbedding, count_bias
 
-__all__ = ["GeneExpressionEmbedding", "blank_padding", "check_token_ids"]
+__all__ = ["GeneExpressionEmbedding", "blank_padding", "check_length", "check_token_ids"]
 
 _PAD_ID = DEFAULT_SPECIAL_IDS.pad
 _log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class GeneExpressionEmbedding(nn.Module):
             If a token id is not in the vocabulary, or a value that is to be a bin is not a number. Checked where it
             costs nothing, i.e. on the CPU.
         """
-        self.check_length(input_ids.shape[1])
+        check_length(input_ids.shape[1], self.max_seq_len)
         self.check_ids(input_ids)
         summed = self.gene_embedding(input_ids)  # (B, S, H)
         if self.position_embedding is not None:
@@ -152,24 +152,25 @@ class GeneExpressionEmbedding(nn.Module):
                 )
         return (values.float() * last).round().clamp(0, last).long()
 
-    def check_length(self, length: int) -> None:
-        """Refuse sequences that are longer than ``max_seq_len``.
-
-        Raises
-        ------
-        ConfigError
-            If they are.
-        """
-        if length > self.max_seq_len:
-            msg = (
-                f"sequences of {length} tokens exceed model.max_seq_len ({self.max_seq_len}); "
-                "raise it or lower tokenizer.max_genes."
-            )
-            raise ConfigError(msg)
-
     def check_ids(self, input_ids: torch.Tensor) -> None:
         """Refuse token ids that are not in the vocabulary: :func:`check_token_ids`."""
         check_token_ids(input_ids, self.vocab_size)
+
+
+def check_length(length: int, max_seq_len: int) -> None:
+    """Refuse sequences that are longer than a model takes.
+
+    Raises
+    ------
+    ConfigError
+        If they are.
+    """
+    if length > max_seq_len:
+        msg = (
+            f"sequences of {length} tokens exceed model.max_seq_len ({max_seq_len}); "
+            "raise it or lower tokenizer.max_genes."
+        )
+        raise ConfigError(msg)
 
 
 def check_token_ids(input_ids: torch.Tensor, vocab_size: int) -> None:

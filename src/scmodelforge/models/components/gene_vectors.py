@@ -11,9 +11,9 @@ import math
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import DataError
 from scmodelforge.models.components.blocks import get_activation
-from scmodelforge.models.components.embeddings import check_token_ids
+from scmodelforge.models.components.embeddings import check_length, check_token_ids
 from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS
 from scmodelforge.models.components.values import count_bias
 
@@ -168,12 +168,7 @@ class GeneVectorEmbedding(nn.Module):
         DataError
             If a token id is not in the vocabulary; checked on the CPU only.
         """
-        if input_ids.shape[1] > self.max_seq_len:
-            msg = (
-                f"sequences of {input_ids.shape[1]} tokens exceed model.max_seq_len ({self.max_seq_len}); "
-                "raise it or lower tokenizer.max_genes."
-            )
-            raise ConfigError(msg)
+        check_length(input_ids.shape[1], self.max_seq_len)
         self.check_ids(input_ids)
         return self.dropout(self.genes(input_ids))
 

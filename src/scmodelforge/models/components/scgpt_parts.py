@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from scmodelforge.models.components.embeddings import GeneExpressionEmbedding
+from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, check_length
 from scmodelforge.models.components.transformer import TransformerStack
 
 __all__ = ["CellHead", "CellValueHead", "ScGPTEmbedding", "ValueHead", "without_output_projection"]
@@ -102,7 +102,7 @@ class ScGPTEmbedding(GeneExpressionEmbedding):
         DataError
             If a token id is not in the vocabulary; checked on the CPU only.
         """
-        self.check_length(input_ids.shape[1])
+        check_length(input_ids.shape[1], self.max_seq_len)
         self.check_ids(input_ids)
         genes = self.genes(input_ids)  # (B, S, H)
         scalars = torch.zeros_like(input_ids) if values is None else values
