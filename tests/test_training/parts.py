@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from scmodelforge.config.schema import OptimizerConfig, SchedulerConfig, TrainingConfig
 from scmodelforge.data.draws import generator
 from scmodelforge.models.protocol import ModelOutput
+from scmodelforge.training._snapshot import Snapshot
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.loop import Run
 from scmodelforge.training.metrics import MetricsLog
@@ -123,9 +124,9 @@ class Recorder:
         self.is_closed = True
 
 
-def write_model(folder: Path, model: nn.Module) -> None:
+def write_model(folder: Path, snapshot: Snapshot) -> None:
     folder.mkdir(parents=True)
-    save_model(model, str(folder / "model.safetensors"))
+    save_file(snapshot.weights, str(folder / "model.safetensors"))
 
 
 def settings(**changes) -> TrainingConfig:

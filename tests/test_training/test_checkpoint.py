@@ -164,8 +164,8 @@ class TestWriting:
         assert steps(folder) == [6, 9]
 
     def test_that_fails_leaves_the_earlier_ones_and_no_rest(self, tmp_path, run, folder):
-        def broken(path, model):
-            write_model(path, model)
+        def broken(path, snapshot):
+            write_model(path, snapshot)
             raise OSError(28, "No space left on device")
 
         before = sorted(folder.rglob("*"))

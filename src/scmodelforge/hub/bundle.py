@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from scmodelforge import __version__
@@ -102,7 +104,7 @@ def build_model(model_config: ModelConfig, tokenizer: Any) -> nn.Module:
     return model
 
 
-def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
+def save_bundle(folder: Path, bundle: Bundle, *, card: str, weights: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write a model folder. The folder may exist; its files are replaced.
 
     Parameters
@@ -113,8 +115,10 @@ def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
         What to write.
     card
         Text of the model card.
+    weights
+        The weights to write, tied ones once; ``None`` takes the model's own.
     """
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file, save_model
 
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(
@@ -133,7 +137,11 @@ def save_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
     _write_json(folder / "labels.json", bundle.labels)
     _write_json(folder / "fingerprint.json", bundle.fingerprint)
     (folder / "README.md").write_text(card)
-    save_model(bundle.model, str(folder / "model.safetensors"))
+    path = str(folder / "model.safetensors")
+    if weights is None:
+        save_model(bundle.model, path)
+    else:
+        save_file(dict(weights), path)
 
 
 def load_bundle(folder: str | Path, *, trust_plugins: bool = False) -> Bundle:

@@ -32,11 +32,11 @@ def gather_streams(run: Run) -> dict[str, torch.Tensor]:
 
 
 def optimizer_tensors(run: Run) -> dict[str, torch.Tensor]:
-    """Return the optimiser's state as ``<key>.<parameter>``, on the host."""
+    """Return copies of the optimiser's state as ``<key>.<parameter>``, on the host."""
     tensors = {}
     for name, parameter in _ordered_parameters(run):
         for key, value in run.optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+            tensors[f"{key}.{name}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
     return tensors
 
 

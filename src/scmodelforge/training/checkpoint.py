@@ -17,22 +17,16 @@ from __future__ import annotations
 import json
 import logging
 import math
-import platform
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import nn
-
-from scmodelforge import __version__
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.training._files import find_damage, sync_folder, write_manifest, write_text
-from scmodelforge.training._tensors import gather_streams, load_tensors, optimizer_tensors
+from scmodelforge.training._snapshot import Snapshot, named_callbacks, take_snapshot
+from scmodelforge.training._tensors import load_tensors
 
 if TYPE_CHECKING:
     from scmodelforge.training.loop import Run
@@ -56,13 +50,13 @@ class Checkpoints:
     save_top_k
         Number kept for the lowest ``val/loss``, beside the recent ones.
     save_model
-        Writes a model folder with at least ``model.safetensors``, the weights under the bare model's names.
+        Writes a model folder with at least ``model.safetensors``, which holds the snapshot's ``weights``.
     config_hash
         Identity of the run's settings.
     """
 
     def __init__(
-        self, folder: Path, *, save_top_k: int, save_model: Callable[[Path, nn.Module], None], config_hash: str
+        self, folder: Path, *, save_top_k: int, save_model: Callable[[Path, Snapshot], None], config_hash: str
     ) -> None:
         self.folder = Path(folder)
         self._save_top_k = save_top_k
@@ -82,11 +76,11 @@ class Checkpoints:
             If the files cannot be written. Earlier checkpoints are left as they were.
         """
         target = self.path_of(run.progress.step)
-        streams = gather_streams(run)
-        if run.fabric.is_global_zero:
+        snapshot = take_snapshot(run, config_hash=self._config_hash)
+        if snapshot is not None:
             try:
-                self._write(run, target, streams)
-                self._clean(run.progress.step)
+                self._write(snapshot, target)
+                self._clean(snapshot.progress.step)
             except (OSError, _safetensors_error()) as problem:
                 msg = f"{target}: the checkpoint cannot be written ({problem}). Make room or mend access, then resume."
                 raise DataError(msg) from problem
@@ -162,7 +156,7 @@ class Checkpoints:
         msg = f"{folder}: {found}, so the run cannot be resumed. Start it again."
         raise DataError(msg)
 
-    def _write(self, run: Run, target: Path, streams: dict[str, torch.Tensor]) -> None:
+    def _write(self, snapshot: Snapshot, target: Path) -> None:
         from safetensors.torch import save_file
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -170,9 +164,9 @@ class Checkpoints:
         writing = self.folder / f"{_WRITING}{target.name}"
         try:
             writing.mkdir()
-            self._save_model(writing / "model", run.model)
-            save_file({**optimizer_tensors(run), **streams}, str(writing / "state.safetensors"))
-            write_text(writing / "state.json", json.dumps(self._state(run), indent=1) + "\n")
+            self._save_model(writing / "model", snapshot)
+            save_file(snapshot.tensors, str(writing / "state.safetensors"))
+            write_text(writing / "state.json", json.dumps(snapshot.state, indent=1) + "\n")
             write_manifest(writing)
             if target.exists():  # a damaged one of the same step, left behind by a resumed run
                 target.rename(self.folder / f"{_WRITING}old_{target.name}")
@@ -182,24 +176,6 @@ class Checkpoints:
             raise
         sync_folder(self.folder)
         self._remove_leftovers()
-
-    def _state(self, run: Run) -> dict[str, Any]:
-        return {
-            "format_version": 1,
-            "config_hash": self._config_hash,
-            "progress": asdict(run.progress),
-            "validation": {"step": run.validation_step, "metrics": _as_json(run.validation)},
-            "scheduler": run.scheduler.state_dict(),
-            "loader": run.train_loader.state_dict(),
-            "callbacks": {name: c.state_dict() for name, c in _named(run.callbacks) if hasattr(c, "state_dict")},
-            "world_size": run.fabric.world_size,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "scmodelforge": __version__,
-            },
-        }
 
     def _clean(self, step: int) -> None:
         """Write ``last`` and ``best``, and keep the recent and the best checkpoints up to a step only.
@@ -248,27 +224,12 @@ def _by_score(folder: Path, paths: Iterable[Path]) -> list[Path]:
     return [path for _, _, path in sorted(scored)]
 
 
-def _named(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Return callbacks with names: their class, numbered where there are several."""
-    seen: dict[str, int] = {}
-    named = []
-    for callback in callbacks:
-        name = type(callback).__name__
-        seen[name] = seen.get(name, 0) + 1
-        named.append((name if seen[name] == 1 else f"{name}-{seen[name]}", callback))
-    return named
-
-
 def _load_callbacks(callbacks: Sequence[Any], states: dict[str, Any], path: Path) -> None:
-    for name, callback in _named(callbacks):
+    for name, callback in named_callbacks(callbacks):
         if name in states:
             callback.load_state_dict(states.pop(name))
     if states:
         _log.warning(f"{path} has the state of callbacks this run does not have: {', '.join(states)}")
-
-
-def _as_json(metrics: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _as_floats(metrics: dict[str, float | None]) -> dict[str, float]:

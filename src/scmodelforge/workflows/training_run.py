@@ -24,8 +24,9 @@ from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._loaders import make_loader
+from scmodelforge.training._snapshot import Snapshot
 from scmodelforge.training.checkpoint import Checkpoints
-from scmodelforge.training.loop import Run, fit
+from scmodelforge.training.loop import Progress, Run, fit
 from scmodelforge.training.metrics import MetricsLog
 from scmodelforge.training.objective import Objective
 from scmodelforge.training.optim import build_optimizer, build_scheduler
@@ -185,10 +186,9 @@ class TrainingRun:
             num_micro_batches=config.gradient_accumulation if shuffle else 1,
         )
 
-    def _bundle(self, model: nn.Module) -> Bundle:
-        progress = self._run.progress
+    def _bundle(self, progress: Progress) -> Bundle:
         return Bundle(
-            model=model,
+            model=self._run.model,
             model_config=self.config.model,
             tokenizer=self.data.tokenizer,
             vocab=self.data.vocab,
@@ -199,9 +199,9 @@ class TrainingRun:
             plugins=self.config.plugins,
         )
 
-    def _save_model(self, path: Path, model: nn.Module) -> None:
-        bundle = self._bundle(model)
-        save_bundle(path, bundle, card=model_card(bundle, self.config, records=[]))
+    def _save_model(self, path: Path, snapshot: Snapshot) -> None:
+        bundle = self._bundle(snapshot.progress)
+        save_bundle(path, bundle, card=model_card(bundle, self.config, records=[]), weights=snapshot.weights)
 
     def _evaluate_now(self, run: Run) -> list[Record]:
         """Evaluate the model as it is, on the first device; the others wait."""

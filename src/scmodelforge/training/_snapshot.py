@@ -1,0 +1,113 @@
+"""A run at one step, on the host and apart from the run: what a checkpoint is written from.
+
+Taking a snapshot is all that a checkpoint needs of the run and of the other processes. Writing it can go on beside
+the training.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from scmodelforge import __version__
+from scmodelforge.training._tensors import gather_streams, optimizer_tensors
+
+if TYPE_CHECKING:
+    from scmodelforge.training.run import Progress, Run
+
+__all__ = ["Snapshot", "model_weights", "named_callbacks", "take_snapshot"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint holds. Nothing in it changes when the run goes on.
+
+    Attributes
+    ----------
+    progress
+        How far the run was.
+    weights
+        Weights of the model to be used, by the bare model's names, on the host; tied ones once.
+    tensors
+        What ``state.safetensors`` holds.
+    state
+        What ``state.json`` holds.
+    """
+
+    progress: Progress
+    weights: dict[str, torch.Tensor]
+    tensors: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+
+def take_snapshot(run: Run, *, config_hash: str) -> Snapshot | None:
+    """Return the run as it is, on the first process; all processes must call this, the others get ``None``.
+
+    Parameters
+    ----------
+    run
+        A run between two steps.
+    config_hash
+        Identity of the run's settings.
+    """
+    streams = gather_streams(run)
+    weights, moments = model_weights(run.model), optimizer_tensors(run)
+    if not run.fabric.is_global_zero:
+        return None
+    state = copy.deepcopy(_state(run, config_hash))
+    return Snapshot(copy.copy(run.progress), weights, {**moments, **streams}, state)
+
+
+def model_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of a model's weights and buffers on the host, tied ones once, under the first name in order."""
+    found: dict[str, torch.Tensor] = {}
+    seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
+    for name, tensor in sorted(model.state_dict().items()):
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and place in seen:
+            continue
+        seen.add(place)
+        found[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return found
+
+
+def named_callbacks(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Return callbacks with names: their class, numbered where there are several."""
+    seen: dict[str, int] = {}
+    named = []
+    for callback in callbacks:
+        name = type(callback).__name__
+        seen[name] = seen.get(name, 0) + 1
+        named.append((name if seen[name] == 1 else f"{name}-{seen[name]}", callback))
+    return named
+
+
+def _state(run: Run, config_hash: str) -> dict[str, Any]:
+    return {
+        "format_version": 1,
+        "config_hash": config_hash,
+        "progress": asdict(run.progress),
+        "validation": {"step": run.validation_step, "metrics": _as_json(run.validation)},
+        "scheduler": run.scheduler.state_dict(),
+        "loader": run.train_loader.state_dict(),
+        "callbacks": {name: c.state_dict() for name, c in named_callbacks(run.callbacks) if hasattr(c, "state_dict")},
+        "world_size": run.fabric.world_size,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scmodelforge": __version__,
+        },
+    }
+
+
+def _as_json(metrics: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
