@@ -16,6 +16,7 @@ from scmodelforge.cli.main import app
 from scmodelforge.config import load_config
 from scmodelforge.hub import load_bundle
 from scmodelforge.models import AutoregressiveTransformer
+from scmodelforge.models.scdiva_diffusion import ScDivaDiffusion
 from tests.conftest import make_adata
 from tests.test_models.test_published.test_scgpt import GENES, published, write
 
@@ -64,6 +65,13 @@ def test_code_about_scdiva_runs():
     assert names["model"].num_cell_types == 100
 
 
+def test_cells_of_masked_diffusion_can_be_drawn():
+    code = code_with("model.sample(", page="models.md").replace("100, num_genes=300", "5, num_genes=30")
+    names: dict = {"model": ScDivaDiffusion(50, 16, 1, 2)}
+    exec(code, names)
+    assert names["cells"].is_sampled.sum() == 5 * 30
+
+
 def code_with(text: str, *, page: str = "data.md") -> str:
     """Return the block of code of a page that has a text."""
     (code,) = (block for block in blocks(page, "python") if text in block)
@@ -71,7 +79,7 @@ def code_with(text: str, *, page: str = "data.md") -> str:
 
 
 def test_every_block_of_code_of_the_models_page_is_run_by_a_test():
-    texts = [".fill(", "ScDiVa", "load_scgpt("]
+    texts = [".fill(", "ScDiVa", "model.sample(", "load_scgpt("]
     assert sorted(code_with(text, page="models.md") for text in texts) == sorted(blocks("models.md", "python"))
 
 

@@ -61,5 +61,6 @@ def batch_for(name: str, dummy_batch: dict[str, torch.Tensor]) -> dict[str, torc
         "transcriptformer": next_count_batch,
         "scgpt": masked_value_batch,
         "scdiva": masked_value_batch,
+        "scdiva_diffusion": masked_value_batch,
     }
     return makers[name](dummy_batch) if name in makers else dummy_batch

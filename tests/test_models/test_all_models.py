@@ -18,14 +18,29 @@ TRANSFORMERS = (
     "autoregressive_transformer",
     "masked_autoencoder",
     "scdiva",
+    "scdiva_diffusion",
     "scgpt",
     "transcriptformer",
     "transformer_encoder",
 )
 NAMES = tuple(sorted(("gene_pooling", *TRANSFORMERS)))
-VALUES = ("masked_autoencoder", "scdiva", "scgpt")  # which learn values: labels say where, and of which gene
-SETS = ("autoregressive_transformer", "masked_autoencoder", "scdiva", "scgpt")  # no order among the tokens of a cell
-OF_GENES = ("scdiva",)  # whose logits are one for each gene, (B, V), with nothing at a position or at padding
+VALUES = (
+    "masked_autoencoder",
+    "scdiva",
+    "scdiva_diffusion",
+    "scgpt",
+)  # which learn values: labels say where, and of which gene
+SETS = (
+    "autoregressive_transformer",
+    "masked_autoencoder",
+    "scdiva",
+    "scdiva_diffusion",
+    "scgpt",
+)  # no order among the tokens of a cell
+OF_GENES = (
+    "scdiva",
+    "scdiva_diffusion",
+)  # whose logits are one for each gene, (B, V), with nothing at a position or at padding
 EMBEDDING_DIM = {"scdiva": 128}  # its latent dimension
 
 TERMS = {
@@ -35,6 +50,7 @@ TERMS = {
     "transcriptformer": {"next_gene", "expression_count"},
     "scgpt": {"masked_value", "gepc"},
     "scdiva": {"masked_value", "kl"},
+    "scdiva_diffusion": {"hidden_gene", "hidden_value"},
     "transformer_encoder": {"masked_gene"},
 }
 #: Keys of a batch, beside the documented arguments, that a model reads.
@@ -45,6 +61,7 @@ READ = {
     "transcriptformer": {"targets"},
     "scgpt": {"masked_positions", "gene_ids", "targets"},
     "scdiva": {"masked_positions", "targets"},
+    "scdiva_diffusion": {"masked_positions", "targets", "loss_weights"},
     "transformer_encoder": set(),
 }
 
@@ -112,7 +129,7 @@ class TestOutput:
     def test_shapes_and_terms(self, model, name, batch):
         out = model(**batch)
         assert isinstance(out, ModelOutput)
-        shapes = {"masked_autoencoder": (4, 12), "scgpt": (4, 12), "scdiva": (4, 50)}
+        shapes = {"masked_autoencoder": (4, 12), "scgpt": (4, 12), "scdiva": (4, 50), "scdiva_diffusion": (4, 50)}
         assert out.logits.shape == shapes.get(name, (4, 12, 50))
         assert out.embeddings.shape == (4, EMBEDDING_DIM.get(name, 16))
         assert out.loss.shape == ()
@@ -304,13 +321,14 @@ class TestLabelledRowsOnly:
             assert torch.allclose(gradient, found[name], atol=1e-6), name
 
     def test_the_head_sees_the_labelled_rows_only(self, model, name, batch):
-        if name in OF_GENES:
+        if name == "scdiva":
             assert len(model.reconstruct(model.encode(**batch))) == len(batch["input_ids"])  # a row is a cell
             return
         seen = []
         head_of(model).register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[:-1]))
         model(**batch, return_logits=False)
-        assert seen == [torch.Size([int((batch["labels"] != -100).sum())])]
+        rows = len(batch["labels"]) if name in OF_GENES else int((batch["labels"] != -100).sum())
+        assert seen == [torch.Size([rows])]
 
     def test_without_labels_there_are_embeddings_only(self, model, batch):
         expected = model(**batch).embeddings
@@ -382,6 +400,7 @@ class TestTraining:
 
     def test_the_first_loss_is_near_that_of_a_blind_guess(self, model, name, batch):
         guesses = {"masked_gene": math.log(50), "next_gene": math.log(50), "expression_bin": math.log(51)}
+        guesses["hidden_gene"] = math.log(50)
         guesses["expression_count"] = 1.6  # four counts that are all alike from 1 to 5, told their mean
         for term, loss in model(**batch).loss_terms.items():
             assert loss.item() == pytest.approx(guesses.get(term, 1.0), abs=1.5)
@@ -431,7 +450,7 @@ class TestWeights:
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
     def test_padding_starts_as_a_zero_vector(self, model, name):
-        if name in OF_GENES:  # has no vector for a token
+        if name == "scdiva":  # has no vector for a token
             assert not any(isinstance(module, torch.nn.Embedding) for module in model.modules())
             return
         assert (model.embedding.gene_embedding.weight[0] == 0).all()
@@ -448,6 +467,7 @@ class TestDeclarations:
         """Settings given to the model under a name that records what is asked of it."""
         # read by registry, objective and masking
         others = {"architecture", "pretraining_task", "mask_ratio", "zero_target_ratio", "gene_order"}
+        others |= {"least_masked", "least_depth"}
         config_class = type(model).config_class
         asked: set[str] = set()
 

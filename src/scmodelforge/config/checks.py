@@ -29,16 +29,8 @@ __all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 
 _log = logging.getLogger(__name__)
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"
-#: Settings of masking that objectives which hide otherwise, or nothing, do not read.
-_ALL_MASKING = frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob", "random_token_prob"})
-_UNUSED_MASKING = {
-    "cell_type_annotation": _ALL_MASKING,
-    "next_gene_prediction": _ALL_MASKING,
-    "next_count_prediction": _ALL_MASKING,
-    "generative_value_prediction": _ALL_MASKING,
-    "masked_value_prediction": frozenset({"mask_token_prob", "random_token_prob"}),
-    "reconstruction": _ALL_MASKING,
-}
+#: Settings of masking; an objective that reads some of them only names these (``reads_masking``).
+_MASKING = frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob", "random_token_prob"})
 
 
 def agree_on_bins(sections: Mapping[str, Section], faults: Faults) -> None:
@@ -126,7 +118,7 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     if scheduler.min_lr_ratio != type(scheduler)().min_lr_ratio and scheduler.name == "constant":
         _log.warning(f"{origin}: training.scheduler.min_lr_ratio has no effect on scheduler 'constant'.")
     own = getattr(MODELS.get(architecture), "default_objective", _DEFAULT_OBJECTIVE)
-    ignored = _UNUSED_MASKING.get(config.model.pretraining_task or own, frozenset())
+    ignored = _MASKING - getattr(OBJECTIVES.get(config.model.pretraining_task or own), "reads_masking", _MASKING)
     masking = config.tokenizer.masking
     for name in sorted(name for name in ignored if getattr(masking, name) != getattr(type(masking)(), name)):
         _log.warning(f"{origin}: tokenizer.masking.{name} has no effect on what '{architecture}' is trained on.")
@@ -246,7 +238,7 @@ def _check_objective(model: ModelConfig, tokenizer: TokenizerConfig | None, faul
     if tokenizer is None:
         return
     check_masking(tokenizer, model, task, faults)
-    check_counts(tokenizer, task, faults)
+    check_counts(tokenizer, model, task, faults)
     provides = tokenizer_fact(tokenizer, "provides", None)
     missing = sorted(getattr(objective, "needs", frozenset()) - provides) if provides is not None else []
     if missing:

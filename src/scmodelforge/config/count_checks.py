@@ -36,9 +36,9 @@ def check_counts_arrive(tokenizer: TokenizerConfig, model: ModelConfig, faults: 
         faults.add(f"{path}.clip", f"{takes} as they are, but {path}.clip is set; leave it out.")
 
 
-def check_counts(tokenizer: TokenizerConfig, objective: str, faults: Faults) -> None:
-    """Refuse an objective that asks for counts of a tokenizer that gives something else."""
-    needs = getattr(OBJECTIVES.get(objective), "needs_counts", False)
+def check_counts(tokenizer: TokenizerConfig, model: ModelConfig, objective: str, faults: Faults) -> None:
+    """Refuse an objective, or settings of a model, that ask for counts of a tokenizer that gives something else."""
+    needs = getattr(OBJECTIVES.get(objective), "needs_counts", False) or getattr(model, "needs_counts", False)
     if needs and not _gives_counts(token_maker(tokenizer)):
         faults.add(
             "model.pretraining_task",
@@ -53,6 +53,7 @@ def check_whole_counts(data: DataConfig, model: ModelConfig, faults: Faults) -> 
     task = model.pretraining_task or getattr(architecture, "default_objective", None)
     objective = OBJECTIVES.get(task) if task in OBJECTIVES.names() else None
     learns = getattr(objective, "needs_counts", False) or getattr(model, "value_loss", "") == "zero_truncated_poisson"
+    learns = learns or getattr(model, "needs_counts", False)
     if (learns or getattr(architecture, "takes_counts", False)) and data.preprocessing.normalize is not None:
         faults.add(
             "data.preprocessing.normalize",

@@ -284,6 +284,7 @@ class Batch(TypedDict, total=False):
     bin_ids: torch.Tensor  # (B, S) int64
     targets: torch.Tensor  # (B, S) float32: true values at masked positions, 0 elsewhere
     gene_ids: torch.Tensor  # (B, S) int64: the true gene at every position
+    loss_weights: torch.Tensor  # (B, S) float32: what each target counts in a mean over cells, 0 elsewhere
     prefix_len: torch.Tensor  # (B,) int64: tokens at the beginning that see each other fully
     no_repeats: torch.Tensor  # () bool: a gene that was named cannot come again
     cell_types: torch.Tensor  # (B,) int64 label of each cell, IGNORE_INDEX where it has none

@@ -42,6 +42,8 @@ class Collator(Protocol):
         Whether values must be whole counts; may be left out.
     loss_terms
         Names of the terms of the loss, the keys of a batch's ``num_targets``.
+    reads_masking
+        Settings of masking it reads; may be left out by one that reads all.
     """
 
     name: ClassVar[str]

@@ -44,6 +44,7 @@ class GenerativeValuePrediction:
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset({"input_ids", "values"})
     loss_terms: ClassVar[tuple[str, ...]] = ("generative_value",)
+    reads_masking: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
         self._pad_id = vocab.pad_id

@@ -49,6 +49,7 @@ class MaskedValuePrediction:
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset({"input_ids", "values"})
     loss_terms: ClassVar[tuple[str, ...]] = ("masked_value",)
+    reads_masking: ClassVar[frozenset[str]] = frozenset({"mode", "mask_ratio", "span_length"})
 
     def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
         self.masking = tokenizer_config.masking

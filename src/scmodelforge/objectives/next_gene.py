@@ -54,6 +54,7 @@ class NextGenePrediction:
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset({"input_ids", "values", "bin_ids"})
     loss_terms: ClassVar[tuple[str, ...]] = ("next_gene", "expression_bin")
+    reads_masking: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
         self._pad_id = vocab.pad_id

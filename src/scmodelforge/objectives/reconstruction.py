@@ -41,6 +41,7 @@ class Reconstruction:
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset({"input_ids", "values"})
     loss_terms: ClassVar[tuple[str, ...]] = ()
+    reads_masking: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, vocab: GeneVocab, tokenizer_config: TokenizerConfig, model_config: ModelConfig) -> None:
         needed = len(vocab.genes) + 1  # <cls>
