@@ -95,7 +95,7 @@ PUBLISHED = {
     # 350 million and 1.5 billion are stated for 20,000 and 30,000 genes; one width inside is not stated.
     "scdiva-base": Published(20_000, 350_000_000, within=0.03 * 350_000_000),
     "scdiva-large": Published(30_000, 1_500_000_000, within=0.03 * 1_500_000_000),
-    # 94.5 million are stated (arXiv:2602.03477), of which linear layers without biases and two tables of genes make 93.2.
+    # 94.5 million are stated (arXiv:2602.03477); layers without biases and two tables of genes make 93.2.
     "scdiva-diffusion": Published(41_822, 94_500_000, within=0.02 * 94_500_000),
     # The authors say 100 million (Hao et al. 2024): so many are encoder and genes, 120 million with the decoder.
     "scfoundation-style": Published(19_264, 100_000_000, within=500_000, counted=encoder_and_genes),
