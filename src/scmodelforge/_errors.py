@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import SupportsIndex
 
-__all__ = ["ConfigError", "DataError", "Interrupted", "UserError", "listed", "nearest", "require_whole"]
+__all__ = ["ConfigError", "DataError", "Interrupted", "NotSaved", "UserError", "listed", "nearest", "require_whole"]
 
 
 class UserError(ValueError):
@@ -23,6 +23,10 @@ class DataError(UserError):
 
 class Interrupted(RuntimeError):  # noqa: N818 - not a failure: the run was asked to stop
     """A run that stopped because it was asked to, after it had saved its state."""
+
+
+class NotSaved(Interrupted):
+    """A run that stopped and whose last steps could not be saved: the message says what there is."""
 
 
 def listed(names: Sequence[str], most: int) -> str:

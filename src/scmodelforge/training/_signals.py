@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to stop at the end of the step."""
+"""SIGINT, SIGTERM and SIGUSR1 as a wish to stop at the end of the step."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Protocol
 
 __all__ = ["stop_on_signals"]
 
+#: Ctrl-C, what a scheduler sends before it kills, and what it is asked to send earlier (``sbatch --signal=USR1@120``).
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+
 _log = logging.getLogger(__name__)
 
 
@@ -21,7 +24,7 @@ class _Stoppable(Protocol):
 
 @contextmanager
 def stop_on_signals(run: _Stoppable) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set ``run.stop_requested``; a second SIGINT raises ``KeyboardInterrupt``.
+    """Let SIGINT, SIGTERM and SIGUSR1 set ``run.stop_requested``; a second SIGINT raises ``KeyboardInterrupt``.
 
     The handlers before are put back afterwards. Outside the main thread, which alone gets signals, nothing happens.
     """
@@ -36,7 +39,8 @@ def stop_on_signals(run: _Stoppable) -> Iterator[None]:
         name = signal.Signals(number).name
         _log.warning(f"{name}: saving and stopping at the end of this step; Ctrl-C again stops at once, unsaved")
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]  # Windows has no SIGUSR1
+    before = {number: signal.signal(number, request) for number in numbers}
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from scmodelforge import __version__
-from scmodelforge.training._tensors import gather_streams, optimizer_tensors
+from scmodelforge.training._host import HostCopies
+from scmodelforge.training._tensors import fresh_copy, gather_streams, optimizer_tensors
 
 if TYPE_CHECKING:
     from scmodelforge.training.run import Progress, Run
@@ -47,8 +48,13 @@ class Snapshot:
     tensors: dict[str, torch.Tensor]
     state: dict[str, Any]
 
+    @property
+    def num_bytes(self) -> int:
+        """What its tensors need on a disk."""
+        return sum(tensor.nbytes for tensor in (*self.weights.values(), *self.tensors.values()))
 
-def take_snapshot(run: Run, *, config_hash: str) -> Snapshot | None:
+
+def take_snapshot(run: Run, *, config_hash: str, memory: HostCopies | None = None) -> Snapshot | None:
     """Return the run as it is, on the first process; all processes must call this, the others get ``None``.
 
     Parameters
@@ -57,16 +63,24 @@ def take_snapshot(run: Run, *, config_hash: str) -> Snapshot | None:
         A run between two steps.
     config_hash
         Identity of the run's settings.
+    memory
+        Where the copies go; those of the snapshot before it are overwritten. ``None`` takes fresh memory.
     """
+    memory = memory or HostCopies()
+    memory.restart()
     streams = gather_streams(run)
-    weights, moments = model_weights(run.model), optimizer_tensors(run)
+    copied = memory.copy if run.fabric.is_global_zero else torch.Tensor.detach  # the others' copies are not used
+    weights, moments = model_weights(run.model, copied), optimizer_tensors(run, copied)
+    memory.wait()
     if not run.fabric.is_global_zero:
         return None
     state = copy.deepcopy(_state(run, config_hash))
     return Snapshot(copy.copy(run.progress), weights, {**moments, **streams}, state)
 
 
-def model_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+def model_weights(
+    model: nn.Module, copy: Callable[[torch.Tensor], torch.Tensor] = fresh_copy
+) -> dict[str, torch.Tensor]:
     """Return copies of a model's weights and buffers on the host, tied ones once, under the first name in order."""
     found: dict[str, torch.Tensor] = {}
     seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
@@ -75,7 +89,7 @@ def model_weights(model: nn.Module) -> dict[str, torch.Tensor]:
         if tensor.numel() and place in seen:
             continue
         seen.add(place)
-        found[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        found[name] = copy(tensor)
     return found
 
 

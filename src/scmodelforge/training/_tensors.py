@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,14 @@ from scmodelforge.training import _rng
 if TYPE_CHECKING:
     from scmodelforge.training.run import Run
 
-__all__ = ["gather_streams", "load_tensors", "optimizer_tensors"]
+__all__ = ["fresh_copy", "gather_streams", "load_tensors", "optimizer_tensors"]
 
 _log = logging.getLogger(__name__)
+
+
+def fresh_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a contiguous copy on the host, in memory of its own."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def gather_streams(run: Run) -> dict[str, torch.Tensor]:
@@ -31,12 +37,12 @@ def gather_streams(run: Run) -> dict[str, torch.Tensor]:
     return streams
 
 
-def optimizer_tensors(run: Run) -> dict[str, torch.Tensor]:
+def optimizer_tensors(run: Run, copy: Callable[[torch.Tensor], torch.Tensor] = fresh_copy) -> dict[str, torch.Tensor]:
     """Return copies of the optimiser's state as ``<key>.<parameter>``, on the host."""
     tensors = {}
     for name, parameter in _ordered_parameters(run):
         for key, value in run.optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}.{name}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
+            tensors[f"{key}.{name}"] = copy(torch.as_tensor(value))
     return tensors
 
 

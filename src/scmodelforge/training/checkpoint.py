@@ -10,6 +10,9 @@
 A checkpoint is written beside its place and renamed into it when it is on the disk. ``last`` and ``best`` are text
 files with a checkpoint's name. The checkpoint before the last one is always kept, to stand in should the last be
 damaged.
+
+Training waits for a copy of the run on the host only: one thread writes it, reads the files again for their checksums
+(what is hashed is what the file system gives back, not what was meant to be written) and renames the folder.
 """
 
 from __future__ import annotations
@@ -17,14 +20,17 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.training._files import find_damage, sync_folder, write_manifest, write_text
+from scmodelforge.training._background import Background
+from scmodelforge.training._checkpoint_files import by_score, list_checkpoints, remove_superseded, write_checkpoint
+from scmodelforge.training._files import find_damage
+from scmodelforge.training._host import HostCopies
 from scmodelforge.training._snapshot import Snapshot, named_callbacks, take_snapshot
 from scmodelforge.training._tensors import load_tensors
 
@@ -35,9 +41,7 @@ __all__ = ["Checkpoints"]
 
 _log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"step_(\d{8,})")
-_WRITING = ".writing_"
-_NUM_RECENT = 2
+_LONG_WAIT = 1.0  # seconds
 
 
 class Checkpoints:
@@ -53,6 +57,19 @@ class Checkpoints:
         Writes a model folder with at least ``model.safetensors``, which holds the snapshot's ``weights``.
     config_hash
         Identity of the run's settings.
+
+    Attributes
+    ----------
+    last
+        The checkpoint written or loaded last, or ``None``.
+    problem
+        Why the latest one could not be written, or ``None``.
+    failures, failures_in_a_row
+        How many could not be written: in all, and since the last that could.
+    waits
+        How often a checkpoint had to wait until the one before was written.
+    seconds_blocked
+        How long training has waited for checkpoints.
     """
 
     def __init__(
@@ -62,6 +79,11 @@ class Checkpoints:
         self._save_top_k = save_top_k
         self._save_model = save_model
         self._config_hash = config_hash
+        self._background, self._memory = Background(), HostCopies()
+        self._under_way: Path | None = None
+        self.last: Path | None = None
+        self.problem: str | None = None
+        self.failures, self.failures_in_a_row, self.waits, self.seconds_blocked = 0, 0, 0, 0.0
 
     def path_of(self, step: int) -> Path:
         """Return the folder of the checkpoint after a step, whether it exists or not."""
@@ -75,17 +97,63 @@ class Checkpoints:
         DataError
             If the files cannot be written. Earlier checkpoints are left as they were.
         """
-        target = self.path_of(run.progress.step)
-        snapshot = take_snapshot(run, config_hash=self._config_hash)
-        if snapshot is not None:
-            try:
-                self._write(snapshot, target)
-                self._clean(snapshot.progress.step)
-            except (OSError, _safetensors_error()) as problem:
-                msg = f"{target}: the checkpoint cannot be written ({problem}). Make room or mend access, then resume."
-                raise DataError(msg) from problem
+        target = self.save_soon(run)
+        self.wait()
         run.fabric.barrier()
+        if self.problem is not None:
+            raise DataError(self.problem)
         return target
+
+    def save_soon(self, run: Run) -> Path:
+        """Copy the run and begin to write its checkpoint, which goes on beside the training.
+
+        All processes call it; the first one writes. One is written at a time: this waits for the one before. What
+        cannot be written is a warning, and counts in ``failures``.
+
+        Returns
+        -------
+        The folder that the checkpoint will have.
+        """
+        began = time.perf_counter()
+        self.waits += self._background.is_busy
+        before = self._under_way
+        self.wait()
+        waited = time.perf_counter() - began
+        target = self.path_of(run.progress.step)
+        snapshot = take_snapshot(run, config_hash=self._config_hash, memory=self._memory)
+        if snapshot is not None:
+            self._under_way = target
+            self._background.start(partial(self._write, snapshot, target), name=f"checkpoint {target.name}")
+        self.seconds_blocked += time.perf_counter() - began
+        if waited > _LONG_WAIT and before is not None:
+            _log.warning(
+                f"{target.name} waited {waited:.1f} s until {before.name} was written: checkpoints come faster than "
+                "the disk takes them. Save less often (output.save_every_n_steps) or to a faster disk"
+            )
+        return target
+
+    def collect(self) -> None:
+        """Take up the outcome of a write that has ended, without waiting for one that has not."""
+        if not self._background.is_busy:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written any more."""
+        problem = self._background.wait()
+        target, self._under_way = self._under_way, None
+        if target is None:
+            return
+        if problem is None:
+            self.last, self.problem, self.failures_in_a_row = target, None, 0
+        elif isinstance(problem, (OSError, _safetensors_error())):
+            self.failures += 1
+            self.failures_in_a_row += 1
+            self.problem = (
+                f"{target}: the checkpoint cannot be written ({_reason(problem)}). Make room or mend access, then "
+                "resume."
+            )
+        else:
+            raise problem
 
     def load(self, run: Run, path: Path, callbacks: Sequence[Any] = ()) -> None:
         """Restore a run: weights, optimiser, schedule, generators, place in the data, callbacks, progress.
@@ -120,6 +188,7 @@ class Checkpoints:
             reason = " ".join(str(problem).split())
             msg = f"{path}: the checkpoint cannot be read into this run ({reason}). Resume from another one."
             raise DataError(msg) from problem
+        self.last = path
         run.scheduler.load_state_dict(state["scheduler"])
         for group, lr in zip(run.optimizer.param_groups, run.scheduler.get_last_lr(), strict=True):
             group["lr"] = lr
@@ -131,7 +200,8 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """Return the checkpoint with the lowest ``val/loss`` of those there are, or ``None`` if none has one."""
-        scored = _by_score(self.folder, _checkpoints(self.folder))
+        self.wait()
+        scored = by_score(list_checkpoints(self.folder))
         return scored[0] if scored else None
 
     @staticmethod
@@ -146,7 +216,7 @@ class Checkpoints:
             If there is none.
         """
         damaged = 0
-        for path in reversed(_checkpoints(folder)):
+        for path in reversed(list_checkpoints(folder)):
             damage = find_damage(path)
             if damage is None:
                 return path
@@ -157,71 +227,8 @@ class Checkpoints:
         raise DataError(msg)
 
     def _write(self, snapshot: Snapshot, target: Path) -> None:
-        from safetensors.torch import save_file
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers()
-        writing = self.folder / f"{_WRITING}{target.name}"
-        try:
-            writing.mkdir()
-            self._save_model(writing / "model", snapshot)
-            save_file(snapshot.tensors, str(writing / "state.safetensors"))
-            write_text(writing / "state.json", json.dumps(snapshot.state, indent=1) + "\n")
-            write_manifest(writing)
-            if target.exists():  # a damaged one of the same step, left behind by a resumed run
-                target.rename(self.folder / f"{_WRITING}old_{target.name}")
-            writing.rename(target)
-        except BaseException:
-            shutil.rmtree(writing, ignore_errors=True)
-            raise
-        sync_folder(self.folder)
-        self._remove_leftovers()
-
-    def _clean(self, step: int) -> None:
-        """Write ``last`` and ``best``, and keep the recent and the best checkpoints up to a step only.
-
-        Later ones were damaged when the run was resumed from before them; the run has taken another way since.
-        """
-        existing = _checkpoints(self.folder)
-        current = [path for path in existing if _step_of(path) <= step]
-        write_text(self.folder / "last", f"{current[-1].name}\n")
-        best = _by_score(self.folder, current)[: self._save_top_k]
-        if best:
-            write_text(self.folder / "best", f"{best[0].name}\n")
-        kept = {*current[-_NUM_RECENT:], *best}
-        for path in existing:
-            if path not in kept:
-                # Renamed first, so that no half-deleted folder looks like a checkpoint.
-                path.rename(self.folder / f"{_WRITING}old_{path.name}")
-        self._remove_leftovers()
-
-    def _remove_leftovers(self) -> None:
-        for path in self.folder.glob(f"{_WRITING}*"):
-            shutil.rmtree(path)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Return the folders named as checkpoints, by step."""
-    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=_step_of)
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.removeprefix("step_"))
-
-
-def _by_score(folder: Path, paths: Iterable[Path]) -> list[Path]:
-    """Return those validated at their own step, the lowest loss first; of equal ones, the earlier."""
-    scored = []
-    for path in paths:
-        try:
-            validation = json.loads((path / "state.json").read_text(encoding="utf-8"))["validation"]
-        except (OSError, ValueError, KeyError):  # damaged: never the best
-            continue
-        loss = validation["metrics"].get("val/loss")
-        if loss is not None and validation["step"] == _step_of(path):
-            scored.append((loss, _step_of(path), path))
-    return [path for _, _, path in sorted(scored)]
+        write_checkpoint(target, snapshot, self._save_model)
+        remove_superseded(self.folder, snapshot.progress.step, save_top_k=self._save_top_k)
 
 
 def _load_callbacks(callbacks: Sequence[Any], states: dict[str, Any], path: Path) -> None:
@@ -234,6 +241,12 @@ def _load_callbacks(callbacks: Sequence[Any], states: dict[str, Any], path: Path
 
 def _as_floats(metrics: dict[str, float | None]) -> dict[str, float]:
     return {name: math.nan if value is None else value for name, value in metrics.items()}
+
+
+def _reason(problem: BaseException) -> str:
+    if not isinstance(problem, OSError) or problem.strerror is None:
+        return " ".join(str(problem).split())
+    return problem.strerror if problem.filename is None else f"{problem.strerror}: {problem.filename}"
 
 
 def _safetensors_error() -> type[Exception]:

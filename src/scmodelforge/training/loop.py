@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from scmodelforge._errors import Interrupted
 from scmodelforge.training import _rng
+from scmodelforge.training._saving import nothing_under_way, save_when_due, saved_if_data_fail, saved_to_the_end, stop
 from scmodelforge.training._signals import stop_on_signals
 from scmodelforge.training._targets import TermMeans, all_reduce, count_step, to_device, weighted_loss
 from scmodelforge.training.progress import LineReporter, Meter, Reporter, Status
@@ -38,7 +38,10 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
     Raises
     ------
     Interrupted
-        If asked to stop (SIGINT, SIGTERM, ``run.stop_requested``), after the step is done and the state saved.
+        If asked to stop (SIGINT, SIGTERM, SIGUSR1, ``run.stop_requested``), after the step is done and the state
+        saved. As :class:`~scmodelforge._errors.NotSaved` if it, or that of the last step, could not be saved.
+    DataError
+        If the next cells cannot be read; the state of the steps done is saved.
     RuntimeError
         If the loss or the gradient is not finite. The optimiser did not take that step.
     """
@@ -48,13 +51,14 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
         _rng.seed_stream(run.config.seed, rank=run.fabric.global_rank)
     run.objective.train()
     try:
-        with stop_on_signals(run):
+        with stop_on_signals(run), nothing_under_way(run):
             _call(run, "on_fit_start")
             batches = iter(run.train_loader)
             while run.progress.step < run.total_steps:
                 metrics = _timed_step(run, batches, meter)
                 _call(run, "on_step_end")
                 _after_step(run, metrics, meter, reporter)
+            saved_to_the_end(run)
             _call(run, "on_fit_end")
     finally:
         reporter.close()
@@ -128,7 +132,8 @@ def validate(run: Run) -> dict[str, float]:
 
 def _timed_step(run: Run, batches: Iterator[list[Any]], meter: Meter) -> dict[str, float]:
     began, waited, cells = time.perf_counter(), run.train_loader.wait_seconds, run.progress.cells
-    micro_batches = next(batches, None)
+    with saved_if_data_fail(run):
+        micro_batches = next(batches, None)
     if micro_batches is None:
         msg = f"the training loader ended after step {run.progress.step:,} of {run.total_steps:,}; it must be endless"
         raise RuntimeError(msg)
@@ -153,10 +158,9 @@ def _after_step(run: Run, metrics: dict[str, float], meter: Meter, reporter: Rep
         shown = metrics | run.validation
         reporter.update(Status(epoch, run.config.max_epochs, step, run.total_steps, shown, left))
     is_saved = is_epoch_end or (run.save_every_n_steps is not None and step % run.save_every_n_steps == 0)
-    if run.checkpoints is not None and is_saved:
-        run.checkpoints.save(run)
+    save_when_due(run, is_due=is_saved)
     if _is_stop_requested_anywhere(run):
-        _stop(run, is_saved=is_saved)
+        stop(run)
 
 
 def _end_epoch(run: Run) -> None:
@@ -165,16 +169,6 @@ def _end_epoch(run: Run) -> None:
     if run.validation:
         _record(run, run.validation)
     _call(run, "on_epoch_end")
-
-
-def _stop(run: Run, *, is_saved: bool) -> None:
-    where = f"stopped after step {run.progress.step:,} of {run.total_steps:,}"
-    if run.checkpoints is None:
-        msg = f"{where}; nothing was saved, since the run has no folder for checkpoints"
-        raise Interrupted(msg)
-    path = run.checkpoints.path_of(run.progress.step) if is_saved else run.checkpoints.save(run)
-    msg = f"{where}; saved as {path}"
-    raise Interrupted(msg)
 
 
 def _is_stop_requested_anywhere(run: Run) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import logging
@@ -48,9 +49,12 @@ class MetricsLog:
         self._tensorboard = tensorboard
         self._writer: Any = None
         self._purge_step: int | None = None
+        self._unwritten = ""
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Append a record; it is in the file when this returns.
+
+        On a full disk it is kept and written with the next one, so that training can go on.
 
         Parameters
         ----------
@@ -62,8 +66,7 @@ class MetricsLog:
         """
         record = {"step": step, **{name: _as_json(value) for name, value in values.items()}}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        self._append(json.dumps(record) + "\n")
         if self._tensorboard:
             self._write_events(step, values)
 
@@ -86,6 +89,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the TensorBoard file. A later record opens another one."""
+        if self._unwritten:
+            self._append("")
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -97,6 +102,23 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _append(self, text: str) -> None:
+        """Write what is waiting and a text, or keep both if there is no room."""
+        is_first, text = not self._unwritten, self._unwritten + text
+        with self.path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                is_written = file.write(text.encode()) == len(text.encode())
+            except OSError as problem:
+                if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                is_written = False
+            if not is_written:
+                file.truncate(size)  # no half a line
+        self._unwritten = "" if is_written else text
+        if is_first and not is_written:
+            _log.warning(f"{self.path}: the disk is full; metrics are kept in memory until there is room")
 
     def _write_events(self, step: int, values: dict[str, float]) -> None:
         if self._writer is None:

@@ -111,11 +111,15 @@ class TrainingRun:
             if self.fabric.is_global_zero:
                 run.metrics.truncate(run.progress.step)
                 evaluation.truncate(run.progress.step)
-            _log.info(f"continuing after step {run.progress.step:,} ({checkpoint})")
+            is_finished = run.progress.step >= run.total_steps
+            what = "the run is finished: nothing is left to train" if is_finished else "continuing"
+            _log.info(f"{what} after step {run.progress.step:,} ({checkpoint})")
         self._announce(run)
         try:
             fit(run, callbacks)
         except Interrupted as stop:
+            if checkpoints.last is None and self.fabric.is_global_zero:  # nothing to go on from
+                raise
             msg = f"{stop}\ncontinue with: scmodelforge train --resume {shlex.quote(str(self.folder.root))}"
             raise Interrupted(msg) from stop
         finally:
