@@ -17,6 +17,7 @@ from scmodelforge.config import load_config
 from scmodelforge.hub import load_bundle
 from scmodelforge.models import AutoregressiveTransformer
 from scmodelforge.models.scdiva_diffusion import ScDivaDiffusion
+from scmodelforge.training.meter import SPEED
 from tests.conftest import make_adata
 from tests.test_models.test_published.test_scgpt import GENES, published, write
 
@@ -41,6 +42,21 @@ def test_settings_of_the_page_on_binning_are_valid(text, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(f"data:\n  paths: [lung.h5ad]\n{text}")
     assert load_config(path).tokenizer.strategy == "binned_expression"
+
+
+class TestPageOnWatching:
+    PAGE = (DOCS / "watching.md").read_text()
+
+    def test_its_settings_are_valid(self, tmp_path):
+        (text,) = blocks("watching.md", "yaml")
+        path = tmp_path / "run.yaml"
+        path.write_text(f"data:\n  paths: [lung.h5ad]\n{text}")
+        wandb = load_config(path).output.wandb
+        assert (wandb.project, wandb.name, wandb.entity) == ("lung-atlas", "small-model", "my-lab")
+        assert (wandb.tags, wandb.mode) == (["lung", "pilot"], "offline")
+
+    def test_every_figure_of_speed_is_in_its_table(self):
+        assert all(f"| `{name}` |" in self.PAGE for name in SPEED)
 
 
 def test_code_about_filling_in_runs():

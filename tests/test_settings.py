@@ -48,6 +48,7 @@ READERS = {
     "EvalConfig": ["workflows/evaluation_sets.py", "workflows/training_run.py"],
     "BenchmarkConfig": ["workflows/eval*.py"],
     "OutputConfig": ["workflows/*.py"],
+    "WandbConfig": ["training/_wandb.py"],
     "DataConfig": ["workflows/*.py", "data/training_order.py"],
     "OrthologsConfig": ["workflows/*.py"],
     "LocalDataConfig": ["data/sources/local.py"],

@@ -17,6 +17,7 @@ from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.training._snapshot import Snapshot
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.loop import Run
+from scmodelforge.training.meter import SPEED
 from scmodelforge.training.metrics import MetricsLog
 from scmodelforge.training.objective import Objective
 from scmodelforge.training.optim import build_optimizer, build_scheduler
@@ -175,8 +176,7 @@ def records(folder: Path) -> list[dict]:
 
 def curve(folder: Path) -> list[dict]:
     """Return the records without the figures that are times."""
-    times = {"train/cells_per_second", "train/data_wait_share"}
-    return [{name: value for name, value in record.items() if name not in times} for record in records(folder)]
+    return [{name: value for name, value in record.items() if name not in SPEED} for record in records(folder)]
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

@@ -121,7 +121,9 @@ class TestFloors:
         run = make_run(val_loader=FloorLoader(shuffle=False), config=settings(max_epochs=1), reporter=reporter)
         fit(run)
         floor = run.validation["val/genes_floor"]
-        assert f"  val/loss {run.validation['val/loss']:.3f} (at least {floor:.3f})  " in reporter.shown[-1].line()
+        loss, genes, values = (run.validation[f"val/{name}"] for name in ("loss", "genes", "values"))
+        expected = f"  val/loss {loss:.3f} (genes {genes:.3f}, values {values:.3f}, at least {floor:.3f})  "
+        assert expected in reporter.shown[-1].line()
         assert "at least" not in reporter.shown[0].line()
 
     def test_of_several_terms_are_added_and_those_of_training_left_out(self):
@@ -178,7 +180,7 @@ class TestClock:
         fit(make_run(tmp_path, config=settings(max_epochs=1)))
         train, validation = records(tmp_path)[-2:]
         clock = {"step", "epoch", "cells"}
-        names = {"loss", "genes", "values", "lr", "grad_norm", "cells_per_second", "data_wait_share"}
+        names = {"loss", "genes", "values", "lr", "grad_norm", "cells_per_second", "data_wait_share", "step_seconds"}
         assert set(train) == clock | {f"train/{name}" for name in names}
         assert set(validation) == clock | {"val/loss", "val/genes", "val/values"}
         assert (train["epoch"], validation["epoch"]) == (0, 1)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from scmodelforge._errors import DataError
 from scmodelforge.training.metrics import MetricsLog
 
 
@@ -44,7 +45,7 @@ class TestTruncate:
             (2, 1.0),
             (3, 2.0),
         ]
-        assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+        assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "metrics.jsonl"}
 
     def test_drops_a_line_torn_by_a_kill(self, tmp_path, caplog):
         log = MetricsLog(tmp_path, tensorboard=False)
@@ -84,4 +85,55 @@ class TestTensorBoard:
         monkeypatch.setitem(sys.modules, "tensorboard", None)
         with MetricsLog(tmp_path, tensorboard=None) as log:
             log.log(1, {"train/loss": 1.0})
-        assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+        assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "metrics.jsonl"}
+
+
+class Broken:
+    """A place for metrics that fails from some step on."""
+
+    name = "Somewhere"
+
+    def __init__(self, step: int) -> None:
+        self.step, self.taken = step, []
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        if step >= self.step:
+            raise ConnectionError("no\nroute")
+        self.taken.append(step)
+
+    def truncate(self, step: int) -> None:
+        raise AssertionError
+
+    def close(self) -> None:
+        raise AssertionError
+
+
+class TestWhatBreaks:
+    def test_elsewhere_is_left_out_from_there_on_with_one_warning(self, tmp_path, caplog):
+        log = MetricsLog(tmp_path, tensorboard=False)
+        log._sinks.append(broken := Broken(3))
+        for step in range(1, 6):
+            log.log(step, {"x/y": 1.0})
+        log.close()
+        assert broken.taken == [1, 2]
+        assert [record["step"] for record in map(json.loads, log.path.read_text().splitlines())] == [1, 2, 3, 4, 5]
+        (message,) = caplog.messages
+        assert message == (
+            f"Somewhere failed and gets no more metrics (no route); the run goes on, and {log.path} has them all"
+        )
+
+    def test_a_full_disk_of_tensorboard_does_not_end_the_run(self, tmp_path, caplog):
+        (tmp_path / "logs").write_text("a file where the folder would be")
+        with MetricsLog(tmp_path, tensorboard=True, log_dir=tmp_path / "logs") as log:
+            log.log(1, {"train/loss": 1.0})
+            log.log(2, {"train/loss": 1.0})
+        assert len(log.path.read_text().splitlines()) == 2
+        assert [message.partition(" (")[0] for message in caplog.messages] == [
+            "TensorBoard failed and gets no more metrics"
+        ]
+
+    def test_in_the_file_itself_ends_the_run_in_one_line(self, tmp_path):
+        log = MetricsLog(tmp_path / "run", tensorboard=False)
+        (tmp_path / "run").write_text("a file where the folder would be")
+        with pytest.raises(DataError, match=r"metrics.jsonl: metrics cannot be written \(.*\). Make room"):
+            log.log(1, {"x/y": 1.0})

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 
 import pytest
 
-from scmodelforge.training.progress import BarReporter, LineReporter, Meter, Status, terminal_reporter
+from scmodelforge.training.progress import BarReporter, LineReporter, Status, terminal_reporter
 
 
 class Terminal(io.StringIO):
@@ -32,6 +33,13 @@ class TestLine:
     @pytest.mark.parametrize(("seconds", "text"), [(59.4, "59 s"), (61, "1 min 1 s"), (7384, "2 h 3 min")])
     def test_says_the_time_left_in_fitting_units(self, seconds, text):
         assert status(seconds_left=seconds).line().endswith(f"  {text} left")
+
+    def test_says_terms_and_floors_of_the_validation_loss_where_there_are_several(self):
+        metrics = {"train/loss": 2.0, "train/a": 1.5, "train/b": 0.5, "train/lr": 0.1, "val/loss": 1.75}
+        one = status(metrics=metrics | {"val/a": 1.75, "val/a_floor": 1.25})
+        assert "  val/loss 1.750 (at least 1.250)  " in one.line()
+        two = status(metrics=metrics | {"val/a": 1.25, "val/b": 0.5, "val/b_floor": 0.25})
+        assert "  val/loss 1.750 (a 1.250, b 0.500, at least 0.250)  " in two.line()
 
     def test_goes_to_the_logger_or_where_it_is_told(self, caplog):
         written = []
@@ -71,22 +79,34 @@ class TestReporterOfATerminal:
         assert "\x1b[2Ka message\n" in text  # the bar's line is cleared first
         assert sys.stderr is terminal
 
+    @pytest.mark.parametrize("width", [40, 80, 100, 140, 200])
+    def test_the_bar_never_needs_a_second_line(self, width, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", str(width))
+        metrics = {"train/loss": 2.8412, "train/next_gene": 2.1, "train/expression_bin": 0.74, "val/loss": 2.905}
+        terms = {"val/next_gene": 2.15, "val/expression_bin": 0.755, "val/expression_bin_floor": 0.5}
+        bar = BarReporter()
+        for step in (1, 1284, 4280):
+            bar.update(status(step, metrics=metrics | terms, seconds_left=73_840.0))
+        bar.close()
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+        assert max(len(line) for line in re.split(r"[\r\n]", text)) <= width
+        assert "20 h 30 min left" in text
+        assert "1,284" in text
+        assert ("next_gene 2.150" in text) == (width >= 200)
+        assert text.count("\n") == 1  # the last, when the bar is left
+
+    def test_a_line_that_became_short_stays_short(self, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "94")
+        bar = BarReporter()
+        for seconds in (18.0, 1000.0, 18.0):
+            bar.update(status(seconds_left=seconds))
+        bar.close()
+        drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).split("\r")
+        assert ["epoch" in text for text in drawn if "left" in text][:3] == [True, False, False]
+
     def test_a_bar_that_never_showed_anything_closes(self):
         BarReporter().close()
-
-
-class TestMeter:
-    def test_speed_and_waiting_are_since_the_last_reading(self):
-        meter = Meter()
-        meter.add(cells=8, seconds=2.0, waited=1.0)
-        meter.add(cells=8, seconds=2.0, waited=0.0)
-        assert meter.read() == {"train/cells_per_second": 4.0, "train/data_wait_share": 0.25}
-        meter.add(cells=10, seconds=1.0, waited=1.0)
-        assert meter.read() == {"train/cells_per_second": 10.0, "train/data_wait_share": 1.0}
-
-    def test_the_time_left_is_in_proportion_to_the_steps(self):
-        meter = Meter()
-        assert meter.seconds_left(10) is None
-        meter.add(cells=1, seconds=1.0, waited=0.0)
-        assert meter.seconds_left(0) == 0.0
-        assert 0 < meter.seconds_left(10) <= meter.seconds_left(1000)

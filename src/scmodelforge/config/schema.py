@@ -13,6 +13,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from scmodelforge.config.cell_sections import SamplingConfig, SplitConfig
 from scmodelforge.config.gene_sections import OrthologsConfig
+from scmodelforge.config.output_sections import OutputConfig, WandbConfig
 from scmodelforge.config.preprocessing import PreprocessingConfig
 from scmodelforge.config.section import Section
 
@@ -33,6 +34,7 @@ __all__ = [
     "SplitConfig",
     "TokenizerConfig",
     "TrainingConfig",
+    "WandbConfig",
 ]
 
 
@@ -227,23 +229,6 @@ class EvalConfig(Section):
     """Most cells of each part, trained and held out, that take part; more are subsampled by label, seeded."""
     seed: int = Field(0, ge=0)
     """Seed of subsamples, probes and bootstrap intervals."""
-
-
-class OutputConfig(Section):
-    """Where results go."""
-
-    run_dir: str | None = None
-    """The run's folder; ``None`` is ``log_dir``, or ``runs/`` and the name of the settings file."""
-    log_dir: str | None = None
-    """Folder of the TensorBoard files; ``None`` is the run's folder."""
-    checkpoint_dir: str | None = None
-    """Folder of the checkpoints; ``None`` is ``checkpoints`` in the run's folder."""
-    save_top_k: int = Field(1, ge=0)
-    """Checkpoints kept for the lowest validation loss, beside the last two."""
-    save_every_n_steps: int | None = Field(None, gt=0)
-    """Steps between checkpoints, beside the one at the end of each epoch."""
-    tensorboard: bool | None = None
-    """Write TensorBoard files; ``None`` does so when the package is installed."""
 
 
 class RunConfig(Section):

@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from scmodelforge.models.components.blocks import Trace
+from scmodelforge.models.components.flops import Parts
 from scmodelforge.models.components.transformer import TransformerStack
 
 __all__ = [
     "GeneExpressionEncoder",
     "VariationalEncoder",
     "active_units",
+    "flop_parts",
     "initialise",
     "kl_divergence",
     "latent_head",
@@ -117,6 +119,14 @@ class VariationalEncoder(nn.Module):
         """Return mean and logarithm of the variance, each of shape (B, d), of profiles, shape (B, G)."""
         hidden = self.transformer(self.gene_encoder(profile), trace=trace).mean(dim=1)  # (B, H)
         return self.to_mu(hidden), self.to_logvar(hidden)
+
+
+def flop_parts(encoder: VariationalEncoder, *, is_annotation: bool) -> Parts:
+    """Return what a pass of training computes on: one profile for each cell, and the tokens made of it."""
+    tokens = encoder.gene_encoder.num_patches or 1
+    head = "annotation_head" if is_annotation else "integration_head"
+    once = ("encoder.gene_encoder", "encoder.to_mu", "encoder.to_logvar", head)
+    return [("encoder.transformer", tokens), *((name, 1) for name in once)]
 
 
 def scatter_profile(

@@ -12,6 +12,7 @@ from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding
+from scmodelforge.models.components.flops import Parts, forward_flops
 from scmodelforge.models.components.losses import gathered_cross_entropy, masked_cross_entropy
 from scmodelforge.models.components.pooling import Pooling
 from scmodelforge.models.config import TransformerConfig
@@ -27,6 +28,16 @@ class CellModel(nn.Module):
     """
 
     _pool: Pooling
+
+    def forward_flops(self, batch: dict[str, Any]) -> int:
+        """Return the FLOPs of one pass forward on a batch on the host: :func:`forward_flops`."""
+        return forward_flops(self, self.flop_parts, batch)
+
+    @property
+    def flop_parts(self) -> Parts:
+        """What a pass of training computes on: tokens are embedded and transformed, heads read targets."""
+        heads = ("head", "gene_head", "bin_input", "bin_head", "count_head")
+        return [("embedding", "tokens"), ("encoder", "tokens"), *((name, "targets") for name in heads)]
 
     def encode(
         self,

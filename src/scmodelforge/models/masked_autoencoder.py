@@ -25,6 +25,7 @@ from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding, check_length
+from scmodelforge.models.components.flops import Parts
 from scmodelforge.models.components.heads import ExpressionPredictionHead
 from scmodelforge.models.components.losses import masked_squared_error
 from scmodelforge.models.components.masking import asked_genes, gather_visible, hidden_positions, place_codes
@@ -159,6 +160,12 @@ class MaskedAutoencoder(CellModel):
         self.head = ExpressionPredictionHead(self.decoder_dim)
         self.apply(init_weights)
         nn.init.normal_(self.mask_token, std=0.02)
+
+    @property
+    def flop_parts(self) -> Parts:
+        """What a pass of training computes on: the encoder sees visible tokens only, the decoder all."""
+        seen = [(name, "visible") for name in ("embedding", "encoder", "decoder_input")]
+        return [*seen, ("decoder_gene", "tokens"), ("decoder", "tokens"), ("head", "targets")]
 
     def forward(
         self,

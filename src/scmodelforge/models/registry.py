@@ -36,7 +36,8 @@ def register_model(name: str) -> Callable[[T], T]:
     method ``check_vocab_size`` may refuse a size.
 
     ``terms_apart`` are terms of its loss that say nothing of how good it is and so do not count for ``val/loss``. A
-    method ``set_step`` is told the optimiser steps done before each step of training.
+    method ``set_step`` is told the optimiser steps done before each step of training, and a method ``forward_flops``
+    tells the FLOPs of a pass forward on a batch on the host, for the logged MFU.
 
     Parameters
     ----------

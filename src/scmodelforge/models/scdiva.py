@@ -33,6 +33,7 @@ from scmodelforge.models._scdiva_losses import annotation_term, reconstruction_t
 from scmodelforge.models._scdiva_parts import (
     VariationalEncoder,
     active_units,
+    flop_parts,
     initialise,
     kl_divergence,
     latent_head,
@@ -40,6 +41,7 @@ from scmodelforge.models._scdiva_parts import (
 )
 from scmodelforge.models._utils import count_parameters, required_vocab_size, warmup_share
 from scmodelforge.models.components.blocks import Trace, with_trace
+from scmodelforge.models.components.flops import forward_flops
 from scmodelforge.models.components.special_tokens import DEFAULT_SPECIAL_IDS
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import register_model
@@ -100,15 +102,8 @@ class ScDiVa(nn.Module):
     logits_of: ClassVar[str] = "genes"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction", ANNOTATION)
     unused_settings: ClassVar[frozenset[str]] = frozenset(
-        {
-            "activation",
-            "n_bins",
-            "gene_loss_weight",
-            "expression_loss_weight",
-            "decoder_dim",
-            "decoder_layers",
-            "decoder_heads",
-        }
+        {"activation", "n_bins", "gene_loss_weight", "expression_loss_weight"}
+        | {"decoder_dim", "decoder_layers", "decoder_heads"}
     )
     # A token that sees nothing but itself needs no queries and keys.
     untrained_weights: ClassVar[frozenset[str]] = frozenset(
@@ -369,6 +364,10 @@ class ScDiVa(nn.Module):
     def reconstruct(self, latent: torch.Tensor) -> torch.Tensor:
         """Give profiles, shape (B, G), of latent vectors, shape (B, d)."""
         return self.integration_head(latent)
+
+    def forward_flops(self, batch: dict[str, Any]) -> int:
+        """Return the FLOPs of one pass forward on a batch on the host: :func:`forward_flops`."""
+        return forward_flops(self, flop_parts(self.encoder, is_annotation="cell_types" in batch), batch)
 
     def set_step(self, step: int) -> None:
         """Tell the optimiser steps done, on which a warm-up depends. The training loop does so before each step."""

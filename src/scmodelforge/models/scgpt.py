@@ -35,6 +35,7 @@ from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.attention import merge_masks
 from scmodelforge.models.components.blocks import Trace, with_trace
+from scmodelforge.models.components.flops import Parts
 from scmodelforge.models.components.masking import hidden_positions
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.components.scgpt_inputs import ShownCells
@@ -134,6 +135,11 @@ class ScGPT(CellModel):
             If ``vocab_size`` is not set, or the settings do not fit.
         """
         return cls(own_settings("model", "scgpt", config, ScGPTConfig))
+
+    @property
+    def flop_parts(self) -> Parts:
+        """What a pass of training computes on."""
+        return self.terms.flop_parts(is_generative=self.is_generative)
 
     def forward(
         self,

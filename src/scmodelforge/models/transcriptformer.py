@@ -42,6 +42,7 @@ from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.attention import prefix_mask
 from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import blank_padding
+from scmodelforge.models.components.flops import Parts
 from scmodelforge.models.components.gene_vectors import AssayEmbedding, CappedGeneHead, GeneVectorEmbedding, NormedMLP
 from scmodelforge.models.components.losses import (
     gathered_cross_entropy,
@@ -206,6 +207,11 @@ norm_placement, norm, activation_checkpointing
         self.count_bias = nn.Embedding(vocab_size, 1)
         self.apply(init_weights)
         nn.init.normal_(self.count_head.decoder.weight, std=0.02)  # all rates are alike at first
+
+    @property
+    def flop_parts(self) -> Parts:
+        """What a pass of training computes on: the genes asked for are embedded too, for their counts."""
+        return [*super().flop_parts, ("embedding", "targets")]
 
     def forward(
         self,

@@ -12,7 +12,7 @@ from scmodelforge.training.objective import TOTAL, term_counts
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["TermMeans", "all_reduce", "count_step", "to_device", "weighted_loss"]
+__all__ = ["TermMeans", "all_reduce", "count_step", "to_device", "total_counts", "weighted_loss"]
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def count_step(fabric: Fabric, micro_batches: Sequence[dict[str, Any]]) -> tuple
     """Return the cells and the targets of each term in one step, over all micro-batches and processes."""
     names = sorted(micro_batches[0]["num_targets"])
     numbers = [[_num_cells(batch), *(batch["num_targets"][name] for name in names)] for batch in micro_batches]
-    totals = all_reduce(fabric, torch.tensor(numbers, device=fabric.device).sum(0)).tolist()
+    totals = total_counts(fabric, [sum(column) for column in zip(*numbers, strict=True)])
     return totals[0], term_counts(dict(zip(names, totals[1:], strict=True)))
 
 
@@ -94,6 +94,13 @@ def all_reduce(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
     """Return the sum of a tensor over all processes."""
     reduced: Any = fabric.all_reduce(tensor, reduce_op="sum") if fabric.world_size > 1 else tensor
     return reduced
+
+
+def total_counts(fabric: Fabric, numbers: list[int]) -> list[int]:
+    """Return whole numbers added up over all processes; with one process no device is asked."""
+    if fabric.world_size == 1:
+        return numbers
+    return all_reduce(fabric, torch.tensor(numbers, device=fabric.device)).tolist()
 
 
 def _num_cells(batch: dict[str, Any]) -> int:

@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from scmodelforge.training import _rng
+from scmodelforge.training._feed import Feed, copies_to
 from scmodelforge.training._saving import nothing_under_way, save_when_due, saved_if_data_fail, saved_to_the_end, stop
 from scmodelforge.training._signals import stop_on_signals
-from scmodelforge.training._targets import TermMeans, all_reduce, count_step, to_device, weighted_loss
-from scmodelforge.training.progress import LineReporter, Meter, Reporter, Status
+from scmodelforge.training._targets import (
+    TermMeans,
+    all_reduce,
+    count_step,
+    to_device,
+    total_counts,
+    weighted_loss,
+)
+from scmodelforge.training.meter import Meter, device_figures, work_of
+from scmodelforge.training.progress import LineReporter, Reporter, Status
 from scmodelforge.training.run import Callback, Loader, Progress, Run
 
 __all__ = ["Callback", "Loader", "Progress", "Run", "fit", "train_step", "validate"]
@@ -46,16 +55,16 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
         If the loss or the gradient is not finite. The optimiser did not take that step.
     """
     run.callbacks, run.stop_requested = tuple(callbacks), False
-    reporter, meter = run.reporter or LineReporter(), Meter()
+    reporter, meter = run.reporter or LineReporter(), _meter(run)
     if run.progress.step == 0:
         _rng.seed_stream(run.config.seed, rank=run.fabric.global_rank)
     run.objective.train()
     try:
         with stop_on_signals(run), nothing_under_way(run):
             _call(run, "on_fit_start")
-            batches = iter(run.train_loader)
+            feed = _feed(run)
             while run.progress.step < run.total_steps:
-                metrics = _timed_step(run, batches, meter)
+                metrics = _timed_step(run, feed, meter)
                 _call(run, "on_step_end")
                 _after_step(run, metrics, meter, reporter)
             saved_to_the_end(run)
@@ -67,8 +76,19 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
                 loader.close()
 
 
-def train_step(run: Run, micro_batches: Sequence[dict[str, Any]]) -> dict[str, float]:
+def train_step(
+    run: Run, micro_batches: Sequence[dict[str, Any]], *, meanwhile: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     """Take one optimiser step on all micro-batches of all processes.
+
+    Parameters
+    ----------
+    run
+        The run.
+    micro_batches
+        This process's share of the step.
+    meanwhile
+        What the host does while the device computes: called when all was asked of it and nothing has been read.
 
     Returns
     -------
@@ -93,6 +113,7 @@ def train_step(run: Run, micro_batches: Sequence[dict[str, Any]]) -> dict[str, f
             loss = weighted_loss(terms, batch["num_targets"], counts)
             run.fabric.backward(loss * run.fabric.world_size)  # DDP averages over processes, sums are wanted
         means.add(terms, batch)
+    meanwhile()
     losses = {"loss": 0.0, **means.reduce(run.fabric)}
     limit = run.config.gradient_clip or math.inf
     norm: Any = run.fabric.clip_gradients(run.objective, run.optimizer, max_norm=limit, error_if_nonfinite=False)
@@ -130,16 +151,32 @@ def validate(run: Run) -> dict[str, float]:
     return {f"val/{name}": value for name, value in means.reduce(run.fabric, apart=apart).items()}
 
 
-def _timed_step(run: Run, batches: Iterator[list[Any]], meter: Meter) -> dict[str, float]:
-    began, waited, cells = time.perf_counter(), run.train_loader.wait_seconds, run.progress.cells
+def _meter(run: Run) -> Meter:
+    fabric = run.fabric
+    return Meter.of(fabric.device, fabric.world_size, total=lambda numbers: total_counts(fabric, numbers))
+
+
+def _feed(run: Run) -> Feed:
+    return Feed(
+        iter(run.train_loader),
+        measure=lambda batches: work_of(run.model, batches),
+        copies=copies_to(run.fabric.device),
+        most=run.total_steps - run.progress.step,
+    )
+
+
+def _timed_step(run: Run, feed: Feed, meter: Meter) -> dict[str, float]:
+    began, cells = time.perf_counter(), run.progress.cells
+    waited = run.train_loader.wait_seconds - feed.hidden_seconds
     with saved_if_data_fail(run):
-        micro_batches = next(batches, None)
-    if micro_batches is None:
+        group = feed.take()
+    if group is None:
         msg = f"the training loader ended after step {run.progress.step:,} of {run.total_steps:,}; it must be endless"
         raise RuntimeError(msg)
-    metrics = train_step(run, micro_batches)
-    waited = run.train_loader.wait_seconds - waited
-    meter.add(cells=run.progress.cells - cells, seconds=time.perf_counter() - began, waited=waited)
+    metrics = train_step(run, group.micro_batches, meanwhile=feed.prepare)
+    waited = run.train_loader.wait_seconds - feed.hidden_seconds - waited
+    seconds = time.perf_counter() - began
+    meter.add(cells=run.progress.cells - cells, seconds=seconds, waited=max(0.0, waited), work=group.work)
     return metrics
 
 
@@ -148,7 +185,7 @@ def _after_step(run: Run, metrics: dict[str, float], meter: Meter, reporter: Rep
     is_epoch_end = step % run.steps_per_epoch == 0
     is_logged = is_epoch_end or step % run.config.log_every_n_steps == 0
     if is_logged:
-        metrics = metrics | meter.read()
+        metrics = metrics | meter.read() | device_figures(run.fabric.device)
         _record(run, metrics)
     if is_epoch_end:
         _end_epoch(run)
@@ -173,6 +210,8 @@ def _end_epoch(run: Run) -> None:
 
 def _is_stop_requested_anywhere(run: Run) -> bool:
     """Agree between processes: a signal may reach one of them only, or one a step earlier than another."""
+    if run.fabric.world_size == 1:
+        return run.stop_requested
     flag = torch.tensor(int(run.stop_requested), device=run.fabric.device)
     return bool(all_reduce(run.fabric, flag).item())
 

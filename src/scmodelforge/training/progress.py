@@ -1,17 +1,18 @@
-"""Progress of training: speed, the one line a run writes, and the bar on a terminal."""
+"""Progress of training: the one line a run writes, and the bar on a terminal."""
 
 from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["BarReporter", "LineReporter", "Meter", "Reporter", "Status", "terminal_reporter"]
+__all__ = ["BarReporter", "LineReporter", "Reporter", "Status", "terminal_reporter"]
 
 _log = logging.getLogger(__name__)
+
+_LEAST_BAR, _WIDEST_BAR = 8, 20
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,46 @@ class Status:
 
     def line(self) -> str:
         """Return the line of a log: always the same columns, in the same order and units."""
+        return self._line(f" ({', '.join([*self._terms(), *self._floor()])})" if self._terms() or self._floor() else "")
+
+    def forms(self) -> list[str]:
+        """Return the line in less and less room: first the terms go, then words and columns."""
+        metrics, left = self.metrics, f"{_duration(self.seconds_left)} left"
+        place = f"step {self.step:,}/{self.total_steps:,}"
+        loss = f"loss {_number(metrics.get('train/loss'), '.3f')}"
+        return [
+            self.line(),
+            self._line(f" ({self._floor()[0]})" if self._floor() else ""),
+            f"{place}  {loss}  val {_number(metrics.get('val/loss'), '.3f')}  {self._speed()}  {left}",
+            f"{place}  {loss}  {left}",
+            f"{place}  {left}",
+        ]
+
+    def _line(self, beside: str) -> str:
         columns = [
             f"epoch {self.epoch}/{self.max_epochs}",
             f"step {self.step:,}",
             f"train/loss {_number(self.metrics.get('train/loss'), '.3f')}",
-            f"val/loss {_number(self.metrics.get('val/loss'), '.3f')}{self._floor()}",
-            f"{_number(self.metrics.get('train/cells_per_second'), ',.0f')} cells/s",
+            f"val/loss {_number(self.metrics.get('val/loss'), '.3f')}{beside}",
+            self._speed(),
             f"{_duration(self.seconds_left)} left",
         ]
         return "  ".join(columns)
 
-    def _floor(self) -> str:
+    def _speed(self) -> str:
+        return f"{_number(self.metrics.get('train/cells_per_second'), ',.0f')} cells/s"
+
+    def _terms(self) -> list[str]:
+        """Return the terms of the validation loss, where there are several."""
+        names = [name.removeprefix("val/") for name in self.metrics if name.startswith("val/")]
+        terms = [name for name in names if f"train/{name}" in self.metrics and name != "loss"]
+        terms = [name for name in terms if not name.endswith("_floor")]
+        return [f"{name} {self.metrics[f'val/{name}']:.3f}" for name in terms] if len(terms) > 1 else []
+
+    def _floor(self) -> list[str]:
         """Return the least the validation loss can be, where terms have a floor: it would look bad without."""
         floors = [value for name, value in self.metrics.items() if name.startswith("val/") and name.endswith("_floor")]
-        return f" (at least {sum(floors):.3f})" if floors else ""
+        return [f"at least {sum(floors):.3f}"] if floors else []
 
 
 class Reporter(Protocol):
@@ -93,13 +120,26 @@ class BarReporter:
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
+        self._column: Any = None
+        self._form, self._room = 0, 0
         self._handlers: list[tuple[logging.StreamHandler, Any]] = []
 
     def update(self, status: Status) -> None:
         """Redraw the bar; the first time, draw it."""
         if self._bar is None:
             self._open(status)
-        self._bar.update(self._task, completed=status.step, description=status.line(), refresh=True)
+        width = self._bar.console.width
+        text = self._fitted(status, width - _LEAST_BAR - 1)
+        self._column.bar_width = max(1, min(_WIDEST_BAR, width - len(text) - 1))
+        self._bar.update(self._task, completed=status.step, description=text, refresh=True)
+
+    def _fitted(self, status: Status, room: int) -> str:
+        """Return the line in the room there is; once short, it stays so while the terminal is as wide as it was."""
+        forms = status.forms()
+        first = self._form if room == self._room else 0
+        self._form = next((n for n in range(first, len(forms)) if len(forms[n]) <= room), len(forms) - 1)
+        self._room = room
+        return forms[self._form]
 
     def close(self) -> None:
         """Leave the bar's last state on the terminal."""
@@ -113,11 +153,13 @@ class BarReporter:
     def _open(self, status: Status) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
         stderr = sys.stderr
-        columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
-        self._bar = Progress(*columns, console=Console(file=stderr), auto_refresh=False)
-        self._task = self._bar.add_task(status.line(), total=status.total_steps)
+        self._column = BarColumn(bar_width=_LEAST_BAR)
+        text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
+        self._bar = Progress(self._column, text, console=Console(file=stderr), auto_refresh=False)
+        self._task = self._bar.add_task("", total=status.total_steps)
         self._bar.start()
         # Handlers made earlier hold the real stream and would write into the bar.
         for handler in logging.getLogger("scmodelforge").handlers:
@@ -129,41 +171,6 @@ class BarReporter:
 def terminal_reporter() -> Reporter:
     """Return a bar if stderr is a terminal, else lines to the package's logger."""
     return BarReporter() if sys.stderr.isatty() else LineReporter()
-
-
-class Meter:
-    """Cells per second and the share of time spent waiting for data, between two readings; and the time left.
-
-    Only steps count for the speed, everything (validation, evaluation, checkpoints) for the time left.
-    """
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-        self._steps = 0
-        self._cells = 0
-        self._seconds = 0.0
-        self._waited = 0.0
-
-    def add(self, *, cells: int, seconds: float, waited: float) -> None:
-        """Count a step: its cells over all processes, how long it took, and how much of that the loader needed."""
-        self._steps += 1
-        self._cells += cells
-        self._seconds += seconds
-        self._waited += waited
-
-    def read(self) -> dict[str, float]:
-        """Return ``train/cells_per_second`` and ``train/data_wait_share`` since the last reading."""
-        seconds = max(self._seconds, 1e-9)
-        speed = {
-            "train/cells_per_second": self._cells / seconds,
-            "train/data_wait_share": min(1.0, self._waited / seconds),
-        }
-        self._cells, self._seconds, self._waited = 0, 0.0, 0.0
-        return speed
-
-    def seconds_left(self, steps: int) -> float | None:
-        """Return the time that some more steps will need, or ``None`` before the first."""
-        return steps * (time.perf_counter() - self._began) / self._steps if self._steps else None
 
 
 def _number(value: float | None, form: str) -> str:

@@ -17,6 +17,7 @@ from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.sources.mixture import MixtureDataConfig
 from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.models.registry import get_model
+from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.setup import make_fabric
 from scmodelforge.workflows.cell_labels import learned_labels
@@ -68,6 +69,7 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
         folder.check_free(force=force)
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
+    check_wandb(config.output.wandb)
     _try_model(config)
     fabric = make_fabric(config.training)
     fabric.launch()
@@ -102,6 +104,7 @@ def resume_training(root: Path) -> TrainResult | None:
     if config_hash(config) != facts["config_hash"]:
         msg = f"{root / 'config.yaml'} was changed since the run began; restore it, or start a new run with it."
         raise ConfigError(msg)
+    check_wandb(config.output.wandb)
     source = open_source(config.data)
     check_resumable(source, facts)
     fabric = make_fabric(config.training)

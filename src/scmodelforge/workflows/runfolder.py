@@ -25,8 +25,8 @@ __all__ = ["RunFolder"]
 
 # All that a run or its checkpoints leave in a folder, also when killed at any moment.
 _OURS = re.compile(
-    r"run\.json|config\.yaml|splits\.json|(metrics|results)\.jsonl(\..*)?|checkpoints|plugins|model(\.writing)?|"
-    r"cells\.png|events\.out\.tfevents\..*|last|best|step_\d+|\.writing_.*|\..*\.(tmp|writing)"
+    r"run\.json|config\.yaml|splits\.json|(metrics|results)\.jsonl(\..*)?|metrics\.csv|wandb|checkpoints|plugins|"
+    r"model(\.writing)?|cells\.png|events\.out\.tfevents\..*|last|best|step_\d+|\.writing_.*|\..*\.(tmp|writing)"
 )
 
 

@@ -159,7 +159,7 @@ class TrainingRun:
             val_loader=self._loader(self.data.split.validation, shuffle=False) if has_validation else None,
             config=config,
             save_every_n_steps=self.config.output.save_every_n_steps,
-            metrics=MetricsLog(self.folder.root, tensorboard=self.config.output.tensorboard, log_dir=self.folder.logs),
+            metrics=self._metrics(),
             checkpoints=checkpoints,
             reporter=terminal_reporter(),
         )
@@ -188,6 +188,16 @@ class TrainingRun:
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             num_micro_batches=config.gradient_accumulation if shuffle else 1,
+        )
+
+    def _metrics(self) -> MetricsLog:
+        output = self.config.output
+        return MetricsLog(
+            self.folder.root,
+            tensorboard=output.tensorboard,
+            log_dir=self.folder.logs,
+            wandb=output.wandb,
+            settings=self.config.to_dict(),
         )
 
     def _bundle(self, progress: Progress) -> Bundle:

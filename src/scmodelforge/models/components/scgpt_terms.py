@@ -11,6 +11,7 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.models.components.cell_losses import cell_contrast_loss, elastic_similarity_loss, reverse_gradient
+from scmodelforge.models.components.flops import Parts
 from scmodelforge.models.components.losses import masked_cross_entropy, masked_squared_error
 from scmodelforge.models.components.scgpt_parts import CellHead, CellValueHead
 
@@ -86,6 +87,17 @@ class ScGPTTerms(nn.Module):
             number = _needed(num_batches, "num_batches", "dab_weight", "data.batch_column")
             leaky = nn.LeakyReLU
             self.batch_head = CellHead(dim, number, num_layers=layers, layer_norm_eps=eps, activation=leaky)
+
+    def flop_parts(self, *, is_generative: bool) -> Parts:
+        """Return what a pass of training of the whole model computes on; some terms need all tokens once more."""
+        once: list[tuple[str, str | int]] = [("embedding", "tokens"), ("encoder", "tokens")]
+        parts = [*once, ("head", "targets"), ("terms.value_head", "targets")]
+        parts += [("terms.class_head", 1), ("terms.batch_head", 1)]
+        if self.weights["cce"]:
+            parts += once
+        if self.weights["second_pass"] and is_generative:
+            parts += [*once, ("head", "targets")]
+        return parts
 
     def reset(self) -> None:
         """Set first weights that are not the usual ones."""
