@@ -39,7 +39,8 @@ class TestUnknownSettings:
              "'eval' stands at the top level; indent it less."),
             ("xyz: {}", "unknown setting 'xyz'. Sections: plugins, data, tokenizer, model, training, eval, output."),
             ("training: {scheduler: {xyz: 1}}", "unknown setting 'training.scheduler.xyz'. "
-             "Settings of 'training.scheduler': name, warmup_steps, min_lr_ratio."),
+             "Settings of 'training.scheduler': name, warmup_steps, warmup_fraction, min_lr_ratio, decay_fraction, "
+             "decay_shape, decay_factor."),
         ],
     )  # fmt: skip
     def test_say_where_they_belong_or_which_is_nearest(self, mistakes, toys, text, line):

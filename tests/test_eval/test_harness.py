@@ -143,8 +143,9 @@ class MetricsLog:
         self.logged.append((step, values))
 
 
-def a_run(epoch: int):
-    return SimpleNamespace(progress=SimpleNamespace(epoch=epoch, step=10 * epoch), metrics=MetricsLog())
+def a_run(epoch: int, *, ends_early: bool = False):
+    progress = SimpleNamespace(epoch=epoch, step=10 * epoch)
+    return SimpleNamespace(progress=progress, metrics=MetricsLog(), ends_early=ends_early)
 
 
 class TestCallback:
@@ -162,6 +163,15 @@ class TestCallback:
         assert seen == expected
         assert not (tmp_path / "results.jsonl").exists()
 
+    def test_evaluates_the_last_epoch_of_a_run_that_ends_early(self, tmp_path):
+        seen = []
+        callback = EvalCallback(
+            lambda run: seen.append(run.progress.epoch) or [], every_n_epochs=9, max_epochs=9, results=tmp_path / "r"
+        )
+        for epoch in (1, 2):
+            callback.on_epoch_end(a_run(epoch, ends_early=epoch == 2))
+        assert seen == [2]
+
     def test_writes_all_records_and_logs_those_of_the_model(self, tmp_path):
         records = evaluate([embedding_quality()], representations())
         callback = EvalCallback(lambda run: records, every_n_epochs=1, max_epochs=5, results=tmp_path / "results.jsonl")
@@ -169,6 +179,7 @@ class TestCallback:
         [(step, logged)] = run.metrics.logged
         assert step == 30
         assert logged == {record.key: record.value for record in records if record.representation == "model"}
+        assert (run.scores, run.scores_step) == (logged, 30)
         stored = read_records(tmp_path / "results.jsonl")
         assert stored == records
         assert {(record.step, record.epoch) for record in stored} == {(30, 3)}

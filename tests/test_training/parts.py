@@ -16,6 +16,7 @@ from scmodelforge.data.draws import generator
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.training._snapshot import Snapshot
 from scmodelforge.training.checkpoint import Checkpoints
+from scmodelforge.training.ema import Ema
 from scmodelforge.training.loop import Run
 from scmodelforge.training.meter import SPEED
 from scmodelforge.training.metrics import MetricsLog
@@ -152,18 +153,20 @@ def make_run(folder: Path | None = None, *, config=None, model=None, fabric=None
     top_k, config_hash = options.pop("save_top_k", 1), options.pop("config_hash", "a" * 64)
     optimizer = build_optimizer(model, config.optimizer)
     objective, optimizer = fabric.setup(Objective(model), optimizer)
-    total = config.max_epochs * (config.steps_per_epoch or loader.steps_per_pass)
+    epoch = config.steps_per_epoch or loader.steps_per_pass
+    total = config.max_epochs * epoch
     if folder is not None:
         options["metrics"] = MetricsLog(folder, tensorboard=False)
         options["checkpoints"] = Checkpoints(
             folder / "checkpoints", save_top_k=top_k, save_model=write_model, config_hash=config_hash
         )
+    options.setdefault("ema", None if config.ema is None else Ema(config.ema))
     options.setdefault("val_loader", StandInLoader(split, fabric.global_rank, shuffle=False))
     return Run(
         fabric=fabric,
         objective=objective,
         optimizer=optimizer,
-        scheduler=build_scheduler(optimizer, config.scheduler, total),
+        scheduler=build_scheduler(optimizer, config.scheduler, total, steps_per_epoch=epoch),
         train_loader=loader,
         config=config,
         **options,

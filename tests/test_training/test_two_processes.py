@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from scmodelforge.training.loop import fit
+from scmodelforge.training.recipe import recipe_callbacks
 
-from .parts import StandInLoader, curve, make_run, settings
-from .two_processes import SPLIT
+from .parts import StandInLoader, curve, make_run, settings, weights
+from .two_processes import SPLIT, OnFirst, recipe_settings
 
 
 @pytest.mark.distributed
@@ -24,6 +26,19 @@ def test_two_processes_train_as_one_and_resume_as_if_unbroken(tmp_path):
     fit(make_run(tmp_path / "one", config=settings(max_epochs=2)))
     for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "plain"), strict=True):
         assert one == pytest.approx(two, abs=1e-5)
+
+    recipe = recipe_settings()
+    one = make_run(tmp_path / "one_recipe", config=recipe)
+    frozen = weights(one)["norm.weight"]
+    fit(one, recipe_callbacks(recipe, [OnFirst()]))
+    assert one.progress.epoch == 3  # of 6
+    for alone, both in zip(curve(tmp_path / "one_recipe"), curve(tmp_path / "recipe"), strict=True):
+        assert alone == pytest.approx(both, abs=1e-5)
+    saved = Path("checkpoints") / "step_00000009"
+    assert torch.equal(load_file(tmp_path / "recipe" / saved / "model" / "model.safetensors")["norm.weight"], frozen)
+    moments = load_file(tmp_path / "recipe" / saved / "state.safetensors")
+    assert "exp_avg.hidden.weight" in moments
+    assert not any("norm" in name for name in moments if name.startswith("exp_avg"))
 
     assert curve(tmp_path / "stopped") == curve(tmp_path / "dropout")
     last = Path("checkpoints") / "step_00000006" / "model" / "model.safetensors"

@@ -13,6 +13,7 @@ from scmodelforge.config.faults import Faults
 from scmodelforge.config.gene_sections import check_gene_vocab
 from scmodelforge.config.label_checks import check_labels
 from scmodelforge.config.parts import token_maker, tokenizer_fact
+from scmodelforge.config.recipe_checks import check_recipe, unread_schedule_settings
 from scmodelforge.config.sampling_checks import check_sampling, check_split_file
 from scmodelforge.config.schema import (
     DataConfig,
@@ -99,6 +100,7 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
         _check_split(data, evaluation, faults)
         check_sampling(data, faults)
         check_gene_vocab(data, faults)
+    check_recipe(sections, faults)
 
 
 def warn_of_unused(config: RunConfig, origin: str) -> None:
@@ -115,8 +117,8 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     preprocessing, scheduler = config.data.preprocessing, config.training.scheduler
     for name, switch in _unread(preprocessing):
         _log.warning(f"{origin}: data.preprocessing.{name} has no effect without data.preprocessing.{switch}.")
-    if scheduler.min_lr_ratio != type(scheduler)().min_lr_ratio and scheduler.name == "constant":
-        _log.warning(f"{origin}: training.scheduler.min_lr_ratio has no effect on scheduler 'constant'.")
+    for name in unread_schedule_settings(scheduler):
+        _log.warning(f"{origin}: training.scheduler.{name} has no effect on scheduler '{scheduler.name}'.")
     own = getattr(MODELS.get(architecture), "default_objective", _DEFAULT_OBJECTIVE)
     ignored = _MASKING - getattr(OBJECTIVES.get(config.model.pretraining_task or own), "reads_masking", _MASKING)
     masking = config.tokenizer.masking

@@ -15,17 +15,28 @@ from scmodelforge.config.cell_sections import SamplingConfig, SplitConfig
 from scmodelforge.config.gene_sections import OrthologsConfig
 from scmodelforge.config.output_sections import OutputConfig, WandbConfig
 from scmodelforge.config.preprocessing import PreprocessingConfig
+from scmodelforge.config.recipe_sections import (
+    EarlyStoppingConfig,
+    EmaConfig,
+    OptimizerConfig,
+    ParameterGroupConfig,
+    SchedulerConfig,
+    UnfreezeConfig,
+)
 from scmodelforge.config.section import Section
 
 __all__ = [
     "BenchmarkConfig",
     "DataConfig",
+    "EarlyStoppingConfig",
+    "EmaConfig",
     "EvalConfig",
     "MaskingConfig",
     "ModelConfig",
     "OptimizerConfig",
     "OrthologsConfig",
     "OutputConfig",
+    "ParameterGroupConfig",
     "PreprocessingConfig",
     "RunConfig",
     "SamplingConfig",
@@ -34,6 +45,7 @@ __all__ = [
     "SplitConfig",
     "TokenizerConfig",
     "TrainingConfig",
+    "UnfreezeConfig",
     "WandbConfig",
 ]
 
@@ -152,30 +164,6 @@ class ModelConfig(Section):
     """Attention heads of an autoencoder's decoder; ``None`` is ``num_heads``."""
 
 
-class OptimizerConfig(Section):
-    """The optimiser."""
-
-    name: Literal["adamw"] = "adamw"
-    lr: float = Field(1e-4, gt=0)
-    """Peak learning rate."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of matrices; norms, biases and embeddings have none."""
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
-    eps: float = Field(1e-8, gt=0)
-
-
-class SchedulerConfig(Section):
-    """The learning rate over the steps of a run."""
-
-    name: Literal["cosine_warmup", "constant"] = "cosine_warmup"
-    """``cosine_warmup`` rises linearly and falls by a half cosine to ``min_lr_ratio``; ``constant`` only rises."""
-    warmup_steps: int = Field(0, ge=0)
-    """Steps of the linear rise."""
-    min_lr_ratio: float = Field(0.0, ge=0, le=1)
-    """Last learning rate over the peak."""
-
-
 class TrainingConfig(Section):
     """The loop."""
 
@@ -191,6 +179,14 @@ class TrainingConfig(Section):
     scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
     gradient_clip: float | None = Field(1.0, gt=0)
     """Largest norm of the gradient; ``None`` does not clip."""
+    ema: EmaConfig | None = None
+    """Averages the weights over the steps; the averaged ones are validated, evaluated and exported."""
+    early_stopping: EarlyStoppingConfig | None = None
+    """Ends the run when a metric no longer improves."""
+    unfreeze: list[UnfreezeConfig] = Field(default_factory=list)
+    """Which parameters are trained from which epoch on; those not yet named are frozen. Empty trains all."""
+    compile: bool = False
+    """Compile the model with ``torch.compile``. For GPUs; on the CPU it rarely pays."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """``auto`` is bf16-mixed where the hardware computes in bf16, else 32-true."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"

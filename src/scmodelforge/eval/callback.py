@@ -17,7 +17,9 @@ _log = logging.getLogger(__name__)
 
 
 class EvalCallback:
-    """Evaluates every n epochs and after the last one.
+    """Evaluates every n epochs and after the last one, also of a run that ends early.
+
+    The model's values are left in ``run.scores``.
 
     Parameters
     ----------
@@ -44,8 +46,10 @@ class EvalCallback:
     def on_epoch_end(self, run: Any) -> None:
         """Evaluate if it is time; ``run.progress.epoch`` counts finished epochs."""
         progress = run.progress
-        if progress.epoch % self._every_n_epochs and progress.epoch != self._max_epochs:
+        is_last = progress.epoch == self._max_epochs or run.ends_early
+        if progress.epoch % self._every_n_epochs and not is_last:
             return
+        run.scores_step = progress.step
         records = self._evaluate(run)
         if not records:
             return
@@ -54,6 +58,7 @@ class EvalCallback:
         append_records(self._results, records)
         values = {r.key: r.value for r in records if r.representation == MODEL and r.value is not None}
         run.metrics.log(progress.step, values)
+        run.scores = values
         counts = winners(records)
         owners = ", ".join(f"{name} {count}" for name, count in counts.most_common())
         _log.info(f"epoch {progress.epoch}/{self._max_epochs}  evaluated; metrics won by: {owners or 'none'}")

@@ -14,7 +14,7 @@ _HOMES = {
     "Progress": "run",
     "Run": "run",
     "build_optimizer": "optim",
-    "build_scheduler": "optim",
+    "build_scheduler": "schedules",
     "fit": "loop",
     "make_fabric": "setup",
     "parameter_groups": "optim",

@@ -20,6 +20,7 @@ from torch import nn
 from scmodelforge import __version__
 from scmodelforge.training._host import HostCopies
 from scmodelforge.training._tensors import fresh_copy, gather_streams, optimizer_tensors
+from scmodelforge.training.ema import averaged
 
 if TYPE_CHECKING:
     from scmodelforge.training.run import Progress, Run
@@ -36,9 +37,10 @@ class Snapshot:
     progress
         How far the run was.
     weights
-        Weights of the model to be used, by the bare model's names, on the host; tied ones once.
+        Weights of the model to be used, by the bare model's names, on the host; tied ones once. Averaged ones, if the
+        run averages them.
     tensors
-        What ``state.safetensors`` holds.
+        What ``state.safetensors`` holds; beside averaged weights those that are trained, as ``weight.<name>``.
     state
         What ``state.json`` holds.
     """
@@ -70,12 +72,14 @@ def take_snapshot(run: Run, *, config_hash: str, memory: HostCopies | None = Non
     memory.restart()
     streams = gather_streams(run)
     copied = memory.copy if run.fabric.is_global_zero else torch.Tensor.detach  # the others' copies are not used
-    weights, moments = model_weights(run.model, copied), optimizer_tensors(run, copied)
-    memory.wait()
+    moments, raw = optimizer_tensors(run, copied), _raw_weights(run, copied)
+    with averaged(run):
+        weights = model_weights(run.model, copied)
+        memory.wait()
     if not run.fabric.is_global_zero:
         return None
     state = copy.deepcopy(_state(run, config_hash))
-    return Snapshot(copy.copy(run.progress), weights, {**moments, **streams}, state)
+    return Snapshot(copy.copy(run.progress), weights, {**moments, **raw, **streams}, state)
 
 
 def model_weights(
@@ -112,6 +116,7 @@ def _state(run: Run, config_hash: str) -> dict[str, Any]:
         "validation": {"step": run.validation_step, "metrics": _as_json(run.validation)},
         "scheduler": run.scheduler.state_dict(),
         "loader": run.train_loader.state_dict(),
+        "ema": None if run.ema is None else run.ema.state_dict(),
         "callbacks": {name: c.state_dict() for name, c in named_callbacks(run.callbacks) if hasattr(c, "state_dict")},
         "world_size": run.fabric.world_size,
         "versions": {
@@ -121,6 +126,14 @@ def _state(run: Run, config_hash: str) -> dict[str, Any]:
             "scmodelforge": __version__,
         },
     }
+
+
+def _raw_weights(run: Run, copy: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the parameters that are trained, where averages of them are the weights to be used."""
+    if run.ema is None or not run.ema.has_begun:
+        return {}
+    parameters = {name for name, _ in run.model.named_parameters(remove_duplicate=False)}
+    return {f"weight.{name}": tensor for name, tensor in model_weights(run.model, copy).items() if name in parameters}
 
 
 def _as_json(metrics: dict[str, float]) -> dict[str, float | None]:

@@ -52,6 +52,11 @@ def load_tensors(run: Run, path: Path, state: dict[str, Any]) -> None:
 
     tensors = load_file(str(path / "state.safetensors"))
     load_model(run.model, str(path / "model" / "model.safetensors"), strict=True)
+    raw = {name.removeprefix("weight."): tensors.pop(name) for name in list(tensors) if name.startswith("weight.")}
+    if run.ema is not None:
+        run.ema.adopt(run.model, state["ema"])
+        if raw:
+            run.model.load_state_dict(raw, strict=False)  # tied ones stand there once
     order = {name: position for position, (name, _) in enumerate(_ordered_parameters(run))}
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for full, tensor in tensors.items():

@@ -27,9 +27,11 @@ from scmodelforge.training._targets import (
     total_counts,
     weighted_loss,
 )
+from scmodelforge.training.ema import averaged
 from scmodelforge.training.meter import Meter, device_figures, work_of
 from scmodelforge.training.progress import LineReporter, Reporter, Status
 from scmodelforge.training.run import Callback, Loader, Progress, Run
+from scmodelforge.training.schedules import base_lr
 
 __all__ = ["Callback", "Loader", "Progress", "Run", "fit", "train_step", "validate"]
 
@@ -54,7 +56,7 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
     RuntimeError
         If the loss or the gradient is not finite. The optimiser did not take that step.
     """
-    run.callbacks, run.stop_requested = tuple(callbacks), False
+    run.callbacks, run.stop_requested, run.ends_early = tuple(callbacks), False, False
     reporter, meter = run.reporter or LineReporter(), _meter(run)
     if run.progress.step == 0:
         _rng.seed_stream(run.config.seed, rank=run.fabric.global_rank)
@@ -63,12 +65,13 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
         with stop_on_signals(run), nothing_under_way(run):
             _call(run, "on_fit_start")
             feed = _feed(run)
-            while run.progress.step < run.total_steps:
+            while run.progress.step < run.total_steps and not run.ends_early:
                 metrics = _timed_step(run, feed, meter)
                 _call(run, "on_step_end")
                 _after_step(run, metrics, meter, reporter)
             saved_to_the_end(run)
-            _call(run, "on_fit_end")
+            with averaged(run):
+                _call(run, "on_fit_end")
     finally:
         reporter.close()
         for loader in (run.train_loader, run.val_loader):
@@ -118,9 +121,11 @@ def train_step(
     limit = run.config.gradient_clip or math.inf
     norm: Any = run.fabric.clip_gradients(run.objective, run.optimizer, max_norm=limit, error_if_nonfinite=False)
     metrics = {f"train/{name}": value for name, value in losses.items()}
-    metrics |= {"train/lr": run.optimizer.param_groups[0]["lr"], "train/grad_norm": float(norm)}
+    metrics |= {"train/lr": base_lr(run.scheduler, run.config.optimizer.lr), "train/grad_norm": float(norm)}
     _check_finite(run, metrics)
     run.optimizer.step()
+    if run.ema is not None:
+        run.ema.update(run.model)
     run.scheduler.step()
     run.optimizer.zero_grad(set_to_none=True)
     run.train_loader.mark_consumed()
@@ -202,10 +207,11 @@ def _after_step(run: Run, metrics: dict[str, float], meter: Meter, reporter: Rep
 
 def _end_epoch(run: Run) -> None:
     run.progress.epoch += 1
-    run.validation, run.validation_step = validate(run), run.progress.step
-    if run.validation:
-        _record(run, run.validation)
-    _call(run, "on_epoch_end")
+    with averaged(run):
+        run.validation, run.validation_step = validate(run), run.progress.step
+        if run.validation:
+            _record(run, run.validation)
+        _call(run, "on_epoch_end")
 
 
 def _is_stop_requested_anywhere(run: Run) -> bool:

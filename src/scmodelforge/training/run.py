@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from scmodelforge.training.checkpoint import Checkpoints
+    from scmodelforge.training.ema import Ema
 
 __all__ = ["Callback", "Loader", "Progress", "Run"]
 
@@ -125,6 +126,12 @@ class Run:
         How far the run is.
     validation, validation_step
         The latest validation metrics and their step.
+    ema
+        Averages of the weights, if they are to be used in place of the weights.
+    scores, scores_step
+        The latest values of benchmarks and their step, on the process that evaluated.
+    ends_early
+        Set it, in a callback at the end of an epoch, to make that epoch the last: the run ends normally.
     callbacks
         Those of the :func:`~scmodelforge.training.loop.fit` under way.
     stop_requested
@@ -145,6 +152,10 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     validation: dict[str, float] = field(default_factory=dict)
     validation_step: int | None = None
+    ema: Ema | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    scores_step: int | None = None
+    ends_early: bool = False
     callbacks: tuple[Any, ...] = ()
     stop_requested: bool = False
 

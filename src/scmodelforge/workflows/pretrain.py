@@ -19,6 +19,7 @@ from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.models.registry import get_model
 from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
+from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import make_fabric
 from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.prepare import (
@@ -175,4 +176,4 @@ def _try_model(config: RunConfig) -> None:
     given = {name: size for name, size in sizes.items() if getattr(config.model, name, None) is None}
     small = config.model.model_copy(update={"vocab_size": 16, **given})
     with torch.random.fork_rng():
-        get_model(small.architecture, small)
+        check_recipe_fits(get_model(small.architecture, small), config.training)

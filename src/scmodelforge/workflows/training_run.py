@@ -26,11 +26,13 @@ from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._loaders import make_loader
 from scmodelforge.training._snapshot import Snapshot
 from scmodelforge.training.checkpoint import Checkpoints
+from scmodelforge.training.ema import Ema
 from scmodelforge.training.loop import Progress, Run, fit
 from scmodelforge.training.metrics import MetricsLog
 from scmodelforge.training.objective import Objective
 from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
+from scmodelforge.training.recipe import compile_model, recipe_callbacks
 from scmodelforge.training.setup import seed_everything
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
@@ -104,7 +106,7 @@ class TrainingRun:
             max_epochs=self.config.training.max_epochs,
             results=self.folder.results,
         )
-        callbacks = [evaluation] if self.config.eval.benchmarks else []
+        callbacks = recipe_callbacks(self.config.training, [evaluation] if self.config.eval.benchmarks else [])
         assert run.metrics is not None
         if checkpoint is not None:
             checkpoints.load(run, checkpoint, callbacks)
@@ -142,7 +144,11 @@ class TrainingRun:
         total_steps = config.max_epochs * (steps or loader.steps_per_pass)
         optimizer = build_optimizer(model, config.optimizer)
         objective, optimizer = self.fabric.setup(Objective(model), optimizer)
-        scheduler = build_scheduler(optimizer, config.scheduler, total_steps)
+        if config.compile:
+            compile_model(model, self.fabric.device)
+        scheduler = build_scheduler(
+            optimizer, config.scheduler, total_steps, steps_per_epoch=steps or loader.steps_per_pass
+        )
         has_validation = len(self.data.split.validation) > 0
         checkpoints = Checkpoints(
             self.folder.checkpoints,
@@ -162,6 +168,7 @@ class TrainingRun:
             metrics=self._metrics(),
             checkpoints=checkpoints,
             reporter=terminal_reporter(),
+            ema=None if config.ema is None else Ema(config.ema),
         )
         self._run = run
         return run, checkpoints

@@ -1,0 +1,94 @@
+"""Settings of how a model is optimised that need, contradict or silence others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from scmodelforge.config.faults import Faults
+from scmodelforge.config.schema import DataConfig, EvalConfig, SchedulerConfig, Section, TrainingConfig
+
+__all__ = ["check_recipe", "unread_schedule_settings"]
+
+#: Settings of the schedule that only some schedules read.
+_READERS = {
+    "min_lr_ratio": ("cosine_warmup", "linear", "wsd", "epoch_decay"),
+    "decay_fraction": ("wsd",),
+    "decay_shape": ("wsd",),
+    "decay_factor": ("epoch_decay",),
+}
+
+
+def check_recipe(sections: Mapping[str, Section], faults: Faults) -> None:
+    """Add a line for each setting of stopping early or of unfreezing that cannot be honoured.
+
+    Parameters
+    ----------
+    sections
+        Those without a mistake of their own.
+    faults
+        Gets the lines.
+    """
+    training = cast("TrainingConfig | None", sections.get("training"))
+    if training is None:
+        return
+    _check_unfreezing(training, faults)
+    data, evaluation = cast("DataConfig | None", sections.get("data")), cast("EvalConfig | None", sections.get("eval"))
+    if training.early_stopping is not None and data is not None:
+        _check_stopping(training, data, evaluation or EvalConfig(), faults)
+
+
+def unread_schedule_settings(scheduler: SchedulerConfig) -> list[str]:
+    """Return the settings that were changed and that the schedule named does not read."""
+    default = SchedulerConfig()
+    return [
+        name
+        for name, readers in _READERS.items()
+        if scheduler.name not in readers and getattr(scheduler, name) != getattr(default, name)
+    ]
+
+
+def _check_unfreezing(training: TrainingConfig, faults: Faults) -> None:
+    path, epochs = "training.unfreeze", [stage.epoch for stage in training.unfreeze]
+    if not epochs:
+        return
+    if epochs[0] != 0:
+        faults.add(
+            path, f"{path} begins with epoch {epochs[0]}, so nothing is trained before; give it an entry of epoch 0."
+        )
+    elif epochs != sorted(set(epochs)):
+        listed = ", ".join(map(str, epochs))
+        faults.add(path, f"{path} has the epochs {listed}; each must be later than the one before.")
+    elif epochs[-1] >= training.max_epochs:
+        faults.add(
+            path,
+            f"{path} has an entry of epoch {epochs[-1]}, but training.max_epochs is {training.max_epochs}, so that it "
+            "never comes; lower the former or raise the latter.",
+        )
+
+
+def _check_stopping(training: TrainingConfig, data: DataConfig, evaluation: EvalConfig, faults: Faults) -> None:
+    stopping, path = training.early_stopping, "training.early_stopping"
+    assert stopping is not None
+    split = data.split
+    holds_out = split.validation_fraction > 0 if split.validation_groups is None else bool(split.validation_groups)
+    if stopping.metric.startswith("val/"):
+        if split.file is None and not holds_out:
+            faults.add(
+                f"{path}.metric",
+                f"{path}.metric is '{stopping.metric}', but data.split holds out no cells to validate on; hold out "
+                "some, or leave early_stopping out.",
+            )
+        return
+    if not evaluation.benchmarks:
+        faults.add(
+            f"{path}.metric",
+            f"{path}.metric is '{stopping.metric}', which is neither of the validation (val/loss) nor of a benchmark, "
+            "since eval.benchmarks is empty; choose another metric or add the benchmark.",
+        )
+    elif stopping.mode is None:
+        faults.add(
+            f"{path}.mode",
+            f"{path}.mode is needed for the metric '{stopping.metric}': set it to 'max' if higher is better, else to "
+            "'min'.",
+        )

@@ -1,0 +1,59 @@
+"""The parts of a recipe that hang on the loop or on the model, made of the settings."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from scmodelforge.config.schema import TrainingConfig
+from scmodelforge.training.early_stopping import with_early_stopping
+from scmodelforge.training.optim import build_optimizer
+from scmodelforge.training.unfreezing import Unfreezing, check_stages
+
+__all__ = ["check_recipe_fits", "compile_model", "recipe_callbacks"]
+
+_log = logging.getLogger(__name__)
+
+
+def recipe_callbacks(config: TrainingConfig, callbacks: list[Any]) -> list[Any]:
+    """Return callbacks with those of the recipe, each at its place: what unfreezes comes last.
+
+    Parameters
+    ----------
+    config
+        Settings of the loop.
+    callbacks
+        Those of the run.
+    """
+    unfreezing = [Unfreezing(config.unfreeze)] if config.unfreeze else []
+    return with_early_stopping(config.early_stopping, callbacks) + unfreezing
+
+
+def check_recipe_fits(model: nn.Module, config: TrainingConfig) -> None:
+    """Refuse names of parameters that a model does not have, and layers where it has none.
+
+    Raises
+    ------
+    ConfigError
+        If there are such settings.
+    """
+    build_optimizer(model, config.optimizer)
+    check_stages(model, config.unfreeze)
+
+
+def compile_model(model: nn.Module, device: torch.device) -> None:
+    """Compile a model's ``forward`` in its place, so that its weights keep their names.
+
+    Parameters
+    ----------
+    model
+        The bare model.
+    device
+        Where it is.
+    """
+    if device.type == "cpu":
+        _log.warning("training.compile is on, but compiling rarely pays on the CPU; --set training.compile=false")
+    model.compile()
