@@ -72,7 +72,6 @@ def test_all_of_a_recipe_is_kept_with_a_run(tmp_path):
             "ema": {"decay": 0.99},
             "early_stopping": {"patience": 2},
             "unfreeze": [{"epoch": 0, "parameters": ["head*"]}, {"epoch": 1, "parameters": ["*"]}],
-            "compile": True,
         }
     )
     path = tmp_path / "config.yaml"

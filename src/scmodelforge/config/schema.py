@@ -185,8 +185,6 @@ class TrainingConfig(Section):
     """Ends the run when a metric no longer improves."""
     unfreeze: list[UnfreezeConfig] = Field(default_factory=list)
     """Which parameters are trained from which epoch on; those not yet named are frozen. Empty trains all."""
-    compile: bool = False
-    """Compile the model with ``torch.compile``. For GPUs; on the CPU it rarely pays."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """``auto`` is bf16-mixed where the hardware computes in bf16, else 32-true."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"

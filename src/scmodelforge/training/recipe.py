@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-import torch
 from torch import nn
 
 from scmodelforge.config.schema import TrainingConfig
@@ -13,9 +11,7 @@ from scmodelforge.training.early_stopping import with_early_stopping
 from scmodelforge.training.optim import build_optimizer
 from scmodelforge.training.unfreezing import Unfreezing, check_stages
 
-__all__ = ["check_recipe_fits", "compile_model", "recipe_callbacks"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["check_recipe_fits", "recipe_callbacks"]
 
 
 def recipe_callbacks(config: TrainingConfig, callbacks: list[Any]) -> list[Any]:
@@ -42,18 +38,3 @@ def check_recipe_fits(model: nn.Module, config: TrainingConfig) -> None:
     """
     build_optimizer(model, config.optimizer)
     check_stages(model, config.unfreeze)
-
-
-def compile_model(model: nn.Module, device: torch.device) -> None:
-    """Compile a model's ``forward`` in its place, so that its weights keep their names.
-
-    Parameters
-    ----------
-    model
-        The bare model.
-    device
-        Where it is.
-    """
-    if device.type == "cpu":
-        _log.warning("training.compile is on, but compiling rarely pays on the CPU; --set training.compile=false")
-    model.compile()

@@ -32,7 +32,7 @@ from scmodelforge.training.metrics import MetricsLog
 from scmodelforge.training.objective import Objective
 from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
-from scmodelforge.training.recipe import compile_model, recipe_callbacks
+from scmodelforge.training.recipe import recipe_callbacks
 from scmodelforge.training.setup import seed_everything
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
@@ -144,8 +144,6 @@ class TrainingRun:
         total_steps = config.max_epochs * (steps or loader.steps_per_pass)
         optimizer = build_optimizer(model, config.optimizer)
         objective, optimizer = self.fabric.setup(Objective(model), optimizer)
-        if config.compile:
-            compile_model(model, self.fabric.device)
         scheduler = build_scheduler(
             optimizer, config.scheduler, total_steps, steps_per_epoch=steps or loader.steps_per_pass
         )
