@@ -224,7 +224,7 @@ def assemble(root: Path, options: argparse.Namespace, model: dict[str, int], tra
     }
     fabric = make_fabric(config.training)
     fabric.launch()
-    run, _ = TrainingRun(config, folder, data, fabric, facts)._assemble()
+    run, _ = TrainingRun(config, folder, data, fabric, facts).assemble()
     folder.create(config, data.split, facts)
     return run
 

@@ -177,3 +177,29 @@ class TestPageOnModels:
         bundle = load_bundle(tmp_path / "scgpt_model")
         weights = names["model"].state_dict()
         assert all(torch.equal(own, weights[name]) for name, own in bundle.model.state_dict().items())
+
+
+class TestPageOnGuards:
+    def test_its_settings_are_valid(self, tmp_path):
+        (text,) = blocks("guards.md", "yaml")
+        path = tmp_path / "run.yaml"
+        path.write_text(f"data:\n  paths: [lung.h5ad]\n{text}")
+        training = load_config(path).training
+        assert (training.batch_size, training.global_batch_size) == ("auto", 512)
+        assert training.guards == type(training.guards)()  # as the page says, these are the defaults
+
+    def test_its_command_is_one(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        make_adata(40, 20).write_h5ad("lung.h5ad")
+        small = "{hidden_dim: 8, num_layers: 1, num_heads: 2}"
+        settings = "{paths: [lung.h5ad], gene_vocab: from_data}"
+        Path("runs.yaml").write_text(f"data: {settings}\nmodel: {small}\ntraining: {{batch_size: 4, devices: 1}}\n")
+        (command,) = blocks("guards.md", "bash")
+        result = CliRunner().invoke(app, command.split()[1:])
+        assert result.exit_code == 0, result.output
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["lung.h5ad", "runs.yaml"]
+
+    def test_its_code_is_that_of_the_tests(self):
+        (code,) = blocks("guards.md", "python")
+        assert "replay_batch(" in code
+        compile(code, "guards.md", "exec")

@@ -48,7 +48,8 @@ READERS = {
     "EmaConfig": ["training/ema.py"],
     "EarlyStoppingConfig": ["training/early_stopping.py"],
     "UnfreezeConfig": ["training/unfreezing.py"],
-    "TrainingConfig": ["training/*.py", "workflows/training_run.py"],
+    "TrainingConfig": ["training/*.py", "workflows/training_run.py", "workflows/prepare.py"],
+    "GuardsConfig": ["training/guards.py"],
     "EvalConfig": ["workflows/evaluation_sets.py", "workflows/training_run.py"],
     "BenchmarkConfig": ["workflows/eval*.py"],
     "OutputConfig": ["workflows/*.py"],
@@ -83,5 +84,6 @@ def test_setting_is_read(section, name):
 def test_setting_is_explained_or_plain(section, name):
     field = next(s for s in sections() if s.__name__ == section).model_fields[name]
     plain = {"preprocessing", "split", "sampling", "masking", "optimizer", "scheduler", "data", "tokenizer", "model",
-             "training", "eval", "output", "name", "beta1", "beta2", "eps", "accelerator", "num_nodes"}  # fmt: skip
+             "training", "eval", "output", "name", "beta1", "beta2", "eps", "accelerator", "num_nodes",
+             "guards"}  # fmt: skip
     assert field.description or name in plain, f"{section}.{name} has no description"

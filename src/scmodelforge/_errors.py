@@ -6,7 +6,17 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import SupportsIndex
 
-__all__ = ["ConfigError", "DataError", "Interrupted", "NotSaved", "UserError", "listed", "nearest", "require_whole"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "Interrupted",
+    "NotSaved",
+    "RunError",
+    "UserError",
+    "listed",
+    "nearest",
+    "require_whole",
+]
 
 
 class UserError(ValueError):
@@ -27,6 +37,10 @@ class Interrupted(RuntimeError):  # noqa: N818 - not a failure: the run was aske
 
 class NotSaved(Interrupted):
     """A run that stopped and whose last steps could not be saved: the message says what there is."""
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, for no fault of its settings: the message says why. The exit status is 1."""
 
 
 def listed(names: Sequence[str], most: int) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scmodelforge.config.schema import OptimizerConfig
+from scmodelforge.config.schema import GuardsConfig, OptimizerConfig
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.training.loop import fit, train_step, validate
 from scmodelforge.training.progress import Status
@@ -181,6 +181,7 @@ class TestClock:
         train, validation = records(tmp_path)[-2:]
         clock = {"step", "epoch", "cells"}
         names = {"loss", "genes", "values", "lr", "grad_norm", "cells_per_second", "data_wait_share", "step_seconds"}
+        names |= {"skipped_steps", "loss_spikes"}
         assert set(train) == clock | {f"train/{name}" for name in names}
         assert set(validation) == clock | {"val/loss", "val/genes", "val/values"}
         assert (train["epoch"], validation["epoch"]) == (0, 1)
@@ -231,17 +232,20 @@ class TestClipping:
         assert clipped == pytest.approx(1e-3, rel=1e-3)
 
 
+AT_ONCE = GuardsConfig(max_skipped_steps=0)
+
+
 class TestNotFinite:
     @pytest.mark.parametrize(("value", "shown"), [(math.nan, "nan"), (math.inf, "inf")])
     def test_loss_stops_the_run_before_the_step_is_taken(self, tmp_path, value, shown):
-        run = make_run(tmp_path, model=lambda: BreaksAt(2, value))
+        run = make_run(tmp_path, model=lambda: BreaksAt(2, value), config=settings(guards=AT_ONCE))
         with pytest.raises(RuntimeError, match=rf"train/loss is {shown} at step 2; the step was not taken"):
             fit(run)
         assert run.progress.step == 1
         assert all(torch.isfinite(value).all() for value in weights(run).values())
 
     def test_gradient_stops_the_run_too(self):
-        run = make_run(model=lambda: BreaksAt(1, math.inf, in_backward=True))
+        run = make_run(model=lambda: BreaksAt(1, math.inf, in_backward=True), config=settings(guards=AT_ONCE))
         with pytest.raises(RuntimeError, match=r"train/grad_norm is (nan|inf) at step 1; the step was not taken"):
             fit(run)
         assert all(torch.isfinite(value).all() for value in weights(run).values())
@@ -280,7 +284,13 @@ class TestModelsWithoutTerms:
         expected = sum(n * loss for n, loss in zip(counts, losses, strict=True)) / sum(counts)
         fit(run)
         first, *_, validation = curve(tmp_path)
-        assert {name for name in first if name.startswith("train/")} == {"train/loss", "train/lr", "train/grad_norm"}
+        assert {name for name in first if name.startswith("train/")} == {
+            "train/loss",
+            "train/lr",
+            "train/grad_norm",
+            "train/skipped_steps",
+            "train/loss_spikes",
+        }
         assert first["train/loss"] == pytest.approx(expected, abs=1e-6)
         assert {name for name in validation if name.startswith("val/")} == {"val/loss"}
 

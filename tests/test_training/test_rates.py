@@ -21,6 +21,7 @@ BLOCKS = {
     "gene_pooling": 2,
     "masked_autoencoder": 6,
     "scdiva": 2,
+    "scdiva_diffusion": 2,
     "scgpt": 2,
     "transcriptformer": 2,
     "transformer_encoder": 2,

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from scmodelforge import __version__, _console
-from scmodelforge._errors import Interrupted, UserError
+from scmodelforge._errors import Interrupted, RunError, UserError
 from scmodelforge.cli import (
     config,
     convert,
@@ -28,7 +28,7 @@ __all__ = ["app", "run"]
 
 
 class _Commands(TyperGroup):
-    """Exit status 2 for what a user can mend, 1 for a run that saved itself, 130 for one that was stopped at once.
+    """Exit status 2 for what a user can mend, 1 for a run that saved itself or broke, 130 for one stopped at once.
 
     Everything else keeps its traceback.
     """
@@ -47,6 +47,9 @@ class _Commands(TyperGroup):
         except Interrupted as stop:
             _console.say(str(stop))
             raise typer.Exit(1) from stop
+        except RunError as problem:
+            _console.error(str(problem))
+            raise typer.Exit(1) from problem
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,10 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a setting: --set training.batch_size=16. Repeatable.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Take a few steps, say what the run will need, and write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: one JSON object.")] = False,
 ) -> None:
     """Train a model, evaluate it and write it to a folder.
 
@@ -34,9 +39,19 @@ def train(
     if (config is None) == (resume is None):
         msg = "train needs either --config FILE (a new run) or --resume RUN (go on with one)."
         raise ConfigError(msg)
-    if resume is not None and (overrides or force):
-        msg = "--resume continues a run with its own settings; leave out --set and --force, or start a new run."
+    if resume is not None and (overrides or force or dry):
+        msg = (
+            "--resume continues a run with its own settings; leave out --set, --force and --dry-run, or start a new "
+            "run."
+        )
         raise ConfigError(msg)
+    if as_json and not dry:
+        msg = "--json is for --dry-run; a run writes its figures to metrics.jsonl."
+        raise ConfigError(msg)
+    if dry:
+        assert config is not None
+        _dry_run(config, overrides or [], as_json=as_json)
+        return
 
     from scmodelforge.workflows.pretrain import resume_training, start_training
 
@@ -53,6 +68,18 @@ def train(
         )
     for line in [*result.closing_lines()[:-1], *_draw(result), result.closing_lines()[-1]]:
         _console.say(line)
+
+
+def _dry_run(config: Path, overrides: list[str], *, as_json: bool) -> None:
+    from scmodelforge.workflows.dry_run import dry_run
+
+    found = dry_run(config, overrides)
+    if found is None:  # another device of the same run
+        return
+    if as_json:
+        _console.json_line(found.to_dict())
+    else:
+        sys.stdout.write("\n".join(found.lines()) + "\n")
 
 
 def _draw(result: TrainResult) -> list[str]:

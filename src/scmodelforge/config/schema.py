@@ -13,6 +13,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from scmodelforge.config.cell_sections import SamplingConfig, SplitConfig
 from scmodelforge.config.gene_sections import OrthologsConfig
+from scmodelforge.config.guard_sections import BatchSize, GuardsConfig, check_batch_size
 from scmodelforge.config.output_sections import OutputConfig, WandbConfig
 from scmodelforge.config.preprocessing import PreprocessingConfig
 from scmodelforge.config.recipe_sections import (
@@ -31,6 +32,7 @@ __all__ = [
     "EarlyStoppingConfig",
     "EmaConfig",
     "EvalConfig",
+    "GuardsConfig",
     "MaskingConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -167,10 +169,12 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The loop."""
 
-    batch_size: int = Field(32, gt=0)
-    """Cells in a forward pass on one device."""
+    batch_size: BatchSize = 32
+    """Cells in a forward pass on one device; ``auto`` finds the largest number that fits into memory."""
     gradient_accumulation: int = Field(1, gt=0)
-    """Forward passes for one optimiser step."""
+    """Forward passes for one optimiser step; with ``batch_size: auto`` it follows from ``global_batch_size``."""
+    global_batch_size: int | None = Field(None, gt=0)
+    """Cells of an optimiser step over all devices, for ``batch_size: auto``; a run keeps the two numbers found."""
     max_epochs: int = Field(10, gt=0)
     """Epochs to train for."""
     steps_per_epoch: int | None = Field(None, gt=0)
@@ -197,6 +201,12 @@ class TrainingConfig(Section):
     """Seed of weights, dropout, order of cells and masks."""
     log_every_n_steps: int = Field(10, gt=0)
     """Steps between two lines of progress and records of metrics."""
+    guards: GuardsConfig = Field(default_factory=GuardsConfig)
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> TrainingConfig:
+        check_batch_size(self)
+        return self
 
 
 class BenchmarkConfig(Section):

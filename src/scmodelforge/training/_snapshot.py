@@ -117,6 +117,7 @@ def _state(run: Run, config_hash: str) -> dict[str, Any]:
         "scheduler": run.scheduler.state_dict(),
         "loader": run.train_loader.state_dict(),
         "ema": None if run.ema is None else run.ema.state_dict(),
+        "guards": run.guards.state_dict(),
         "callbacks": {name: c.state_dict() for name, c in named_callbacks(run.callbacks) if hasattr(c, "state_dict")},
         "world_size": run.fabric.world_size,
         "versions": {

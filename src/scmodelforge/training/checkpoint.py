@@ -193,6 +193,8 @@ class Checkpoints:
         for group, lr in zip(run.optimizer.param_groups, run.scheduler.get_last_lr(), strict=True):
             group["lr"] = lr
         run.train_loader.load_state_dict(state["loader"])
+        if "guards" in state:  # checkpoints of older versions have none
+            run.guards.load_state_dict(state["guards"])
         _load_callbacks(callbacks, state["callbacks"], path)
         for name, value in state["progress"].items():
             setattr(run.progress, name, value)

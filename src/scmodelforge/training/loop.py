@@ -29,6 +29,8 @@ from scmodelforge.training._targets import (
 )
 from scmodelforge.training.ema import averaged
 from scmodelforge.training.meter import Meter, device_figures, work_of
+from scmodelforge.training.optim import advance_without_step
+from scmodelforge.training.out_of_memory import memory_explained
 from scmodelforge.training.progress import LineReporter, Reporter, Status
 from scmodelforge.training.run import Callback, Loader, Progress, Run
 from scmodelforge.training.schedules import base_lr
@@ -53,8 +55,8 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
         saved. As :class:`~scmodelforge._errors.NotSaved` if it, or that of the last step, could not be saved.
     DataError
         If the next cells cannot be read; the state of the steps done is saved.
-    RuntimeError
-        If the loss or the gradient is not finite. The optimiser did not take that step.
+    RunError
+        If the loss or the gradient is not finite more often than :class:`Guards` allow, or memory runs out.
     """
     run.callbacks, run.stop_requested, run.ends_early = tuple(callbacks), False, False
     reporter, meter = run.reporter or LineReporter(), _meter(run)
@@ -62,7 +64,7 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
         _rng.seed_stream(run.config.seed, rank=run.fabric.global_rank)
     run.objective.train()
     try:
-        with stop_on_signals(run), nothing_under_way(run):
+        with stop_on_signals(run), nothing_under_way(run), memory_explained(run):
             _call(run, "on_fit_start")
             feed = _feed(run)
             while run.progress.step < run.total_steps and not run.ends_early:
@@ -96,13 +98,15 @@ def train_step(
     Returns
     -------
     ``train/loss``, each term's and its floor where it has one, ``train/lr`` (the one used) and ``train/grad_norm``
-    (before clipping); the same on all processes.
+    (before clipping); the same on all processes. If the loss or the gradient is not finite, the optimiser does not
+    take the step, but the clock, the schedule and the data move on.
 
     Raises
     ------
-    RuntimeError
-        If the loss or the gradient is not finite.
+    RunError
+        If that happens too often in a row.
     """
+    run.guards.begin(run, micro_batches)
     tell_step = getattr(run.model, "set_step", None)  # of models whose loss depends on the step
     if tell_step is not None:
         tell_step(run.progress.step)
@@ -122,11 +126,13 @@ def train_step(
     norm: Any = run.fabric.clip_gradients(run.objective, run.optimizer, max_norm=limit, error_if_nonfinite=False)
     metrics = {f"train/{name}": value for name, value in losses.items()}
     metrics |= {"train/lr": base_lr(run.scheduler, run.config.optimizer.lr), "train/grad_norm": float(norm)}
-    _check_finite(run, metrics)
-    run.optimizer.step()
-    if run.ema is not None:
-        run.ema.update(run.model)
-    run.scheduler.step()
+    if run.guards.admit(run, metrics):
+        run.optimizer.step()
+        if run.ema is not None:
+            run.ema.update(run.model)
+        run.scheduler.step()
+    else:
+        advance_without_step(run.scheduler)
     run.optimizer.zero_grad(set_to_none=True)
     run.train_loader.mark_consumed()
     run.progress.step += 1
@@ -220,17 +226,6 @@ def _is_stop_requested_anywhere(run: Run) -> bool:
         return run.stop_requested
     flag = torch.tensor(int(run.stop_requested), device=run.fabric.device)
     return bool(all_reduce(run.fabric, flag).item())
-
-
-def _check_finite(run: Run, metrics: dict[str, float]) -> None:
-    for name in ("train/loss", "train/grad_norm"):
-        if not math.isfinite(metrics[name]):
-            run.optimizer.zero_grad(set_to_none=True)
-            msg = (
-                f"{name} is {metrics[name]} at step {run.progress.step + 1:,}; the step was not taken and training "
-                "stops. Try a lower training.optimizer.lr, a longer warm-up or precision 32-true"
-            )
-            raise RuntimeError(msg)
 
 
 def _record(run: Run, values: dict[str, float]) -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import OptimizerConfig
 from scmodelforge.training._depth import num_blocks, parameter_depths
 from scmodelforge.training.schedules import SCHEDULES, build_scheduler
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "build_optimizer", "build_scheduler", "parameter_groups", "require_match"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "advance_without_step",
+    "build_optimizer",
+    "build_scheduler",
+    "parameter_groups",
+    "require_match",
+]
 
 _NORM = re.compile(r"norm(\dd)?$", re.IGNORECASE)  # LayerNorm, RMSNorm, BatchNorm1d, and a user's own
 
@@ -120,6 +130,14 @@ def _spared(module: nn.Module) -> set[int]:
         for name, parameter in owner.named_parameters(recurse=False)
         if _is_spared(owner, name, parameter)
     }
+
+
+def advance_without_step(scheduler: LambdaLR) -> None:
+    """Move a schedule one step on where the optimiser did not take that step."""
+    with warnings.catch_warnings():
+        # If it is the first step, torch thinks that the two were called in the wrong order.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        scheduler.step()
 
 
 def _is_spared(owner: nn.Module, name: str, parameter: nn.Parameter) -> bool:

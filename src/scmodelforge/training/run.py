@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from scmodelforge.config.schema import TrainingConfig
+from scmodelforge.training.guards import Guards
 from scmodelforge.training.metrics import MetricsLog
 from scmodelforge.training.progress import Reporter
 
@@ -136,6 +137,8 @@ class Run:
         Those of the :func:`~scmodelforge.training.loop.fit` under way.
     stop_requested
         Set it, in a callback or a signal handler, to save and stop at the end of the step.
+    guards
+        What decides whether a step is taken.
     """
 
     fabric: Fabric
@@ -158,6 +161,10 @@ class Run:
     ends_early: bool = False
     callbacks: tuple[Any, ...] = ()
     stop_requested: bool = False
+    guards: Guards = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.guards = Guards(self.config.guards)
 
     @property
     def model(self) -> nn.Module:

@@ -108,7 +108,7 @@ def _linear(step: int, span: Span, config: SchedulerConfig) -> float:
 
 
 def _wsd(step: int, span: Span, config: SchedulerConfig) -> float:
-    length = round(config.decay_fraction * span.total)
+    length = max(1, round(config.decay_fraction * span.total))  # however short, a run ends at the lowest rate
     share = span.share_after(max(span.warmup, span.total - 1 - length), step)
     return _between(config.min_lr_ratio, 1 - (math.sqrt(share) if config.decay_shape == "1-sqrt" else share))
 

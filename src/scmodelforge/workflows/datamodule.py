@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.filters import CellLimits
@@ -66,7 +67,7 @@ class RunDataModule(CellDataModule):
             positions,
             self.config.data,
             shuffle=shuffle,
-            batch_size=self.config.training.batch_size,
+            batch_size=known_batch_size(self.config.training),
             seed=self.config.training.seed,
             collate=self._collate,
             rank=rank,
@@ -148,7 +149,7 @@ def scvi_datamodule(
         vocab,
         split,
         config.data,
-        batch_size=config.training.batch_size,
+        batch_size=known_batch_size(config.training),
         seed=config.training.seed,
         unlabeled_category=unlabeled_category,
         model_name=model_name,

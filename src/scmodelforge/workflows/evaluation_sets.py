@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from scmodelforge import datasets
+from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
 from scmodelforge.data.scan import scan
 from scmodelforge.data.sources.local import LocalDataConfig
@@ -44,7 +45,7 @@ def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[
         sets,
         untrained=untrained,
         max_cells=config.eval.max_cells,
-        batch_size=config.training.batch_size,
+        batch_size=known_batch_size(config.training),
         seed=config.eval.seed,
     )
 

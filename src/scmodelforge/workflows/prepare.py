@@ -15,6 +15,7 @@ import numpy as np
 from scmodelforge import datasets
 from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES, TOKENIZERS
+from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.parts import tokenizer_fact
 from scmodelforge.config.schema import DataConfig, RunConfig, TrainingConfig
 from scmodelforge.data.cached import CachedCells, cached_cells
@@ -59,6 +60,10 @@ _PLACEMENT = (
     ("training", "num_nodes"),
     ("training", "strategy"),
     ("training", "log_every_n_steps"),
+    # The loader's state holds the cells of a step fixed, however they are divided.
+    ("training", "batch_size"),
+    ("training", "gradient_accumulation"),
+    ("training", "guards"),
 )
 
 
@@ -112,7 +117,7 @@ def config_hash(config: RunConfig) -> str:
     """Return the sha256 of the settings that make a run what it is.
 
     Left out are where it runs and where things lie: output, paths (the data have a hash of their own), plugins'
-    places, devices, threads and how often is logged.
+    places, devices, threads, how a step's cells are divided, how often is logged, and what ends a run that went wrong.
     """
     settings = config.to_dict()
     settings.pop("output")
@@ -271,7 +276,9 @@ def check_columns(config: RunConfig, source: CellSource) -> None:
 
 def global_batch_size(config: TrainingConfig) -> int:
     """Return the cells of an optimiser step, over all devices."""
-    return config.batch_size * config.gradient_accumulation * config.devices * config.num_nodes
+    if config.global_batch_size is not None:
+        return config.global_batch_size
+    return known_batch_size(config) * config.gradient_accumulation * config.devices * config.num_nodes
 
 
 def _unchanged(block: CellBlock) -> CellBlock:

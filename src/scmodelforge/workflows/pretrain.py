@@ -21,6 +21,7 @@ from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import make_fabric
+from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.prepare import (
     PreparedData,
@@ -33,7 +34,7 @@ from scmodelforge.workflows.prepare import (
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.training_run import TrainingRun, TrainResult
 
-__all__ = ["TrainResult", "resume_training", "start_training"]
+__all__ = ["TrainResult", "make_absolute", "make_fingerprint", "resume_training", "start_training", "try_model"]
 
 #: What the fingerprint of a run's models has of its run.json; runs made by older versions lack the last.
 _FACTS = ("config_hash", "data", "split_hash", "num_train", "num_validation", "num_empty", "num_dropped")
@@ -71,11 +72,22 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
     check_wandb(config.output.wandb)
-    _try_model(config)
+    try_model(config)
     fabric = make_fabric(config.training)
     fabric.launch()
     data = prepare_data(config)
-    fingerprint = {
+    resolve_batch_size(config, data, fabric)
+    fingerprint = make_fingerprint(config, data)
+    training = TrainingRun(config, folder, data, fabric, fingerprint)
+    if is_first:
+        folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, "device": str(fabric.device)})
+    fabric.barrier()
+    return training.execute(checkpoint=None)
+
+
+def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
+    """Return what identifies a run: its settings, its data and what is trained on of them."""
+    return {
         "config_hash": config_hash(config),
         "data": data.source.fingerprint(),
         "split_hash": data.split.to_dict()["hash"],
@@ -84,11 +96,6 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
         "num_empty": data.num_empty,
         "num_dropped": data.num_dropped,
     }
-    training = TrainingRun(config, folder, data, fabric, fingerprint)
-    if is_first:
-        folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, "device": str(fabric.device)})
-    fabric.barrier()
-    return training.execute(checkpoint=None)
 
 
 def resume_training(root: Path) -> TrainResult | None:
@@ -170,7 +177,7 @@ def _make_tokenizer_absolute(tokenizer: Any) -> None:
         tokenizer.path = str(Path(tokenizer.path).expanduser().absolute())
 
 
-def _try_model(config: RunConfig) -> None:
+def try_model(config: RunConfig) -> None:
     """Make a small copy of the model: what is wrong with its settings is said before hours of reading data."""
     sizes = {CELL_LABELS[name].size: 2 for name in needed_labels(config.model)}
     given = {name: size for name, size in sizes.items() if getattr(config.model, name, None) is None}

@@ -26,7 +26,8 @@ __all__ = ["RunFolder"]
 # All that a run or its checkpoints leave in a folder, also when killed at any moment.
 _OURS = re.compile(
     r"run\.json|config\.yaml|splits\.json|(metrics|results)\.jsonl(\..*)?|metrics\.csv|wandb|checkpoints|plugins|"
-    r"model(\.writing)?|cells\.png|events\.out\.tfevents\..*|last|best|step_\d+|\.writing_.*|\..*\.(tmp|writing)"
+    r"model(\.writing)?|cells\.png|events\.out\.tfevents\..*|last|best|step_\d+|\.writing_.*|\..*\.(tmp|writing)|"
+    r"(bad_batch|loss_spike)_step_\d+\.json"
 )
 
 

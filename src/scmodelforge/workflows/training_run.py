@@ -6,13 +6,15 @@ import logging
 import shlex
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from scmodelforge._errors import Interrupted
+from scmodelforge._errors import Interrupted, RunError
+from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
@@ -25,6 +27,7 @@ from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundl
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._loaders import make_loader
 from scmodelforge.training._snapshot import Snapshot
+from scmodelforge.training.batch_records import BatchRecords
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.ema import Ema
 from scmodelforge.training.loop import Progress, Run, fit
@@ -40,6 +43,7 @@ from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluator import CellViews, Evaluator
 from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.replay import cell_facts
 from scmodelforge.workflows.runfolder import RunFolder
 
 __all__ = ["TrainResult", "TrainingRun"]
@@ -99,7 +103,8 @@ class TrainingRun:
 
     def execute(self, *, checkpoint: Path | None) -> TrainResult | None:
         """Train (from a checkpoint, if given), export the best model and evaluate it."""
-        run, checkpoints = self._assemble()
+        run, checkpoints = self.assemble()
+        run.guards.records = BatchRecords(self.folder.root, partial(cell_facts, self.data.source))
         evaluation = EvalCallback(
             self._evaluate_now,
             every_n_epochs=self.config.eval.every_n_epochs,
@@ -124,6 +129,11 @@ class TrainingRun:
                 raise
             msg = f"{stop}\ncontinue with: scmodelforge train --resume {shlex.quote(str(self.folder.root))}"
             raise Interrupted(msg) from stop
+        except RunError as broken:
+            config = shlex.quote(str(self.folder.root / "config.yaml"))
+            resume = f"scmodelforge train --resume {shlex.quote(str(self.folder.root))}"
+            msg = f"{broken}\ngo on from the last checkpoint, after a change of {config} if one is needed: {resume}"
+            raise RunError(msg) from broken
         finally:
             run.train_loader.close()
             run.metrics.close()
@@ -135,7 +145,8 @@ class TrainingRun:
         self.data.source.close()
         return result
 
-    def _assemble(self) -> tuple[Run, Checkpoints]:
+    def assemble(self) -> tuple[Run, Checkpoints]:
+        """Return the run, ready for its first step, and its checkpoints; nothing is written."""
         config = self.config.training
         seed_everything(config.seed)
         model = self._fresh_model()
@@ -187,7 +198,7 @@ class TrainingRun:
             positions,
             self.config.data,
             shuffle=shuffle,
-            batch_size=config.batch_size,
+            batch_size=known_batch_size(config),
             seed=config.seed,
             collate=self.objective,
             rank=self.fabric.global_rank,
