@@ -59,6 +59,13 @@ class TestPageOnWatching:
         assert all(f"| `{name}` |" in self.PAGE for name in SPEED)
 
 
+@pytest.mark.parametrize("text", blocks("distributed.md", "yaml"))
+def test_settings_of_the_page_on_several_devices_are_valid(text, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"data:\n  paths: [lung.h5ad]\n{text}")
+    assert load_config(path).training.devices > 1
+
+
 def test_code_about_filling_in_runs():
     names: dict = {
         "model": AutoregressiveTransformer(vocab_size=20, n_bins=5, hidden_dim=16, num_layers=1, num_heads=2),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,25 @@ from tests.test_life_cycle import losses, settings
 pytestmark = pytest.mark.distributed
 
 
-def run_command(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scmodelforge", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def run_command(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return finished(start(*words, launcher=launcher))
+
+
+def start(*words: object, launcher: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *launcher, "-m", "scmodelforge", *map(str, words)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def finished(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    out, err = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
 
 
 def configured(folder: Path, name: str, data: Path, **changes) -> Path:
@@ -42,9 +61,9 @@ def test_the_loss_curve_is_that_of_one_process_and_everything_is_written_once(tm
     assert list(first) == list(second)
     # Sums of floats over two processes: 1e-5 is what the order of additions costs in float32 here.
     assert max(abs(first[step] - second[step]) for step in first) < 1e-5
-    records = [json.loads(line) for line in (tmp_path / "two" / "results.jsonl").read_text().splitlines()]
-    keys = [(r["representation"], r["metric"], r["benchmark"]) for r in records]
+    keys = [(r["representation"], r["metric"], r["benchmark"]) for r in results(tmp_path / "two")]
     assert len(keys) == len(set(keys))
+    assert_same_results(tmp_path / "one", tmp_path / "two")
 
 
 def test_bad_data_end_both_processes_with_status_2(tmp_path):
@@ -56,3 +75,118 @@ def test_bad_data_end_both_processes_with_status_2(tmp_path):
     assert done.returncode == 2
     assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
     assert not (tmp_path / "two").exists()
+
+
+def test_torchrun_starts_a_sharded_run_that_is_that_of_one_process(tmp_path):
+    """Blocks are recomputed, the head is tied; evaluated by both processes, resumed by one with whole weights."""
+    data = tmp_path / "cells.h5ad"
+    make_adata(71, 30).write_h5ad(data)  # the processes embed unequal numbers of cells
+    model = {"num_layers": 2, "tied_head": True, "activation_checkpointing": True}
+    changes = {**{f"model__{name}": value for name, value in model.items()}, "eval__every_n_epochs": 1}
+    one = configured(tmp_path, "one", data, training__batch_size=8, **changes)
+    two = configured(
+        tmp_path, "two", data, training__batch_size=4, training__devices=2, training__strategy="fsdp", **changes
+    )
+    assert run_command("train", "--config", one).returncode == 0
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
+    refused = run_command("train", "--config", two, "--set", "training.devices=1", launcher=torchrun)
+    assert refused.returncode != 0
+    assert "training.devices is 1, but torchrun started 2 processes on each node; use --set" in refused.stderr
+    done = run_command("train", "--config", two, launcher=torchrun)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("accuracy_linear_probe") == 1
+    first, second = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(first) == list(second)
+    assert max(abs(first[step] - second[step]) for step in first) < 1e-5
+    assert_same_results(tmp_path / "one", tmp_path / "two")
+    assert_goes_on_with_one_process(tmp_path / "two", first)
+
+
+def assert_goes_on_with_one_process(run: Path, expected: dict[int, float]) -> None:
+    """Take the last checkpoint away, and the second process, and go on."""
+    last = (run / "checkpoints" / "last").read_text().strip()
+    for path in (run / "checkpoints" / last).iterdir():
+        if path.is_file():
+            path.unlink()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["training"] |= {"devices": 1, "batch_size": 8, "strategy": "auto"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    done = run_command("train", "--resume", run)
+    assert done.returncode == 0, done.stderr
+    found = losses(run)
+    assert list(found) == list(expected)
+    assert max(abs(found[step] - expected[step]) for step in expected) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["torchrun", "slurm"])
+def test_two_nodes_of_one_process_each_train_together(tmp_path, kind):
+    data = tmp_path / "cells.h5ad"
+    make_adata(70, 30).write_h5ad(data)
+    config = configured(tmp_path, "two", data, training__num_nodes=2, training__max_epochs=1)
+    port = free_port()
+    nodes = []
+    for node in ("0", "1"):
+        if kind == "torchrun":
+            where = (f"--node-rank={node}", "--master-addr=127.0.0.1", f"--master-port={port}")
+            launcher = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *where)
+            nodes.append(start("train", "--config", config, launcher=launcher))
+        else:
+            slurm = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_JOB_ID": "77"}
+            place = {"SLURM_PROCID": node, "SLURM_NODEID": node, "SLURM_LOCALID": "0"}
+            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            nodes.append(start("train", "--config", config, **slurm, **place, **address))
+    first, second = map(finished, nodes)
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 0, second.stderr
+    assert first.stdout.count("accuracy_linear_probe") == 1
+    assert "accuracy_linear_probe" not in second.stdout
+    assert "on 2 x cpu" in first.stderr
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_a_process_ends_the_other_with_one_line(tmp_path, victim):
+    data = tmp_path / "cells.h5ad"
+    make_adata(70, 30).write_h5ad(data)
+    config = configured(tmp_path, "two", data, training__devices=2, training__max_epochs=100_000)
+    process = start("train", "--config", config)
+    other = wait_for(lambda: children(process.pid))[0]
+    wait_for(lambda: list((tmp_path / "two" / "checkpoints").glob("step_*")))
+    os.kill(other if victim else process.pid, signal.SIGKILL)
+    began = time.monotonic()
+    done = finished(process)  # waits for both, which write to the same pipes
+    assert time.monotonic() - began < 60
+    assert done.returncode == (1 if victim else -signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{other}").exists())
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "(process 1: "))]
+    assert len(lines) == 1, done.stderr
+    assert ("process 1 was killed by SIGKILL" if victim else "another process of this run has ended") in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def wait_for(condition, seconds: float = 400):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.1)
+    pytest.fail("waited in vain")
+
+
+def results(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+
+
+def assert_same_results(first: Path, second: Path) -> None:
+    """Scores count cells, so embeddings that differ in the last digits give the same ones, or one cell more or less."""
+    names = ("step", "representation", "benchmark", "dataset", "metric")
+    one, two = ({tuple(r[name] for name in names): r["value"] for r in results(run)} for run in (first, second))
+    assert set(one) == set(two)
+    assert all(one[key] == pytest.approx(two[key], abs=0.05) for key in one)

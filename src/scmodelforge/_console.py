@@ -11,6 +11,9 @@ from typing import Any
 
 __all__ = ["configure_logging", "error", "is_first_process", "json_line", "say", "table"]
 
+#: Where launchers say which process this is: torchrun, SLURM, and Lightning for those of one node.
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+
 
 def say(message: str) -> None:
     """Write one line of talk to stderr."""
@@ -20,12 +23,12 @@ def say(message: str) -> None:
 
 def error(message: str) -> None:
     """Write an error to stderr: ``error:`` and the message as it is; processes but the first say which they are."""
-    say(f"error: {message}" if is_first_process() else f"(process {os.environ['LOCAL_RANK']}: {message})")
+    say(f"error: {message}" if is_first_process() else f"(process {_process()}: {message})")
 
 
 def is_first_process() -> bool:
     """Tell whether this is the process that speaks and writes: the only one, or the first of a distributed run."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 def json_line(value: Any) -> None:
@@ -75,3 +78,8 @@ def configure_logging(*, verbose: bool = False) -> None:
     logger.propagate = False
     if not verbose:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+def _process() -> str:
+    """Return the number of this process, which is not the first, as its launcher tells it."""
+    return next(os.environ[name] for name in _RANKS if os.environ.get(name, "0") != "0")

@@ -10,6 +10,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Interrupted",
+    "LostProcess",
     "NotSaved",
     "RunError",
     "UserError",
@@ -41,6 +42,10 @@ class NotSaved(Interrupted):
 
 class RunError(RuntimeError):
     """A run that cannot go on, for no fault of its settings: the message says why. The exit status is 1."""
+
+
+class LostProcess(RuntimeError):  # noqa: N818 - what happened, to another one
+    """A process of a distributed run is gone, and with it the run."""
 
 
 def listed(names: Sequence[str], most: int) -> str:

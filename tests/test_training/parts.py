@@ -16,11 +16,11 @@ from scmodelforge.data.draws import generator
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.training._snapshot import Snapshot
 from scmodelforge.training.checkpoint import Checkpoints
+from scmodelforge.training.devices import set_up
 from scmodelforge.training.ema import Ema
 from scmodelforge.training.loop import Run
 from scmodelforge.training.meter import SPEED
 from scmodelforge.training.metrics import MetricsLog
-from scmodelforge.training.objective import Objective
 from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.setup import make_fabric, seed_everything
 
@@ -148,11 +148,11 @@ def make_run(folder: Path | None = None, *, config=None, model=None, fabric=None
     config = config or settings()
     fabric = fabric or make_fabric(config)
     seed_everything(config.seed)
-    model = TwoTermModel(dropout) if model is None else model()
     loader = options.pop("train_loader", None) or StandInLoader(split, fabric.global_rank)
     top_k, config_hash = options.pop("save_top_k", 1), options.pop("config_hash", "a" * 64)
-    optimizer = build_optimizer(model, config.optimizer)
-    objective, optimizer = fabric.setup(Objective(model), optimizer)
+    objective, optimizer = set_up(
+        fabric, model or (lambda: TwoTermModel(dropout)), lambda made: build_optimizer(made, config.optimizer)
+    )
     epoch = config.steps_per_epoch or loader.steps_per_pass
     total = config.max_epochs * epoch
     if folder is not None:

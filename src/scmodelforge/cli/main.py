@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from scmodelforge import __version__, _console
-from scmodelforge._errors import Interrupted, RunError, UserError
+from scmodelforge._errors import Interrupted, LostProcess, RunError, UserError
 from scmodelforge.cli import (
     config,
     convert,
@@ -44,6 +44,9 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             _console.say("stopped by Ctrl-C")
             raise typer.Exit(130) from stop
+        except LostProcess as problem:
+            _console.error(str(problem))
+            raise typer.Exit(1) from problem
         except Interrupted as stop:
             _console.say(str(stop))
             raise typer.Exit(1) from stop

@@ -119,6 +119,9 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
         _log.warning(f"{origin}: data.preprocessing.{name} has no effect without data.preprocessing.{switch}.")
     for name in unread_schedule_settings(scheduler):
         _log.warning(f"{origin}: training.scheduler.{name} has no effect on scheduler '{scheduler.name}'.")
+    if config.training.strategy != "fsdp":
+        for name in sorted(config.training.fsdp.model_fields_set):
+            _log.warning(f"{origin}: training.fsdp.{name} has no effect without training.strategy: fsdp.")
     own = getattr(MODELS.get(architecture), "default_objective", _DEFAULT_OBJECTIVE)
     ignored = _MASKING - getattr(OBJECTIVES.get(config.model.pretraining_task or own), "reads_masking", _MASKING)
     masking = config.tokenizer.masking

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from scmodelforge.config.cell_sections import SamplingConfig, SplitConfig
+from scmodelforge.config.device_sections import FsdpConfig
 from scmodelforge.config.gene_sections import OrthologsConfig
 from scmodelforge.config.guard_sections import BatchSize, GuardsConfig, check_batch_size
 from scmodelforge.config.output_sections import OutputConfig, WandbConfig
@@ -32,6 +33,7 @@ __all__ = [
     "EarlyStoppingConfig",
     "EmaConfig",
     "EvalConfig",
+    "FsdpConfig",
     "GuardsConfig",
     "MaskingConfig",
     "ModelConfig",
@@ -195,8 +197,10 @@ class TrainingConfig(Section):
     devices: int = Field(1, gt=0)
     """Processes on a node, one device each. ``num_gpus: n`` is short for ``accelerator: gpu, devices: n``."""
     num_nodes: int = Field(1, gt=0)
-    strategy: Literal["auto", "ddp"] = "auto"
-    """``auto`` is ``ddp`` with more than one process."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """``ddp`` gives each device the whole model, ``fsdp`` a share of it; ``auto`` is ``ddp`` with several processes."""
+    fsdp: FsdpConfig = Field(default_factory=FsdpConfig)
+    """Of ``strategy: fsdp`` only."""
     seed: int = Field(0, ge=0)
     """Seed of weights, dropout, order of cells and masks."""
     log_every_n_steps: int = Field(10, gt=0)

@@ -19,6 +19,7 @@ from torch import nn
 
 from scmodelforge import __version__
 from scmodelforge.training._host import HostCopies
+from scmodelforge.training._sharded import is_sharded, settle, whole
 from scmodelforge.training._tensors import fresh_copy, gather_streams, optimizer_tensors
 from scmodelforge.training.ema import averaged
 
@@ -71,29 +72,48 @@ def take_snapshot(run: Run, *, config_hash: str, memory: HostCopies | None = Non
     memory = memory or HostCopies()
     memory.restart()
     streams = gather_streams(run)
-    copied = memory.copy if run.fabric.is_global_zero else torch.Tensor.detach  # the others' copies are not used
+    settle(run.model)
+    is_first = run.fabric.is_global_zero
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor | None:
+        full: torch.Tensor = whole(tensor.detach())  # of shares: all processes take part, tensor by tensor
+        return memory.copy(full) if is_first else None
+
     moments, raw = optimizer_tensors(run, copied), _raw_weights(run, copied)
     with averaged(run):
         weights = model_weights(run.model, copied)
         memory.wait()
-    if not run.fabric.is_global_zero:
+    if not is_first:
         return None
     state = copy.deepcopy(_state(run, config_hash))
     return Snapshot(copy.copy(run.progress), weights, {**moments, **raw, **streams}, state)
 
 
 def model_weights(
-    model: nn.Module, copy: Callable[[torch.Tensor], torch.Tensor] = fresh_copy
+    model: nn.Module, copy: Callable[[torch.Tensor], torch.Tensor | None] = fresh_copy
 ) -> dict[str, torch.Tensor]:
-    """Return copies of a model's weights and buffers on the host, tied ones once, under the first name in order."""
+    """Return copies of a model's weights and buffers on the host, tied ones once, under the first name in order.
+
+    Parameters
+    ----------
+    model
+        Of a sharded one each weight is gathered by itself; all processes must call this.
+    copy
+        Makes the copy of a tensor, or ``None`` where it is not wanted.
+    """
     found: dict[str, torch.Tensor] = {}
+    owners = {name: id(parameter) for name, parameter in model.named_parameters(remove_duplicate=False)}
     seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
     for name, tensor in sorted(model.state_dict().items()):
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        # A share may be empty, and then has no place in memory.
+        start = owners[name] if is_sharded(tensor) else tensor.data_ptr()
+        place = (start, tensor.shape, tensor.stride())
         if tensor.numel() and place in seen:
             continue
         seen.add(place)
-        found[name] = copy(tensor)
+        copied = copy(tensor)
+        if copied is not None:
+            found[name] = copied
     return found
 
 
@@ -129,7 +149,7 @@ def _state(run: Run, config_hash: str) -> dict[str, Any]:
     }
 
 
-def _raw_weights(run: Run, copy: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+def _raw_weights(run: Run, copy: Callable[[torch.Tensor], torch.Tensor | None]) -> dict[str, torch.Tensor]:
     """Return the parameters that are trained, where averages of them are the weights to be used."""
     if run.ema is None or not run.ema.has_begun:
         return {}

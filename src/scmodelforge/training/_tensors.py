@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from scmodelforge.training import _rng
+from scmodelforge.training._sharded import is_sharded, settle, share_of
 
 if TYPE_CHECKING:
     from scmodelforge.training.run import Run
 
-__all__ = ["fresh_copy", "gather_streams", "load_tensors", "optimizer_tensors"]
+__all__ = ["fresh_copy", "gather_streams", "load_tensors", "load_weights", "optimizer_tensors"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,32 +38,43 @@ def gather_streams(run: Run) -> dict[str, torch.Tensor]:
     return streams
 
 
-def optimizer_tensors(run: Run, copy: Callable[[torch.Tensor], torch.Tensor] = fresh_copy) -> dict[str, torch.Tensor]:
-    """Return copies of the optimiser's state as ``<key>.<parameter>``, on the host."""
+def optimizer_tensors(
+    run: Run, copy: Callable[[torch.Tensor], torch.Tensor | None] = fresh_copy
+) -> dict[str, torch.Tensor]:
+    """Return copies of the optimiser's state as ``<key>.<parameter>``, on the host.
+
+    All processes must call this: of a sharded model each tensor is gathered by itself. ``copy`` gives ``None`` where a
+    copy is not wanted.
+    """
     tensors = {}
     for name, parameter in _ordered_parameters(run):
         for key, value in run.optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}.{name}"] = copy(torch.as_tensor(value))
+            copied = copy(torch.as_tensor(value))
+            if copied is not None:
+                tensors[f"{key}.{name}"] = copied
     return tensors
 
 
 def load_tensors(run: Run, path: Path, state: dict[str, Any]) -> None:
     """Restore weights, optimiser state and this process's generators from a checkpoint's folder."""
-    from safetensors.torch import load_file, load_model
+    from safetensors.torch import load_file
 
     tensors = load_file(str(path / "state.safetensors"))
-    load_model(run.model, str(path / "model" / "model.safetensors"), strict=True)
+    settle(run.model)
+    load_weights(run.model, path / "model" / "model.safetensors")
     raw = {name.removeprefix("weight."): tensors.pop(name) for name in list(tensors) if name.startswith("weight.")}
     if run.ema is not None:
         run.ema.adopt(run.model, state["ema"])
-        if raw:
-            run.model.load_state_dict(raw, strict=False)  # tied ones stand there once
-    order = {name: position for position, (name, _) in enumerate(_ordered_parameters(run))}
+        _put_back(run.model, raw)
+    parameters = _ordered_parameters(run)
+    order = {name: position for position, (name, _) in enumerate(parameters)}
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for full, tensor in tensors.items():
         key, _, name = full.partition(".")
         if key != "rng":
-            moments.setdefault(order[name], {})[key] = tensor
+            parameter = parameters[order[name]][1]
+            is_alike = tensor.shape == parameter.shape  # the number of steps is not
+            moments.setdefault(order[name], {})[key] = share_of(tensor, parameter) if is_alike else tensor
     run.optimizer.load_state_dict({"state": moments, "param_groups": run.optimizer.state_dict()["param_groups"]})
     rank, device = run.fabric.global_rank, run.fabric.device
     if run.fabric.world_size != state["world_size"]:
@@ -74,6 +86,46 @@ def load_tensors(run: Run, path: Path, state: dict[str, Any]) -> None:
     _rng.seed_stream(run.config.seed, rank=rank, step=state["progress"]["step"])
     prefix = f"rng.{rank}."
     _rng.restore({n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}, device)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Read a model's weights from a safetensors file; a sharded model takes its share of each, one after another.
+
+    Raises
+    ------
+    RuntimeError
+        If the file lacks a weight, or has one of another shape or that the model does not have.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import load_model
+
+    owners = dict(model.named_parameters(remove_duplicate=False))
+    if not any(is_sharded(parameter) for parameter in owners.values()):
+        load_model(model, str(path), strict=True)
+        return
+    tensors = {**model.state_dict(), **owners}
+    with safe_open(str(path), framework="pt") as file, torch.no_grad():
+        there = set(file.keys())
+        loaded = {id(tensors[name]) for name in there & set(tensors)}
+        lacking = sorted(name for name, tensor in tensors.items() if id(tensor) not in loaded)
+        unknown = sorted(there - set(tensors))
+        if lacking or unknown:
+            msg = f"{path.name} lacks {lacking[:1]} of the model, and the model lacks {unknown[:1]} of the file"
+            raise RuntimeError(msg)
+        for name in sorted(there):
+            full = file.get_tensor(name)
+            if full.shape != tensors[name].shape:
+                msg = f"{name} has shape {tuple(full.shape)} in {path.name}, {tuple(tensors[name].shape)} in the model"
+                raise RuntimeError(msg)
+            tensors[name].copy_(share_of(full, tensors[name]))
+
+
+@torch.no_grad()
+def _put_back(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Give parameters their values, of which tied ones come once; a sharded model takes its share of each."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, value in weights.items():
+        parameters[name].copy_(share_of(value, parameters[name]))
 
 
 def _ordered_parameters(run: Run) -> list[tuple[str, nn.Parameter]]:

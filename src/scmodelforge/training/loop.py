@@ -18,6 +18,7 @@ import torch
 from scmodelforge.training import _rng
 from scmodelforge.training._feed import Feed, copies_to
 from scmodelforge.training._saving import nothing_under_way, save_when_due, saved_if_data_fail, saved_to_the_end, stop
+from scmodelforge.training._sharded import settle, whole
 from scmodelforge.training._signals import stop_on_signals
 from scmodelforge.training._targets import (
     TermMeans,
@@ -118,14 +119,14 @@ def train_step(
         with run.fabric.no_backward_sync(run.objective, enabled=number < len(micro_batches)):
             terms = run.objective(batch)
             loss = weighted_loss(terms, batch["num_targets"], counts)
-            run.fabric.backward(loss * run.fabric.world_size)  # DDP averages over processes, sums are wanted
+            run.fabric.backward(loss * run.fabric.world_size)  # processes average gradients, sums are wanted
         means.add(terms, batch)
     meanwhile()
     losses = {"loss": 0.0, **means.reduce(run.fabric)}
     limit = run.config.gradient_clip or math.inf
     norm: Any = run.fabric.clip_gradients(run.objective, run.optimizer, max_norm=limit, error_if_nonfinite=False)
     metrics = {f"train/{name}": value for name, value in losses.items()}
-    metrics |= {"train/lr": base_lr(run.scheduler, run.config.optimizer.lr), "train/grad_norm": float(norm)}
+    metrics |= {"train/lr": base_lr(run.scheduler, run.config.optimizer.lr), "train/grad_norm": float(whole(norm))}
     if run.guards.admit(run, metrics):
         run.optimizer.step()
         if run.ema is not None:
@@ -251,5 +252,6 @@ def _evaluation(run: Run) -> Iterator[None]:
         with _rng.preserved(run.fabric.device):
             yield
     finally:
+        settle(run.model)
         for module in training:
             module.training = True

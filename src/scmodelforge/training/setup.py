@@ -12,6 +12,8 @@ import torch
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import TrainingConfig
 from scmodelforge.training import _rng
+from scmodelforge.training._fsdp import fsdp_strategy
+from scmodelforge.training._launch import PATIENCE, check_launcher, watch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -25,20 +27,22 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     Raises
     ------
     ConfigError
-        If the settings ask for devices this machine does not have.
+        If the settings ask for devices this machine does not have, or not for the processes a launcher started.
     """
     from lightning_fabric import Fabric
 
-    _check_nodes(config)
+    check_launcher(config)
     accelerator = resolve_accelerator(config)
     precision: Any = resolve_precision(config.precision, accelerator)
-    return Fabric(
+    fabric = Fabric(
         accelerator=accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
-        strategy=_strategy(config, accelerator),
+        strategy=_strategy(config, accelerator, precision),
         precision=precision,
     )
+    watch(fabric)
+    return fabric
 
 
 def resolve_accelerator(config: TrainingConfig) -> str:
@@ -88,26 +92,16 @@ def seed_everything(seed: int) -> None:
     _rng.seed(seed)
 
 
-def _check_nodes(config: TrainingConfig) -> None:
-    """Refuse to wait for nodes that nothing starts."""
-    is_launched = "MASTER_ADDR" in os.environ or "SLURM_NTASKS" in os.environ
-    if config.num_nodes > 1 and not is_launched:
-        msg = (
-            f"training.num_nodes is {config.num_nodes}, but no launcher started this process on several nodes; start "
-            f"it with: torchrun --nnodes={config.num_nodes} --nproc-per-node={config.devices} -m scmodelforge train "
-            "..., or by SLURM, or use --set training.num_nodes=1."
-        )
-        raise ConfigError(msg)
-
-
-def _strategy(config: TrainingConfig, accelerator: str) -> Any:
+def _strategy(config: TrainingConfig, accelerator: str, precision: str) -> Any:
+    if config.strategy == "fsdp":
+        return fsdp_strategy(config, accelerator=accelerator, precision=precision, timeout=PATIENCE)
     if config.strategy == "auto" and config.devices * config.num_nodes == 1:
         return "auto"
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     # Not every batch reaches every parameter: a head of a model with several losses may find no target.
     backend = "gloo" if accelerator == "cpu" else None
-    return DDPStrategy(process_group_backend=backend, find_unused_parameters=True)
+    return DDPStrategy(process_group_backend=backend, timeout=PATIENCE, find_unused_parameters=True)
 
 
 def _check_cores(config: TrainingConfig) -> None:

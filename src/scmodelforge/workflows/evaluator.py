@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,11 @@ from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
 from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
-from scmodelforge.eval.embed import embed_cells
 from scmodelforge.eval.harness import evaluate, stratified_subsample
 from scmodelforge.objectives.collate import collate_for_encoding
+from scmodelforge.workflows._obs_text import ObsColumn
 from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
+from scmodelforge.workflows.team import Team
 
 __all__ = ["CellViews", "EvaluationSet", "Evaluator"]
 
@@ -102,16 +103,28 @@ class Evaluator:
         self._last: dict[str, np.ndarray] = {}
 
     def evaluate(
-        self, model: nn.Module, *, model_id: str, device: torch.device, autocast: Callable[[], Any] = nullcontext
+        self,
+        model: nn.Module,
+        *,
+        model_id: str,
+        device: torch.device,
+        autocast: Callable[[], Any] = nullcontext,
+        team: Team | None = None,
     ) -> list[Record]:
-        """Return the records of the model and of the baselines on all sets."""
+        """Return the records of the model and of the baselines on all sets; of a team, the first process gets them."""
         records: list[Record] = []
+        team = team or Team.alone(device)
+        where = {"device": device, "autocast": autocast}
         for each in self._sets:
-            vectors = self._embed(each, model, device, autocast)
+            vectors = self._embed(each, model, team, where)
             self._last[each.name] = vectors
             if each.name not in self._baselines:
-                self._baselines[each.name] = self._embed_baselines(each, vectors.shape[1], device, autocast)
-            records += self._score(each, vectors, model_id)
+                untrained = self._embed(each, team.place(self._untrained), team, where)
+                self._baselines[each.name] = {"untrained": untrained}
+                if team.is_first:
+                    self._baselines[each.name] = self._embed_baselines(each, untrained)
+            if team.is_first:
+                records += self._score(each, vectors, model_id)
         return records
 
     def _score(self, each: _Prepared, vectors: np.ndarray, model_id: str) -> list[Record]:
@@ -148,31 +161,32 @@ class Evaluator:
             labels=each.labels[held],
         )
 
-    def _embed(
-        self, each: _Prepared, model: nn.Module, device: torch.device, autocast: Callable[[], Any]
-    ) -> np.ndarray:
+    def _embed(self, each: _Prepared, model: nn.Module, team: Team, where: dict[str, Any]) -> np.ndarray:
         pad_id = each.data.vocab.pad_id
-        with sequential_loader(
-            each.data,
-            np.sort(each.positions),
-            collate=lambda tokens: collate_for_encoding(tokens, pad_id=pad_id),
-            config=each.config,
-            batch_size=self._batch_size,
-            seed=self._seed,
-        ) as loader:
-            batches = (batch for group in loader.one_pass() for batch in group)
-            ordered = embed_cells(model, batches, positions=np.sort(each.positions), device=device, autocast=autocast)
-        return ordered[np.searchsorted(np.sort(each.positions), each.positions)]
 
-    def _embed_baselines(
-        self, each: _Prepared, width: int, device: torch.device, autocast: Callable[[], Any]
-    ) -> dict[str, np.ndarray]:
+        @contextmanager
+        def batches_of(positions: np.ndarray) -> Iterator[Iterable[Any]]:
+            with sequential_loader(
+                each.data,
+                positions,
+                collate=lambda tokens: collate_for_encoding(tokens, pad_id=pad_id),
+                config=each.config,
+                batch_size=self._batch_size,
+                seed=self._seed,
+            ) as loader:
+                yield (batch for group in loader.one_pass() for batch in group)
+
+        positions = np.sort(each.positions)
+        ordered = team.embed(model, batches_of, positions=positions, batch_size=self._batch_size, **where)
+        return ordered[np.searchsorted(positions, each.positions)]
+
+    def _embed_baselines(self, each: _Prepared, untrained: np.ndarray) -> dict[str, np.ndarray]:
         return {
             "pca": pca_embedding(
                 each.counts(), num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
             ),
-            "random": random_embedding(each.positions, width, seed=self._seed),
-            "untrained": self._embed(each, self._untrained().to(device), device, autocast),
+            "random": random_embedding(each.positions, untrained.shape[1], seed=self._seed),
+            "untrained": untrained,
         }
 
 
@@ -198,8 +212,8 @@ class _Prepared:
         """Choose the cells and read their labels and batches."""
         label_key = _one_key(each, "label")
         batch_key = _one_key(each, "batch")
-        labels = _Column.of(each.data, label_key)
-        batches = _Column.of(each.data, batch_key)
+        labels = ObsColumn.of(each.data, label_key)
+        batches = ObsColumn.of(each.data, batch_key)
         split = each.data.split
         parts = []
         for part in (split.train, split.validation):
@@ -276,26 +290,6 @@ def _one_key(each: EvaluationSet, field_name: str) -> str | None:
         )
         raise ConfigError(msg)
     return next(iter(keys), None)
-
-
-@dataclass
-class _Column:
-    """An obs column as codes, so that text is made for the chosen cells only."""
-
-    codes: np.ndarray
-    categories: np.ndarray
-
-    @classmethod
-    def of(cls, data: PreparedData, key: str | None) -> _Column | None:
-        if key is None:
-            return None
-        codes, categories = data.source.obs(key)
-        return cls(codes, np.array([*categories, ""], dtype=str))  # code -1, a missing value, is the last
-
-    def text(self, positions: np.ndarray) -> np.ndarray:
-        """Return the values of some cells, shape (n,), str; missing ones are empty."""
-        values: np.ndarray = self.categories[self.codes[positions]]
-        return values
 
 
 def _hash(parts: Sequence[str]) -> str:

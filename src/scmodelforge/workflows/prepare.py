@@ -59,10 +59,8 @@ _PLACEMENT = (
     ("training", "devices"),
     ("training", "num_nodes"),
     ("training", "strategy"),
+    ("training", "fsdp"),
     ("training", "log_every_n_steps"),
-    # The loader's state holds the cells of a step fixed, however they are divided.
-    ("training", "batch_size"),
-    ("training", "gradient_accumulation"),
     ("training", "guards"),
 )
 
@@ -117,9 +115,15 @@ def config_hash(config: RunConfig) -> str:
     """Return the sha256 of the settings that make a run what it is.
 
     Left out are where it runs and where things lie: output, paths (the data have a hash of their own), plugins'
-    places, devices, threads, how a step's cells are divided, how often is logged, and what ends a run that went wrong.
+    places, devices, threads, how often is logged, and what ends a run that went wrong. What counts of the batch is its
+    size over all devices.
     """
     settings = config.to_dict()
+    training = settings["training"]
+    over_devices = training["devices"] * training["num_nodes"] * training.pop("gradient_accumulation")
+    size = training.pop("batch_size")
+    if size != "auto":  # else the global size is given
+        training["global_batch_size"] = size * over_devices
     settings.pop("output")
     settings["plugins"] = [name.rpartition("/")[2] for name in settings["plugins"]]
     for section, key in _PLACEMENT:

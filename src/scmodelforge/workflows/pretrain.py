@@ -122,6 +122,7 @@ def resume_training(root: Path) -> TrainResult | None:
     data = PreparedData(
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
+    del bundle  # with a whole copy of the model
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     return TrainingRun(config, folder, data, fabric, fingerprint).execute(checkpoint=checkpoint)
 

@@ -25,14 +25,17 @@ from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
 from scmodelforge.models._utils import count_parameters
+from scmodelforge.training._fsdp import build_for, shard_model
+from scmodelforge.training._launch import one_line_if_lost
 from scmodelforge.training._loaders import make_loader
+from scmodelforge.training._sharded import settle
 from scmodelforge.training._snapshot import Snapshot
 from scmodelforge.training.batch_records import BatchRecords
 from scmodelforge.training.checkpoint import Checkpoints
+from scmodelforge.training.devices import set_up
 from scmodelforge.training.ema import Ema
 from scmodelforge.training.loop import Progress, Run, fit
 from scmodelforge.training.metrics import MetricsLog
-from scmodelforge.training.objective import Objective
 from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
 from scmodelforge.training.recipe import recipe_callbacks
@@ -45,6 +48,7 @@ from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.replay import cell_facts
 from scmodelforge.workflows.runfolder import RunFolder
+from scmodelforge.workflows.team import Team
 
 __all__ = ["TrainResult", "TrainingRun"]
 
@@ -93,11 +97,11 @@ class TrainingRun:
         self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
         self.fingerprint = fingerprint
         self.labels = _training_labels(config, data)
-        self._fresh_model()
+        build_for(fabric, self._fresh_model)
         self.objective_name, self.objective = chosen_objective(config, data)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
-        # On every process, though the first alone evaluates: all of them must find what is wrong.
+        # On every process: each embeds a part of the cells, though the first alone scores them.
         if config.eval.benchmarks:
             self.evaluator = run_evaluator(config, data, untrained=self._fresh_model)
 
@@ -123,7 +127,9 @@ class TrainingRun:
             _log.info(f"{what} after step {run.progress.step:,} ({checkpoint})")
         self._announce(run)
         try:
-            fit(run, callbacks)
+            with one_line_if_lost(self.fabric):
+                fit(run, callbacks)
+                self.fabric.barrier()
         except Interrupted as stop:
             if checkpoints.last is None and self.fabric.is_global_zero:  # nothing to go on from
                 raise
@@ -138,7 +144,6 @@ class TrainingRun:
             run.train_loader.close()
             run.metrics.close()
             self.data.source.close()
-        self.fabric.barrier()
         if not self.fabric.is_global_zero:
             return None
         result = self._finish(checkpoints)
@@ -149,12 +154,12 @@ class TrainingRun:
         """Return the run, ready for its first step, and its checkpoints; nothing is written."""
         config = self.config.training
         seed_everything(config.seed)
-        model = self._fresh_model()
         steps = config.steps_per_epoch
         loader = self._loader(self.data.split.train, shuffle=True)
         total_steps = config.max_epochs * (steps or loader.steps_per_pass)
-        optimizer = build_optimizer(model, config.optimizer)
-        objective, optimizer = self.fabric.setup(Objective(model), optimizer)
+        objective, optimizer = set_up(
+            self.fabric, self._fresh_model, lambda model: build_optimizer(model, config.optimizer)
+        )
         scheduler = build_scheduler(
             optimizer, config.scheduler, total_steps, steps_per_epoch=steps or loader.steps_per_pass
         )
@@ -234,13 +239,17 @@ class TrainingRun:
         save_bundle(path, bundle, card=model_card(bundle, self.config, records=[]), weights=snapshot.weights)
 
     def _evaluate_now(self, run: Run) -> list[Record]:
-        """Evaluate the model as it is, on the first device; the others wait."""
-        records: list[Record] = []
-        if self.evaluator is not None and self.fabric.is_global_zero:
-            model_id = f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}"
-            records = self.evaluator.evaluate(
-                run.model, model_id=model_id, device=self.fabric.device, autocast=self.fabric.autocast
-            )
+        """Evaluate the model as it is: every device embeds a part of the cells, the first one scores them."""
+        assert self.evaluator is not None
+        model_id = f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}"
+        records = self.evaluator.evaluate(
+            run.model,
+            model_id=model_id,
+            device=self.fabric.device,
+            autocast=self.fabric.autocast,
+            team=Team.of(self.fabric, place=lambda build: shard_model(self.fabric, build_for(self.fabric, build))),
+        )
+        settle(run.model)
         self.fabric.barrier()
         return records
 
