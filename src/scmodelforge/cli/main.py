@@ -19,6 +19,7 @@ from scmodelforge.cli import (
     evaluate,
     generate,
     models,
+    report,
     tokenize,
     tokenizer,
     train,
@@ -89,6 +90,7 @@ app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
+app.command("report")(report.report)
 app.command("tokenize")(tokenize.tokenize)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")

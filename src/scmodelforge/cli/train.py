@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scmodelforge import _console
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from scmodelforge.workflows.training_run import TrainResult
@@ -66,7 +67,7 @@ def train(
         _console.table(
             result.table[0], result.table[1:], title="Held-out cells (± half of the 95 % bootstrap interval)"
         )
-    for line in [*result.closing_lines()[:-1], *_draw(result), result.closing_lines()[-1]]:
+    for line in [*result.closing_lines()[:-1], *_draw(result), *_report(result), result.closing_lines()[-1]]:
         _console.say(line)
 
 
@@ -93,3 +94,17 @@ def _draw(result: TrainResult) -> list[str]:
     except ImportError as missing:
         return [f"picture: none. {missing}"]
     return [f"picture: {result.folder.picture}"]
+
+
+def _report(result: TrainResult) -> list[str]:
+    """Write the report, with cells by PCA since UMAP takes long, and return what to say about it."""
+    from scmodelforge.report.html import write_report
+
+    root = shlex.quote(str(result.folder.root))
+    try:
+        path = write_report(result.folder.root, result.folder.report, force=True, method="pca")
+    except ImportError as missing:
+        return [f"report:  none. {missing}"]
+    except DataError as problem:
+        return [f"report:  none. {problem}"]
+    return [f"report:  {path} (with UMAP in place of PCA: scmodelforge report {root} --force)"]

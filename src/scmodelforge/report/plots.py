@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from scmodelforge._errors import DataError
 from scmodelforge._optional import require
 from scmodelforge.data.draws import generator, mix
 
-__all__ = ["cells_picture", "project_2d", "scatter"]
+__all__ = ["cells_picture", "panel_png", "project_2d", "scatter", "style_of"]
 
 # The "muted" scheme of Paul Tol (sronpersonalpages.nl/~pault), nine colours that colour-blind readers tell apart, and
 # three more of his schemes for the labels beyond.
@@ -27,6 +28,8 @@ _MISSING = "#BBBBBB"
 _ROWS_OF_LEGEND = 22
 _MIN_CELLS_FOR_UMAP = 30
 _PANEL = 4.6  # inches
+_SMALL_PANEL = 3.0
+_SMALL_DPI = 180
 _TURNS = 8
 
 
@@ -95,6 +98,36 @@ def scatter(
         If the arrays do not fit each other.
     """
     _draw({title: (np.asarray(coords), axes_name)}, labels, path, title="", seed=seed)
+
+
+def panel_png(
+    coords: np.ndarray, labels: np.ndarray, *, names: np.ndarray, axes_name: str = "", seed: int = 0
+) -> bytes:
+    """Return a small picture of cells in a plane, without title and legend.
+
+    Parameters
+    ----------
+    coords
+        Shape (n, 2).
+    labels
+        Shape (n,), str; cells with an empty one are grey and below the others.
+    names
+        All labels, sorted; the colour of one is that of its place (:func:`style_of`).
+    axes_name, seed
+        As of :func:`scatter`.
+    """
+    require("matplotlib", extra="report", why="Drawing a picture")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_SMALL_PANEL, _SMALL_PANEL), layout="constrained")
+    axes = figure.subplots()
+    _draw_cells(axes, coords, labels, names, seed)
+    if axes_name:
+        axes.set_xlabel(f"{axes_name} 1", fontsize=8, color="#555555")
+        axes.set_ylabel(f"{axes_name} 2", fontsize=8, color="#555555")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_SMALL_DPI, metadata={"Software": None})
+    return file.getvalue()
 
 
 def project_2d(
@@ -171,17 +204,23 @@ def _draw_cells(axes: Any, coordinates: np.ndarray, labels: np.ndarray, names: n
     is_missing = labels == ""
     axes.scatter(*coordinates[is_missing].T, s=size * 0.6, c=_MISSING, linewidths=0, zorder=1)
     codes = np.searchsorted(names, labels)
-    # Small random portions in turn: no label lies on top of all others.
+    shapes = codes // len(_COLOURS) % len(_MARKERS)
+    colours = np.array(_COLOURS)[codes % len(_COLOURS)]
+    # Small random portions in turn, each in random order: no label lies on top of all others.
     portion = generator(seed, "drawing order").integers(_TURNS, size=len(labels))
+    order = np.argsort(generator(seed, "drawing order within").random(len(labels)), kind="stable")
     for turn in range(_TURNS):
-        for code in range(len(names)):
-            rows = ~is_missing & (codes == code) & (portion == turn)
-            if rows.any():
-                colour, marker = _style(code)
-                area = size * _AREAS[_MARKERS.index(marker)]
-                axes.scatter(
-                    *coordinates[rows].T, s=area, c=colour, marker=marker, linewidths=0.2, edgecolors="white", zorder=2
-                )
+        for shape in np.unique(shapes[~is_missing]):
+            rows = order[(~is_missing & (shapes == shape) & (portion == turn))[order]]
+            axes.scatter(
+                *coordinates[rows].T,
+                s=size * _AREAS[shape],
+                c=colours[rows],
+                marker=_MARKERS[shape],
+                linewidths=0.2,
+                edgecolors="white",
+                zorder=2,
+            )
     axes.set(xticks=[], yticks=[])
     axes.set_box_aspect(1)
     for side in ("top", "right"):
@@ -190,14 +229,15 @@ def _draw_cells(axes: Any, coordinates: np.ndarray, labels: np.ndarray, names: n
         axes.spines[side].set_color("#888888")
 
 
-def _style(code: int) -> tuple[str, str]:
+def style_of(code: int) -> tuple[str, str]:
+    """Return the colour and the marker of the label with a number, counted in the order of their names."""
     return _COLOURS[code % len(_COLOURS)], _MARKERS[code // len(_COLOURS) % len(_MARKERS)]
 
 
 def _legend_entry(code: int | None, name: str, count: int) -> Any:
     from matplotlib.lines import Line2D
 
-    colour, marker = (_MISSING, "o") if code is None else _style(code)
+    colour, marker = (_MISSING, "o") if code is None else style_of(code)
     text = f"{name} ({count:,})"
     return Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, markeredgewidth=0, label=text)
 

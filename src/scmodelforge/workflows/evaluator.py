@@ -23,8 +23,9 @@ from scmodelforge.objectives.collate import collate_for_encoding
 from scmodelforge.workflows._obs_text import ObsColumn
 from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
 from scmodelforge.workflows.team import Team
+from scmodelforge.workflows.views import CellViews, SeenCells
 
-__all__ = ["CellViews", "EvaluationSet", "Evaluator"]
+__all__ = ["EvaluationSet", "Evaluator"]
 
 _PCA_COMPONENTS = 50
 
@@ -49,25 +50,6 @@ class EvaluationSet:
     data: PreparedData
     config: DataConfig
     benchmarks: list[BenchmarkConfig]
-
-
-@dataclass
-class CellViews:
-    """Embeddings of the same cells, to be drawn side by side.
-
-    Attributes
-    ----------
-    title
-        What the cells are.
-    embeddings
-        By name, each shape (n, H).
-    labels
-        Shape (n,), str.
-    """
-
-    title: str
-    embeddings: dict[str, np.ndarray]
-    labels: np.ndarray
 
 
 class Evaluator:
@@ -146,20 +128,27 @@ class Evaluator:
         self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
         return found
 
-    def views(self) -> CellViews | None:
-        """Return the held-out cells of the first set that has labels, as last evaluated, for a picture."""
-        each = next((each for each in self._sets if each.labels is not None and each.name in self._last), None)
-        if each is None or each.labels is None:
+    def seen(self) -> SeenCells | None:
+        """Return the held-out cells of the first set that has labels, else of the first, as last evaluated."""
+        known = [each for each in self._sets if each.name in self._last]
+        each = next((each for each in known if each.labels is not None), known[0] if known else None)
+        if each is None:
             return None
         held = slice(each.num_train, None)
-        return CellViews(
-            title=f"{each.name} cells, by {each.label_key}",
-            embeddings={
-                "model": self._last[each.name][held],
-                "PCA of the counts": self._baselines[each.name]["pca"][held],
-            },
-            labels=each.labels[held],
+        return SeenCells(
+            dataset=each.name,
+            model=self._last[each.name][held],
+            baselines={name: rows[held] for name, rows in self._baselines[each.name].items()},
+            labels=None if each.labels is None else each.labels[held],
+            batches=None if each.batches is None else each.batches[held],
+            label_key=each.label_key,
+            batch_key=each.batch_key,
         )
+
+    def views(self) -> CellViews | None:
+        """Return the cells of :meth:`seen` for a picture, if they have labels."""
+        seen = self.seen()
+        return None if seen is None else seen.views()
 
     def _embed(self, each: _Prepared, model: nn.Module, team: Team, where: dict[str, Any]) -> np.ndarray:
         pad_id = each.data.vocab.pad_id

@@ -23,6 +23,7 @@ from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import make_fabric
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
+from scmodelforge.workflows.journal import Journal
 from scmodelforge.workflows.prepare import (
     PreparedData,
     check_resumable,
@@ -63,6 +64,11 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
     Interrupted
         When the run was asked to stop; its state is saved.
     """
+    with Journal() as journal:
+        return _start(config_path, overrides, force=force, journal=journal)
+
+
+def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal: Journal) -> TrainResult | None:
     config = load_config(config_path, overrides)
     folder = RunFolder.of(config, name=config_path.stem)
     make_absolute(config, folder, base=config_path.parent)
@@ -80,7 +86,8 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
     fingerprint = make_fingerprint(config, data)
     training = TrainingRun(config, folder, data, fabric, fingerprint)
     if is_first:
-        folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, "device": str(fabric.device)})
+        folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, **training.facts()})
+    journal.begin(folder.root, step=0)
     fabric.barrier()
     return training.execute(checkpoint=None)
 
@@ -106,6 +113,11 @@ def resume_training(root: Path) -> TrainResult | None:
     DataError
         If the folder is not a run, has no intact checkpoint, or its data changed.
     """
+    with Journal() as journal:
+        return _resume(root, journal)
+
+
+def _resume(root: Path, journal: Journal) -> TrainResult | None:
     folder, config, split, facts = RunFolder.read(root)
     checkpoint = Checkpoints.find_last(folder.checkpoints)
     bundle = load_bundle(checkpoint / "model", trust_plugins=True)
@@ -122,9 +134,12 @@ def resume_training(root: Path) -> TrainResult | None:
     data = PreparedData(
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
+    step = bundle.fingerprint["step"]
     del bundle  # with a whole copy of the model
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
-    return TrainingRun(config, folder, data, fabric, fingerprint).execute(checkpoint=checkpoint)
+    training = TrainingRun(config, folder, data, fabric, fingerprint)
+    journal.begin(folder.root, step=step)
+    return training.execute(checkpoint=checkpoint)
 
 
 def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:

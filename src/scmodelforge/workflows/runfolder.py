@@ -20,14 +20,15 @@ from scmodelforge.config.schema import RunConfig
 from scmodelforge.constants import FORMAT_VERSION
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.hub.bundle import copy_plugins
+from scmodelforge.workflows.provenance import git_state, package_versions
 
 __all__ = ["RunFolder"]
 
 # All that a run or its checkpoints leave in a folder, also when killed at any moment.
 _OURS = re.compile(
-    r"run\.json|config\.yaml|splits\.json|(metrics|results)\.jsonl(\..*)?|metrics\.csv|wandb|checkpoints|plugins|"
-    r"model(\.writing)?|cells\.png|events\.out\.tfevents\..*|last|best|step_\d+|\.writing_.*|\..*\.(tmp|writing)|"
-    r"(bad_batch|loss_spike)_step_\d+\.json"
+    r"run\.json|config\.yaml|splits\.json|(metrics|results|sessions|exported_results)\.jsonl(\..*)?|metrics\.csv|"
+    r"wandb|views|checkpoints|plugins|model(\.writing)?|cells\.png|report\.html|events\.out\.tfevents\..*|last|best|"
+    r"step_\d+|\.writing_.*|\..*\.(tmp|writing)|(bad_batch|loss_spike)_step_\d+\.json"
 )
 
 
@@ -74,6 +75,21 @@ class RunFolder:
     def results(self) -> Path:
         """File of the records of evaluation."""
         return self.root / "results.jsonl"
+
+    @property
+    def exported_results(self) -> Path:
+        """File of the records of the exported model."""
+        return self.root / "exported_results.jsonl"
+
+    @property
+    def views(self) -> Path:
+        """Folder of the cells as the model saw them."""
+        return self.root / "views"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.root / "report.html"
 
     @property
     def picture(self) -> Path:
@@ -134,6 +150,8 @@ class RunFolder:
             "command": " ".join(Path(word).name if position == 0 else word for position, word in enumerate(sys.argv)),
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "git": git_state(),
+            "packages": package_versions(),
             **facts,
         }
         (self.root / "run.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -22,6 +22,7 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import skip_notes
+from scmodelforge.eval.records import append_records
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
 from scmodelforge.models._utils import count_parameters
@@ -43,12 +44,14 @@ from scmodelforge.training.setup import seed_everything
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
 from scmodelforge.workflows.evaluation_sets import run_evaluator
-from scmodelforge.workflows.evaluator import CellViews, Evaluator
+from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.provenance import data_facts
 from scmodelforge.workflows.replay import cell_facts
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.team import Team
+from scmodelforge.workflows.views import CellViews, ViewFolder
 
 __all__ = ["TrainResult", "TrainingRun"]
 
@@ -97,13 +100,25 @@ class TrainingRun:
         self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
         self.fingerprint = fingerprint
         self.labels = _training_labels(config, data)
-        build_for(fabric, self._fresh_model)
+        self._views = ViewFolder(folder.views, seed=config.eval.seed)
+        self._num_parameters = count_parameters(build_for(fabric, self._fresh_model))
         self.objective_name, self.objective = chosen_objective(config, data)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
         # On every process: each embeds a part of the cells, though the first alone scores them.
         if config.eval.benchmarks:
             self.evaluator = run_evaluator(config, data, untrained=self._fresh_model)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what ``run.json`` says of the model and where it is trained."""
+        return {
+            "num_parameters": self._num_parameters,
+            "objective": self.objective_name,
+            "device": str(self.fabric.device),
+            "processes": self.fabric.world_size,
+            "precision": self.fabric._precision.precision,
+            **data_facts(self.config, self.data),
+        }
 
     def execute(self, *, checkpoint: Path | None) -> TrainResult | None:
         """Train (from a checkpoint, if given), export the best model and evaluate it."""
@@ -122,6 +137,7 @@ class TrainingRun:
             if self.fabric.is_global_zero:
                 run.metrics.truncate(run.progress.step)
                 evaluation.truncate(run.progress.step)
+                self._views.truncate(run.progress.step)
             is_finished = run.progress.step >= run.total_steps
             what = "the run is finished: nothing is left to train" if is_finished else "continuing"
             _log.info(f"{what} after step {run.progress.step:,} ({checkpoint})")
@@ -250,6 +266,8 @@ class TrainingRun:
             team=Team.of(self.fabric, place=lambda build: shard_model(self.fabric, build_for(self.fabric, build))),
         )
         settle(run.model)
+        if self.fabric.is_global_zero:
+            self._views.keep(self.evaluator.seen(), step=run.progress.step)
         self.fabric.barrier()
         return records
 
@@ -286,11 +304,20 @@ class TrainingRun:
                 autocast=self.fabric.autocast,
             )
             views = self.evaluator.views()
+            self._views.keep(self.evaluator.seen(), step=None)
+            self._keep_records(records, bundle.fingerprint)
             notes += skip_notes(records)
         (temporary / "README.md").write_text(model_card(bundle, self.config, records=records))
         shutil.rmtree(export, ignore_errors=True)
         temporary.replace(export)
         return TrainResult(self.folder, records, views, terminal_table(records), notes)
+
+    def _keep_records(self, records: list[Record], fingerprint: dict[str, Any]) -> None:
+        """Write the evaluation of the exported model, with the step it comes from."""
+        for record in records:
+            record.step, record.epoch = fingerprint["step"], fingerprint["epoch"]
+        self.folder.exported_results.unlink(missing_ok=True)
+        append_records(self.folder.exported_results, records)
 
 
 def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The subjects of a report: each module says what a page shows of one."""

@@ -1,0 +1,37 @@
+"""A figure of a page: a picture with a caption that says what one sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+__all__ = ["NAMES", "Figure", "LegendEntry", "style_of_representation"]
+
+#: What the representations of the results are called on the page.
+NAMES = {"model": "model", "pca": "PCA of the counts", "untrained": "untrained model", "random": "random vectors"}
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """A line of a legend: a style of the charts, or a colour and a marker of the pictures of cells."""
+
+    name: str
+    style: str = ""
+    colour: str = ""
+    marker: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, its title, its legend and its caption."""
+
+    title: str
+    picture: Markup
+    caption: str
+    legend: list[LegendEntry] = field(default_factory=list)
+
+
+def style_of_representation(name: str) -> str:
+    """Return the style of a representation in charts; all constant guesses and others share one."""
+    return name if name in NAMES else "other"

@@ -1,0 +1,170 @@
+"""What the benchmarks say: a table with baselines and intervals, a picture of it, and metrics over training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.harness import MODEL, skip_notes
+from scmodelforge.report.charts import Level, Line, Score, dot_plot, line_chart
+from scmodelforge.report.sections.figure import NAMES, Figure, LegendEntry, style_of_representation
+from scmodelforge.report.text import number
+from scmodelforge.workflows.run_record import RunRecord
+
+__all__ = ["Cell", "Row", "ScoreTable", "score_figures", "score_tables", "skipped", "training_figures"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score: its text, the interval's, and whether it is the best of its row."""
+
+    text: str
+    interval: str = ""
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric with the scores of all representations."""
+
+    metric: str
+    n: int
+    direction: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The scores of one benchmark on one set of cells."""
+
+    benchmark: str
+    dataset: str
+    columns: list[str]
+    rows: list[Row]
+    details: list[Row]
+
+
+def score_tables(run: RunRecord) -> list[ScoreTable]:
+    """Return a table for each benchmark of the evaluation that counts."""
+    tables = []
+    for (benchmark, dataset), records in _by_benchmark(run.latest()).items():
+        values = {key: _values(row) for key, row in _by_metric(records).items()}
+        names = list(dict.fromkeys(name for row in values.values() for name in row))
+        rows: dict[bool, list[Row]] = {False: [], True: []}
+        for metric, row in _by_metric(records).items():
+            first = next(iter(row.values()))
+            direction = "higher is better" if first.higher_is_better else "lower is better"
+            cells = [_cell(row.get(name), values[metric], name, is_high=first.higher_is_better) for name in names]
+            n = max(record.n for record in row.values())
+            rows[first.is_detail].append(Row(metric.replace("_", " "), n, direction, cells))
+        columns = [NAMES.get(name, f"constant guess: {name}") for name in names]
+        tables.append(ScoreTable(_title(benchmark), dataset, columns, rows[False], rows[True]))
+    return tables
+
+
+def score_figures(run: RunRecord) -> list[Figure]:
+    """Return a picture of the scores of each benchmark."""
+    figures = []
+    for (benchmark, dataset), records in _by_benchmark(run.latest()).items():
+        scores: list[Score] = []
+        seen: dict[str, None] = {}
+        for metric, row in _by_metric([record for record in records if not record.is_detail]).items():
+            values = {name: value for name, value in _values(row).items() if value is not None}
+            intervals = {
+                name: (r.interval[0], r.interval[1]) for name, r in row.items() if r.interval and name in values
+            }
+            if values:
+                scores.append(Score(metric.replace("_", " "), values, intervals))
+                seen |= dict.fromkeys(values)
+        if not scores:
+            continue
+        title = f"{_title(benchmark)}, {_cells_of(dataset)}"
+        described = f"{title}: " + "; ".join(
+            f"{score.name}: " + ", ".join(f"{name} {number(v)}" for name, v in score.values.items()) for score in scores
+        )
+        legend = [LegendEntry(NAMES.get(name, f"constant guess: {name}"), f"mark {style_of_representation(name)}")
+                  for name in seen]  # fmt: skip
+        caption = f"Scores of the {_cells_of(dataset)}. Bars are 95 % bootstrap intervals over these cells."
+        figures.append(Figure(title, dot_plot(scores, x_name="score", title=described), caption, legend))
+    return figures
+
+
+def training_figures(run: RunRecord) -> list[Figure]:
+    """Return each metric over the evaluations of training, the baselines as horizontal lines."""
+    by_key: dict[str, list[Record]] = {}
+    for record in run.results:
+        if not record.is_detail:
+            by_key.setdefault(record.key, []).append(record)
+    figures = []
+    for records in by_key.values():
+        points = [(r.step or 0, r.value) for r in records if r.representation == MODEL and r.value is not None]
+        if not points:
+            continue
+        first, last = records[0], [r for r in records if r.representation == MODEL][-1]
+        levels = [Level(NAMES.get(name, name), value, style_of_representation(name))
+                  for name, value in last.baselines.items()]  # fmt: skip
+        title = f"{first.metric.replace('_', ' ')}"
+        where = f"{_title(first.benchmark)}, {_cells_of(first.dataset)}"
+        described = f"{title} ({where}) by step: model from {number(points[0][1])} to {number(points[-1][1])}; " + (
+            ", ".join(f"{level.name} {number(level.value)}" for level in levels)
+        )
+        chart = line_chart(
+            [Line("model", points, "model")],
+            levels,
+            x_name="optimiser step",
+            y_name="score",
+            title=described,
+            steps=(0, run.step),
+        )
+        legend = [LegendEntry("model", "model"), *(LegendEntry(level.name, level.style) for level in levels)]
+        better = "higher" if first.higher_is_better else "lower"
+        figures.append(Figure(title, chart, f"{where}; {better} is better.", legend))
+    return figures
+
+
+def skipped(run: RunRecord) -> list[str]:
+    """Return what could not be scored, and why."""
+    return skip_notes(run.latest())
+
+
+def _by_benchmark(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.benchmark, record.dataset), []).append(record)
+    return found
+
+
+def _by_metric(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
+    found: dict[str, dict[str, Record]] = {}
+    for record in records:
+        found.setdefault(record.metric, {})[record.representation] = record
+    return found
+
+
+def _values(row: dict[str, Record]) -> dict[str, float | None]:
+    """Return all scores of a metric, the model's first, constant guesses last."""
+    values: dict[str, float | None] = {name: record.value for name, record in row.items()}
+    for record in row.values():
+        for name, value in record.baselines.items():
+            values.setdefault(name, value)
+    return values
+
+
+def _cell(record: Record | None, values: dict[str, float | None], name: str, *, is_high: bool) -> Cell:
+    value = values.get(name)
+    if value is None:
+        return Cell("not scored" if record is not None else "-")
+    known = [each for each in values.values() if each is not None]
+    interval = ""
+    if record is not None and record.interval is not None:
+        interval = f"{record.interval[0]:.3f} to {record.interval[1]:.3f}"
+    return Cell(f"{value:.3f}", interval, value == (max(known) if is_high else min(known)))
+
+
+def _title(benchmark: str) -> str:
+    return benchmark.replace("_", " ").capitalize()
+
+
+def _cells_of(dataset: str) -> str:
+    return "held-out cells" if dataset == "heldout" else f"cells of {dataset}"
