@@ -69,7 +69,7 @@ class TestValidate:
         assert result.stdout == ""
         assert result.stderr.splitlines() == [
             f"error: {path}: unknown setting 'model.hidden_dims'. Did you mean 'hidden_dim'?",
-            f"{path}: training.batch_size is 'many'; it must be a whole number.",
+            f"{path}: training.batch_size is 'many'; it must be a whole number or 'auto'.",
             "--set training.seed=-1: training.seed is -1; it must be at least 0.",
         ]
 

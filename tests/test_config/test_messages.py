@@ -59,13 +59,13 @@ class TestWrongValues:
     @pytest.mark.parametrize(
         ("text", "line"),
         [
-            ("batch_size: many", "training.batch_size is 'many'; it must be a whole number."),
-            ("batch_size: '32'", "training.batch_size is '32'; it must be a whole number, without quotes."),
-            ("batch_size: 32.0", "training.batch_size is 32.0; it must be a whole number: 32."),
-            ("batch_size: 1.5", "training.batch_size is 1.5; it must be a whole number."),
-            ("batch_size: true", "training.batch_size is true; it must be a whole number."),
-            ("batch_size:", "training.batch_size is empty; it must be a whole number."),
-            ("batch_size: [1, 2]", "training.batch_size is [1, 2]; it must be a whole number."),
+            ("batch_size: many", "training.batch_size is 'many'; it must be a whole number or 'auto'."),
+            ("batch_size: '32'", "training.batch_size is '32'; it must be a whole number or 'auto', without quotes."),
+            ("batch_size: 32.0", "training.batch_size is 32.0; it must be a whole number or 'auto': 32."),
+            ("batch_size: 1.5", "training.batch_size is 1.5; it must be a whole number or 'auto'."),
+            ("batch_size: true", "training.batch_size is true; it must be a whole number or 'auto'."),
+            ("batch_size:", "training.batch_size is empty; it must be a whole number or 'auto'."),
+            ("batch_size: [1, 2]", "training.batch_size is [1, 2]; it must be a whole number or 'auto'."),
             ("batch_size: 0", "training.batch_size is 0; it must be greater than 0."),
             ("seed: -1", "training.seed is -1; it must be at least 0."),
             ("steps_per_epoch: x", "training.steps_per_epoch is 'x'; it must be a whole number or null."),
@@ -115,8 +115,8 @@ class TestWrongValues:
 
     def test_a_long_value_is_shortened(self, mistakes):
         (line,) = mistakes(MINIMAL + f"training: {{batch_size: {'x' * 200}}}")
-        assert len(line) < 130
-        assert " ...; it must be a whole number." in line
+        assert len(line) < 140
+        assert " ...; it must be a whole number or 'auto'." in line
 
     def test_settings_that_do_not_fit_each_other_inside_a_section(self, mistakes):
         text = MINIMAL + "tokenizer: {masking: {mask_token_prob: 0.9, random_token_prob: 0.2}}"

@@ -80,7 +80,7 @@ class TestWrongOverrides:
         lines = mistakes(MINIMAL + "training: {seed: -1}", ["training.batch_size=many", "model.hidden_dims=3"])
         assert lines == [
             "--set model.hidden_dims=3: unknown setting 'model.hidden_dims'. Did you mean 'hidden_dim'?",
-            "--set training.batch_size=many: training.batch_size is 'many'; it must be a whole number.",
+            "--set training.batch_size=many: training.batch_size is 'many'; it must be a whole number or 'auto'.",
             "run.yaml: training.seed is -1; it must be at least 0.",
         ]
 

@@ -113,7 +113,10 @@ class TestEveryModelAndTokenizer:
         for name in ("input_ids", "attention_mask", "values"):
             assert torch.equal(batch[name], again[name]), name
         for old, new in zip(outputs(before, batch), outputs(after, again), strict=True):
-            is_of_tokens = new.ndim == 3 or architecture == "scdiva"  # whose logits are one for each token
+            is_of_tokens = new.ndim == 3 or architecture in (
+                "scdiva",
+                "scdiva_diffusion",
+            )  # whose logits are one for each token
             shared = new[..., : old.shape[-1]] if is_of_tokens else new
             torch.testing.assert_close(shared, old, rtol=1e-5, atol=1e-6)
 

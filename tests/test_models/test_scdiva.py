@@ -562,8 +562,8 @@ class TestRuns:
         whole = trained(write_run(tmp_path, "whole", model=model))
         path, real = write_run(tmp_path, "broken", model=model), loop.train_step
 
-        def stop(run, batches):
-            metrics = real(run, batches)
+        def stop(run, batches, **options):
+            metrics = real(run, batches, **options)
             run.stop_requested = run.progress.step == 5
             return metrics
 

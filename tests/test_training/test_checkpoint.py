@@ -124,7 +124,7 @@ class TestFindLast:
         [
             (lambda p: flip_a_bit(p / "state.safetensors"), "state.safetensors does not match its checksum"),
             (lambda p: flip_a_bit(p / "model" / "model.safetensors"), "model.safetensors does not match its checksum"),
-            (lambda p: truncate(p / "state.json"), r"state.json has \d+ of \d+ bytes"),
+            (lambda p: truncate(p / "state.json"), r"state.json has [\d,]+ of [\d,]+ bytes"),
             (lambda p: (p / "state.json").unlink(), "state.json is missing"),
             (lambda p: (p / "MANIFEST.json").unlink(), "MANIFEST.json is missing"),
             (lambda p: truncate(p / "MANIFEST.json"), "MANIFEST.json is damaged"),

@@ -282,10 +282,10 @@ def test_a_run_may_go_on_with_smaller_forward_passes(data, tmp_path, monkeypatch
     invoke("train", "--config", unbroken)
     real = loop.train_step
 
-    def exhausted(run, micro_batches):
+    def exhausted(run, micro_batches, **options):
         if run.progress.step == 8:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        return real(run, micro_batches)
+        return real(run, micro_batches, **options)
 
     monkeypatch.setattr(loop, "train_step", exhausted)
     output = invoke("train", "--config", write(tmp_path, data, model__dropout=0.0), code=1).output

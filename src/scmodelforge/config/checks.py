@@ -120,7 +120,8 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
     for name in unread_schedule_settings(scheduler):
         _log.warning(f"{origin}: training.scheduler.{name} has no effect on scheduler '{scheduler.name}'.")
     if config.training.strategy != "fsdp":
-        for name in sorted(config.training.fsdp.model_fields_set):
+        fsdp = config.training.fsdp
+        for name in sorted(name for name, value in fsdp if value != getattr(type(fsdp)(), name)):
             _log.warning(f"{origin}: training.fsdp.{name} has no effect without training.strategy: fsdp.")
     own = getattr(MODELS.get(architecture), "default_objective", _DEFAULT_OBJECTIVE)
     ignored = _MASKING - getattr(OBJECTIVES.get(config.model.pretraining_task or own), "reads_masking", _MASKING)

@@ -29,6 +29,7 @@ from scmodelforge.models._utils import count_parameters, init_weights, required_
 from scmodelforge.models.base import transformer_arguments
 from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding, check_length
+from scmodelforge.models.components.flops import Parts, forward_flops
 from scmodelforge.models.components.gene_vectors import NormedMLP
 from scmodelforge.models.components.heads import MaskedGenePredictionHead
 from scmodelforge.models.components.masking import gather_visible, hidden_positions
@@ -240,6 +241,11 @@ norm_placement, norm, activation_checkpointing
         is_real = attention_mask != 0
         is_hidden = is_real & (input_ids == self.embedding.special_ids.mask)
         return self._look(self._seen(input_ids, values, is_real & ~is_hidden), is_hidden.sum(dim=1))[1]
+
+    def forward_flops(self, batch: dict[str, Any]) -> int:
+        """Return the FLOPs of one pass forward on a batch on the host: :func:`forward_flops`."""
+        parts: Parts = [("embedding", "seen"), ("encoder", "seen"), ("head", 1), ("value_head", "targets")]
+        return forward_flops(self, parts, batch)
 
     def sample(self, num_cells: int | None = None, **options: Any) -> SampledCells:
         """Draw cells, some genes at a time: :func:`~scmodelforge.models._diffusion_sampling.sample_cells`."""

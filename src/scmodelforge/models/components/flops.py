@@ -20,7 +20,7 @@ from scmodelforge.models.components.heads import TiedLinear
 __all__ = ["Parts", "forward_flops"]
 
 #: Parts of a model by name, and how many rows of each cell they compute on: its real ``tokens``, those that are
-#: ``visible``, its ``targets``, or a number.
+#: ``visible``, these and one more (``seen``), its ``targets``, or a number.
 Parts = Iterable[tuple[str, str | int]]
 
 
@@ -47,9 +47,9 @@ def _rows(batch: dict[str, Any], rows: str | int) -> torch.Tensor:
         return torch.full((len(is_real),), rows)
     if rows == "targets":
         return (batch["labels"] != IGNORE_INDEX).sum(dim=1) if "labels" in batch else torch.zeros(len(is_real)).long()
-    if rows == "visible" and "masked_positions" in batch:
+    if rows in ("visible", "seen") and "masked_positions" in batch:
         is_real = is_real & (batch["masked_positions"] == 0)
-    return is_real.sum(dim=1)
+    return is_real.sum(dim=1) + int(rows == "seen")
 
 
 def _flops_of(part: nn.Module, rows: torch.Tensor) -> int:
