@@ -15,7 +15,7 @@ from scmodelforge.training._targets import all_reduce
 if TYPE_CHECKING:
     from scmodelforge.training.run import Run
 
-__all__ = ["nothing_under_way", "save_when_due", "saved_if_data_fail", "saved_to_the_end", "stop"]
+__all__ = ["nothing_under_way", "save_when_due", "saved_if_data_fail", "saved_to_the_end", "stop", "told_if_data_fail"]
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +106,22 @@ def saved_if_data_fail(run: Run) -> Iterator[None]:
         where = f"{reason} Training stopped after step {run.progress.step:,} of {run.total_steps:,}"
         _save_this_step(run, where)
         msg = f"{where}; saved as {run.checkpoints.last}. Mend the data, then resume."
+        raise DataError(msg) from problem
+
+
+@contextmanager
+def told_if_data_fail(run: Run) -> Iterator[None]:
+    """Say where to go on from if the body, which reads cells between two steps, cannot."""
+    try:
+        yield
+    except (DataError, OSError) as problem:
+        if run.checkpoints is None:
+            raise
+        run.checkpoints.wait()
+        last = run.checkpoints.last
+        kept = f"The last checkpoint is {last}. Mend the data, then resume" if last else "There is no checkpoint"
+        reason = " ".join(str(problem).split())
+        msg = f"{reason} Training stopped after step {run.progress.step:,} of {run.total_steps:,}. {kept}."
         raise DataError(msg) from problem
 
 

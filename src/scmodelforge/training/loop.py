@@ -17,7 +17,14 @@ import torch
 
 from scmodelforge.training import _rng
 from scmodelforge.training._feed import Feed, copies_to
-from scmodelforge.training._saving import nothing_under_way, save_when_due, saved_if_data_fail, saved_to_the_end, stop
+from scmodelforge.training._saving import (
+    nothing_under_way,
+    save_when_due,
+    saved_if_data_fail,
+    saved_to_the_end,
+    stop,
+    told_if_data_fail,
+)
 from scmodelforge.training._sharded import settle, whole
 from scmodelforge.training._signals import stop_on_signals
 from scmodelforge.training._targets import (
@@ -214,7 +221,7 @@ def _after_step(run: Run, metrics: dict[str, float], meter: Meter, reporter: Rep
 
 def _end_epoch(run: Run) -> None:
     run.progress.epoch += 1
-    with averaged(run):
+    with told_if_data_fail(run), averaged(run):
         run.validation, run.validation_step = validate(run), run.progress.step
         if run.validation:
             _record(run, run.validation)
