@@ -77,3 +77,11 @@ def test_all_of_a_recipe_is_kept_with_a_run(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config))
     assert load_config(path).to_dict() == config.to_dict()
+
+
+def test_a_metric_that_validation_does_not_give_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError) as caught:
+        parsed({"early_stopping": {"metric": "val/lose"}})
+    assert "training.early_stopping.metric is 'val/lose', which validation does not give." in str(caught.value)
+    assert "Did you mean 'val/loss'?" in str(caught.value)
+    assert "val/masked_gene" in str(caught.value)

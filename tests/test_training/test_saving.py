@@ -3,12 +3,14 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from scmodelforge._errors import DataError, Interrupted, NotSaved
+from scmodelforge.training._background import Background, wait_for_all
 from scmodelforge.training._host import HostCopies
 from scmodelforge.training._space import check_space, in_units
 from scmodelforge.training.checkpoint import Checkpoints
@@ -220,3 +222,13 @@ def test_a_finished_run_has_nothing_under_way_and_no_failure(tmp_path, caplog):
         fit(run)
     assert caplog.text == ""
     assert (run.checkpoints.failures, run.checkpoints.waits, run.checkpoints.problem) == (0, 0, None)
+
+
+def test_work_under_way_is_waited_for_wherever_it_was_begun():
+    done = []
+    work = Background()
+    work.start(lambda: (time.sleep(0.3), done.append(1)), name="slow")
+    wait_for_all(10)
+    assert done == [1]
+    wait_for_all(0)
+    assert work.wait() is None

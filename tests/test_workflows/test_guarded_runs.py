@@ -296,3 +296,9 @@ def test_a_run_may_go_on_with_smaller_forward_passes(data, tmp_path, monkeypatch
     kept.write_text(text.replace("gradient_accumulation: 1", "gradient_accumulation: 2"))
     invoke("train", "--resume", tmp_path / "run")
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "unbroken"), abs=1e-5)
+
+
+def test_a_dry_run_of_a_sharded_model_is_refused(data, tmp_path):
+    path = write(tmp_path, data, training__strategy="fsdp")
+    output = invoke("train", "--config", path, "--dry-run", code=2).output
+    assert "a dry run measures whole models on one device" in " ".join(output.split())

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from scmodelforge._errors import nearest
+from scmodelforge._registry import MODELS, OBJECTIVES
+from scmodelforge.config.cell_labels import counted_terms
 from scmodelforge.config.faults import Faults
-from scmodelforge.config.schema import DataConfig, EvalConfig, SchedulerConfig, Section, TrainingConfig
+from scmodelforge.config.schema import DataConfig, EvalConfig, ModelConfig, SchedulerConfig, Section, TrainingConfig
 
 __all__ = ["check_recipe", "unread_schedule_settings"]
 
@@ -35,7 +38,8 @@ def check_recipe(sections: Mapping[str, Section], faults: Faults) -> None:
     _check_unfreezing(training, faults)
     data, evaluation = cast("DataConfig | None", sections.get("data")), cast("EvalConfig | None", sections.get("eval"))
     if training.early_stopping is not None and data is not None:
-        _check_stopping(training, data, evaluation or EvalConfig(), faults)
+        model = cast("ModelConfig | None", sections.get("model"))
+        _check_stopping(training, data, evaluation or EvalConfig(), model, faults)
 
 
 def unread_schedule_settings(scheduler: SchedulerConfig) -> list[str]:
@@ -67,7 +71,9 @@ def _check_unfreezing(training: TrainingConfig, faults: Faults) -> None:
         )
 
 
-def _check_stopping(training: TrainingConfig, data: DataConfig, evaluation: EvalConfig, faults: Faults) -> None:
+def _check_stopping(
+    training: TrainingConfig, data: DataConfig, evaluation: EvalConfig, model: ModelConfig | None, faults: Faults
+) -> None:
     stopping, path = training.early_stopping, "training.early_stopping"
     assert stopping is not None
     split = data.split
@@ -78,6 +84,13 @@ def _check_stopping(training: TrainingConfig, data: DataConfig, evaluation: Eval
                 f"{path}.metric",
                 f"{path}.metric is '{stopping.metric}', but data.split holds out no cells to validate on; hold out "
                 "some, or leave early_stopping out.",
+            )
+        known = _validation_metrics(model)
+        if known and stopping.metric not in known:
+            faults.add(
+                f"{path}.metric",
+                f"{path}.metric is '{stopping.metric}', which validation does not give."
+                f"{nearest(stopping.metric, known)} Choose one of: {', '.join(known)}.",
             )
         return
     if not evaluation.benchmarks:
@@ -92,3 +105,14 @@ def _check_stopping(training: TrainingConfig, data: DataConfig, evaluation: Eval
             f"{path}.mode is needed for the metric '{stopping.metric}': set it to 'max' if higher is better, else to "
             "'min'.",
         )
+
+
+def _validation_metrics(model: ModelConfig | None) -> list[str]:
+    """Return what validation gives of a model; nothing where that is not known."""
+    if model is None or model.architecture not in MODELS.names():
+        return []
+    task = model.pretraining_task or getattr(MODELS.get(model.architecture), "default_objective", None)
+    if task not in OBJECTIVES.names():
+        return []
+    terms = (*getattr(OBJECTIVES.get(task), "loss_terms", ()), *counted_terms(model))
+    return ["val/loss", *(f"val/{term}" for term in terms)]

@@ -1,10 +1,10 @@
 """Masked diffusion: any share of a cell's genes is hidden, from almost none to all, and asked for.
 
 Absorbing discrete diffusion (Austin et al. 2021, arXiv:2107.03006) with weights that make the loss of the genes an
-upper bound of their negative log-likelihood (Sahoo et al. 2024, arXiv:2406.07524; Shi et al. 2024, arXiv:2406.04329),
-on genes and their values as ScDiVa proposes (arXiv:2602.03477). The weights of that paper are not known; these are the
-standard ones. For each cell t ~ U(e, 1) is drawn and each of its K genes hidden with probability t, and a hidden gene
-counts 1 / (t K); the loss is a mean over cells.
+upper bound of their negative log-likelihood, but for the shares below e that are never drawn (Sahoo et al. 2024,
+arXiv:2406.07524; Shi et al. 2024, arXiv:2406.04329), on genes and their values as ScDiVa proposes (arXiv:2602.03477).
+The weights of that paper are not known; these are the standard ones. For each cell t ~ U(e, 1) is drawn and each of its
+K genes hidden with probability t, and a hidden gene counts 1 / (t K); the loss is a mean over cells.
 
 There t is spread evenly over the cells of a batch. Here it follows from the cell's key alone, so that a cell is hidden
 alike in any batch.

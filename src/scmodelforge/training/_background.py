@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
-__all__ = ["Background"]
+__all__ = ["Background", "wait_for_all"]
+
+#: Threads of work under way in this process.
+_UNDER_WAY: set[threading.Thread] = set()
+
+
+def wait_for_all(seconds: float) -> None:
+    """Wait until no work is under way in this process, at most so long."""
+    ends = time.monotonic() + seconds
+    for thread in list(_UNDER_WAY):
+        thread.join(max(0.0, ends - time.monotonic()))
 
 
 class Background:
@@ -40,8 +51,11 @@ class Background:
                 work()
             except BaseException as problem:
                 self._problem = problem
+            finally:
+                _UNDER_WAY.discard(threading.current_thread())
 
         self._thread = threading.Thread(target=run, name=name, daemon=True)
+        _UNDER_WAY.add(self._thread)
         self._thread.start()
 
     def wait(self) -> BaseException | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from scmodelforge._errors import ConfigError, LostProcess
 from scmodelforge.config.schema import TrainingConfig
+from scmodelforge.training._background import wait_for_all
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -23,6 +24,8 @@ __all__ = ["PATIENCE", "check_launcher", "one_line_if_lost", "watch"]
 
 #: Longest that a process waits for the others: longer than what the first one does alone (it scores, and writes).
 PATIENCE = timedelta(minutes=15)
+#: What a checkpoint under way gets to reach the disk when another process is lost.
+_MOST_SECONDS_OF_A_WRITE = 600
 _SECONDS_BETWEEN_LOOKS = 0.5
 #: What a process gets to say itself why it ends, when another one ended with a message of its own.
 _GRACE_SECONDS = 5.0
@@ -161,4 +164,5 @@ def _end(line: str, children: Sequence[Popen[bytes]]) -> None:
     sys.stderr.flush()
     for child in children:
         child.kill()
+    wait_for_all(_MOST_SECONDS_OF_A_WRITE)  # a checkpoint on its way to the disk
     os._exit(1)

@@ -171,8 +171,9 @@ class Guards:
             cells = self._write(run, "bad_batch", metrics, at_most=math.inf)
             others = f" after {limit} skipped in a row" if limit else ""
             msg = (
-                f"{seen}; the step was not taken and training stops{others}{cells}. Try a lower training.optimizer.lr, "
-                "a longer warm-up or precision 32-true"
+                f"{seen}; the step was not taken and training stops{others}{cells}. Start a new run with a lower "
+                "training.optimizer.lr, a longer warm-up or precision 32-true, or go on with more "
+                "training.guards.max_skipped_steps"
             )
             raise RunError(msg)
         cells = self._write(run, "bad_batch", metrics)

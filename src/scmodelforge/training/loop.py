@@ -36,7 +36,7 @@ from scmodelforge.training._targets import (
     weighted_loss,
 )
 from scmodelforge.training.ema import averaged
-from scmodelforge.training.meter import Meter, device_figures, work_of
+from scmodelforge.training.meter import Meter, device_figures, forget_peak, work_of
 from scmodelforge.training.optim import advance_without_step
 from scmodelforge.training.out_of_memory import memory_explained
 from scmodelforge.training.progress import LineReporter, Reporter, Status
@@ -68,6 +68,7 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
     """
     run.callbacks, run.stop_requested, run.ends_early = tuple(callbacks), False, False
     reporter, meter = run.reporter or LineReporter(), _meter(run)
+    forget_peak(run.fabric.device)
     if run.progress.step == 0:
         _rng.seed_stream(run.config.seed, rank=run.fabric.global_rank)
     run.objective.train()

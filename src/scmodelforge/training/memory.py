@@ -178,7 +178,7 @@ class Trial:
         return torch.cuda.max_memory_allocated(self.device) - before, 0
 
 
-def measure_memory(trial: Trial, *, num_processes: int = 1) -> StepMemory:
+def measure_memory(trial: Trial, *, num_processes: int = 1, keeps_averages: bool = False) -> StepMemory:
     """Measure what a step needs.
 
     Parameters
@@ -187,6 +187,8 @@ def measure_memory(trial: Trial, *, num_processes: int = 1) -> StepMemory:
         What to try; its weights are changed.
     num_processes
         Processes of the run: with several, gradients are kept a second time to be sent.
+    keeps_averages
+        Whether averages of the weights are kept (``training.ema``).
     """
     trial.step(1)
     stepping, _ = trial.peak(trial.optimizer.step)
@@ -199,8 +201,10 @@ def measure_memory(trial: Trial, *, num_processes: int = 1) -> StepMemory:
     per_cell = max(0, many - few) // _FEW
     model = trial.objective
     gradients = sum(_bytes(p.grad) for p in model.parameters() if p.grad is not None)
+    # Averages in single precision, and while they are in use the weights they stand for.
+    averages = 2 * sum(4 * p.numel() for p in model.parameters()) if keeps_averages else 0
     state = [value for values in trial.optimizer.state.values() for value in values.values()]
-    rest = max(0, few - _FEW * per_cell, stepping) + (gradients if num_processes > 1 else 0)
+    rest = max(0, few - _FEW * per_cell, stepping) + (gradients if num_processes > 1 else 0) + averages
     return StepMemory(
         weights=sum(_bytes(tensor) for tensor in [*model.parameters(), *model.buffers()]),
         gradients=gradients,

@@ -13,7 +13,7 @@ from torch import nn
 
 from scmodelforge.training.gpu_peaks import peak_flops
 
-__all__ = ["SPEED", "Meter", "Work", "device_figures", "work_of"]
+__all__ = ["SPEED", "Meter", "Work", "device_figures", "forget_peak", "work_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +74,12 @@ def work_of(model: nn.Module, micro_batches: Sequence[dict[str, Any]]) -> Work:
 def device_figures(device: torch.device) -> dict[str, float]:
     """Return ``train/memory_gb``, the most memory of a GPU that tensors had so far, in 10^9 bytes; else nothing."""
     return {"train/memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin the peak memory of a GPU anew: what was tried before the run is not its own."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 class Meter:

@@ -60,9 +60,8 @@ def say_out_of_memory(run: Run, problem: BaseException) -> str:
     ]
     lines += [f"  {change}" for change in _changes(run, batch or ())]
     if run.checkpoints is not None:
-        last = run.checkpoints.folder / "last"
-        is_there = last.is_file()
-        lines.append(f"last checkpoint: {last.with_name(last.read_text().strip()) if is_there else 'none yet'}")
+        run.checkpoints.wait()
+        lines.append(f"last checkpoint: {run.checkpoints.last or 'none yet'}")
     lines.append(f"({' '.join(str(problem).split())[:200]})")
     return "\n".join(lines)
 
@@ -92,15 +91,15 @@ def _changes(run: Run, batch: Sequence[dict[str, Any]]) -> list[str]:
         half = -(-config.batch_size // 2)
         found.append(
             f"--set training.batch_size={half} --set training.gradient_accumulation="
-            f"{config.gradient_accumulation * 2}: half the activations, the same global batch"
+            f"{config.gradient_accumulation * 2}: half the activations, the same global batch; may be changed to go on"
         )
     if has_checkpointing_off(run.model):
-        found.append("--set model.activation_checkpointing=true: blocks are computed twice instead of kept")
+        found.append("--set model.activation_checkpointing=true: blocks computed twice, not kept (in a new run)")
     if run.fabric.device.type == "cuda" and config.precision != "bf16-mixed":
-        found.append("--set training.precision=bf16-mixed: activations of half the size")
+        found.append("--set training.precision=bf16-mixed: activations of half the size (in a new run)")
     longest = _longest(batch)
     if longest > 1:
-        found.append(f"--set tokenizer.max_genes={-(-longest // 2)}: shorter sequences; this changes what is learned")
+        found.append(f"--set tokenizer.max_genes={-(-longest // 2)}: shorter sequences, in a new run")
     return found or ["use a smaller model (model.hidden_dim, model.num_layers)"]
 
 

@@ -62,7 +62,8 @@ def resolve_batch_size(config: RunConfig, data: PreparedData, fabric: Any) -> No
     fabric.barrier()
     with _rng.preserved(fabric.device):
         trial = run_trial(config, data, fabric, chosen_objective(config, data)[1])
-        found, needs = _search(trial, candidates, limit, num_processes=fabric.world_size)
+        keeps = config.training.ema is not None
+        found, needs = _search(trial, candidates, limit, num_processes=fabric.world_size, keeps_averages=keeps)
         length = len(trial.make_batch(1).get("gene_ids", [[]])[0])
         del trial
     _let_go(fabric.device)
@@ -106,13 +107,17 @@ def largest_that_fits(candidates: Sequence[int], fits: Callable[[int], bool]) ->
     return candidates[low] if low >= 0 else 0
 
 
-def _search(trial: Trial, candidates: Sequence[int], limit: int, *, num_processes: int) -> tuple[int, str]:
+def _search(
+    trial: Trial, candidates: Sequence[int], limit: int, *, num_processes: int, keeps_averages: bool
+) -> tuple[int, str]:
     """Return the number found, and words on the memory it needs."""
     if trial.device.type == "cuda":
         spare = sum(p.numel() * p.element_size() for p in trial.objective.parameters()) if num_processes > 1 else 0
+        if keeps_averages:  # and the weights they stand for while they are in use
+            spare += 2 * sum(4 * p.numel() for p in trial.objective.parameters())
         found = largest_that_fits(candidates, lambda cells: _fits_on_device(trial, cells, limit - spare))
         return found, "tried"
-    memory = measure_memory(trial, num_processes=num_processes)
+    memory = measure_memory(trial, num_processes=num_processes, keeps_averages=keeps_averages)
     found = largest_that_fits(candidates, lambda cells: memory.of(cells) <= limit)
     return found, f"about {gib(memory.of(found))}"
 

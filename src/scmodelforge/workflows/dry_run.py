@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from scmodelforge._errors import ConfigError
 from scmodelforge._optional import require
 from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.load import load_config
@@ -62,6 +63,12 @@ def dry_run(config_path: Path, overrides: Sequence[str] = ()) -> DryRun | None:
     make_absolute(config, folder, base=config_path.parent)
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
+    if config.training.strategy == "fsdp":
+        msg = (
+            "training.strategy is 'fsdp', and a dry run measures whole models on one device: try it with --set "
+            "training.strategy=auto and fewer model.num_layers, or start the run."
+        )
+        raise ConfigError(msg)
     try_model(config)
     fabric = make_fabric(config.training)
     fabric.launch()
@@ -125,7 +132,7 @@ def _summary(config: RunConfig, run: Run, training: TrainingRun, speed: Speed, m
         memory=memory.to_dict(cells),
         free=free,
         knob=_knob(memory, config, run.model),
-        checkpoint_bytes=memory.weights + memory.optimizer,
+        checkpoint_bytes=(1 if config.training.ema is None else 2) * memory.weights + memory.optimizer,
         num_checkpoints=_NUM_RECENT + config.output.save_top_k,
         export_bytes=memory.weights,
     )

@@ -60,7 +60,11 @@ def run_trial(config: RunConfig, data: PreparedData, fabric: Any, collate: Calla
 def measure_run(config: RunConfig, data: PreparedData, fabric: Any, collate: Callable[[TokenBlock], Any]) -> StepMemory:
     """Measure what a step of a run needs; the parameters are those of :func:`run_trial`."""
     with _rng.preserved(fabric.device):
-        return measure_memory(run_trial(config, data, fabric, collate), num_processes=fabric.world_size)
+        return measure_memory(
+            run_trial(config, data, fabric, collate),
+            num_processes=fabric.world_size,
+            keeps_averages=config.training.ema is not None,
+        )
 
 
 def longest_cell(config: RunConfig, data: PreparedData) -> TokenBlock:

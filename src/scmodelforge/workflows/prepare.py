@@ -118,18 +118,22 @@ def config_hash(config: RunConfig) -> str:
     places, devices, threads, how often is logged, and what ends a run that went wrong. What counts of the batch is its
     size over all devices.
     """
-    settings = config.to_dict()
-    training = settings["training"]
-    over_devices = training["devices"] * training["num_nodes"] * training.pop("gradient_accumulation")
-    size = training.pop("batch_size")
-    if size != "auto":  # else the global size is given
-        training["global_batch_size"] = size * over_devices
-    settings.pop("output")
-    settings["plugins"] = [name.rpartition("/")[2] for name in settings["plugins"]]
+    # Without what is at its default, so that a later version's new settings do not make another run of it.
+    settings = config.model_dump(mode="json", exclude_defaults=True)
+    settings.pop("output", None)
+    settings["plugins"] = [name.rpartition("/")[2] for name in config.plugins]
+    for section in ("data", "tokenizer", "model", "training", "eval"):
+        settings.setdefault(section, {})
     for section, key in _PLACEMENT:
         settings[section].pop(key, None)
-    settings["data"]["split"].pop("file")
-    settings["data"]["preprocessing"].pop("cache")
+    training = config.training
+    for name in ("batch_size", "gradient_accumulation"):
+        settings["training"].pop(name, None)
+    if training.batch_size != "auto":  # else the global size is given
+        over_devices = training.devices * training.num_nodes * training.gradient_accumulation
+        settings["training"]["global_batch_size"] = training.batch_size * over_devices
+    settings["data"].get("split", {}).pop("file", None)
+    settings["data"].get("preprocessing", {}).pop("cache", None)
     if isinstance(config.data, MixtureDataConfig):
         for entry in settings["data"]["sources"]:
             entry.pop("paths", None)

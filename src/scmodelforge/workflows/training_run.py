@@ -26,6 +26,7 @@ from scmodelforge.eval.records import append_records
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
 from scmodelforge.models._utils import count_parameters
+from scmodelforge.training._files import write_text
 from scmodelforge.training._fsdp import build_for, shard_model
 from scmodelforge.training._launch import one_line_if_lost
 from scmodelforge.training._loaders import make_loader
@@ -154,7 +155,8 @@ class TrainingRun:
         except RunError as broken:
             config = shlex.quote(str(self.folder.root / "config.yaml"))
             resume = f"scmodelforge train --resume {shlex.quote(str(self.folder.root))}"
-            msg = f"{broken}\ngo on from the last checkpoint, after a change of {config} if one is needed: {resume}"
+            may = "training.batch_size, training.gradient_accumulation and training.guards may be changed"
+            msg = f"{broken}\ngo on from the last checkpoint, before which {may} in {config}: {resume}"
             raise RunError(msg) from broken
         finally:
             run.train_loader.close()
@@ -292,7 +294,10 @@ class TrainingRun:
         temporary = export.with_name("model.writing")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(best / "model", temporary)
-        bundle = load_bundle(temporary, trust_plugins=True)
+        # In its place before it is evaluated: whatever goes wrong then, the model is there.
+        shutil.rmtree(export, ignore_errors=True)
+        temporary.replace(export)
+        bundle = load_bundle(export, trust_plugins=True)
         notes = [f"exported: step {bundle.fingerprint['step']:,} ({why})"]
         records: list[Record] = []
         views = None
@@ -307,9 +312,7 @@ class TrainingRun:
             self._views.keep(self.evaluator.seen(), step=None)
             self._keep_records(records, bundle.fingerprint)
             notes += skip_notes(records)
-        (temporary / "README.md").write_text(model_card(bundle, self.config, records=records))
-        shutil.rmtree(export, ignore_errors=True)
-        temporary.replace(export)
+        write_text(export / "README.md", model_card(bundle, self.config, records=records))
         return TrainResult(self.folder, records, views, terminal_table(records), notes)
 
     def _keep_records(self, records: list[Record], fingerprint: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ what the exported model does. Embeddings wider than 50 are kept as their first 5
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from scmodelforge.eval.harness import stratified_subsample
 from scmodelforge.training._files import write_text
 
 __all__ = ["CellViews", "KeptCells", "SeenCells", "ViewFolder"]
+
+_log = logging.getLogger(__name__)
 
 _MAX_CELLS = 2000
 _MAX_WIDTH = 50
@@ -126,6 +129,12 @@ class ViewFolder:
         """Write the model's view after a step (``None``: of the exported model), and the cells if not there yet."""
         if seen is None or len(seen.model) < 2:
             return
+        try:
+            self._keep(seen, step)
+        except OSError as problem:  # pictures of a report are not worth a run
+            _log.warning(f"{self.folder}: the held-out cells of this evaluation cannot be kept ({problem.strerror})")
+
+    def _keep(self, seen: SeenCells, step: int | None) -> None:
         codes = np.zeros(len(seen.model), dtype=np.int64) if seen.labels is None else seen.labels
         rows = stratified_subsample(codes, _MAX_CELLS, self._seed)
         self.folder.mkdir(parents=True, exist_ok=True)
