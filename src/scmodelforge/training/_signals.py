@@ -37,7 +37,8 @@ def stop_on_signals(run: _Stoppable) -> Iterator[None]:
             raise KeyboardInterrupt
         run.stop_requested = True
         name = signal.Signals(number).name
-        _log.warning(f"{name}: saving and stopping at the end of this step; Ctrl-C again stops at once, unsaved")
+        again = "again " if number == signal.SIGINT else ""
+        _log.warning(f"{name}: saving and stopping at the end of this step; Ctrl-C {again}stops at once, unsaved")
 
     numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]  # Windows has no SIGUSR1
     before = {number: signal.signal(number, request) for number in numbers}

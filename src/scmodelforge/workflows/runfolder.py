@@ -114,13 +114,16 @@ class RunFolder:
             raise ConfigError(msg)
         for folder in (self.root, self.checkpoints):
             is_used = folder.is_dir() and any(folder.iterdir())
-            if is_used and not force:
-                msg = (
-                    f"{folder} is not empty. Go on with that run: scmodelforge train --resume {self.root}. "
-                    "Or choose another folder with --set output.run_dir=..., or replace it with --force."
-                )
-                raise ConfigError(msg)
             foreign = [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)] if is_used else []
+            if is_used and not force:
+                advice = ["choose another folder with --set output.run_dir=..."]
+                if (self.root / "run.json").is_file():
+                    advice.insert(0, f"go on with that run: scmodelforge train --resume {self.root}")
+                if not foreign:
+                    advice.append("replace it with --force")
+                words = "; or ".join(advice)
+                msg = f"{folder} is not empty. {words[0].upper()}{words[1:]}."
+                raise ConfigError(msg)
             if foreign:
                 msg = (
                     f"{folder} is not empty and is not a run (it holds '{foreign[0]}'); --force does not delete it. "

@@ -18,12 +18,18 @@ _KNOWN = {
     "lr": ("Learning rate", "learning rate", "The learning rate of each logged step."),
     "grad_norm": ("Gradient norm", "norm before clipping", "Norm of the gradient before clipping; spikes are batches "
                   "the model had trouble with."),
+    "skipped_steps": ("Skipped steps", "steps so far", "Steps that were not taken, since loss or gradient were not "
+                      "finite; 0 is good."),
+    "loss_spikes": ("Leaps of the loss", "leaps so far", "Steps whose loss was far above those before; their cells are "
+                    "kept in loss_spike_step_*.json."),
 }  # fmt: skip
 _SPEED = {
     "cells_per_second": ("Cells per second", "cells / s", "Cells trained on per second, over all devices."),
     "tokens_per_second": ("Tokens per second", "tokens / s", "Tokens trained on per second, over all devices."),
     "data_wait_share": ("Waiting for data", "share of the time", "Share of the time in which training waited for data; "
                         "near 0 is good."),
+    "step_seconds": ("Time of a step", "seconds", "Mean time of a step, waiting for data included."),
+    "memory_gb": ("Memory of the GPU", "10^9 bytes", "Most memory that tensors had so far on the first GPU."),
     "mfu": ("Model FLOPs utilisation", "share of the peak", "Useful arithmetic over what the hardware could do."),
 }  # fmt: skip
 
@@ -44,7 +50,8 @@ def other_figures(run: RunRecord) -> list[Figure]:
     figures = []
     for name in rest:
         title, axis, caption = _KNOWN.get(name, (name, name, f"train/{name} as logged."))
-        figures += _single(run, f"train/{name}", title, axis, caption)
+        counts = axis.endswith("so far")
+        figures += _single(run, f"train/{name}", title, axis, caption, from_zero=counts)
     return figures
 
 
