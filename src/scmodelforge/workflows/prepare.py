@@ -139,7 +139,15 @@ def config_hash(config: RunConfig) -> str:
             entry.pop("paths", None)
             entry.pop("uri", None)
             entry.pop("remote", None)
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_without_empty(settings), sort_keys=True).encode()).hexdigest()
+
+
+def _without_empty(settings: Any) -> Any:
+    """Return settings without sections that have none left."""
+    if not isinstance(settings, dict):
+        return settings
+    kept = {name: _without_empty(value) for name, value in settings.items()}
+    return {name: value for name, value in kept.items() if value != {}}
 
 
 def open_source(config: DataConfig) -> CellSource:
