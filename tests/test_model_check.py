@@ -44,7 +44,13 @@ CAUSAL = ("autoregressive_transformer", "transcriptformer")
 NAMES = [check.name for check in CHECKS]
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+#: Checked with every change; the others take as long each and are checked in .ci/full.
+QUICK = ("gene_pooling", "scdiva_diffusion", "transformer_encoder")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BUILT_IN]
+)
 def test_built_in_models_keep_the_contract(name):
     results = check_model(MODELS.get(name), name=name)
     assert [result.name for result in results] == NAMES

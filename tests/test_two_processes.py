@@ -17,7 +17,7 @@ import yaml
 from tests.conftest import make_adata
 from tests.test_life_cycle import losses, settings
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 def run_command(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -77,7 +77,6 @@ def test_bad_data_end_both_processes_with_status_2(tmp_path):
     assert not (tmp_path / "two").exists()
 
 
-@pytest.mark.slow
 def test_torchrun_starts_a_sharded_run_that_is_that_of_one_process(tmp_path):
     """Blocks are recomputed, the head is tied; evaluated by both processes, resumed by one with whole weights."""
     data = tmp_path / "cells.h5ad"
@@ -119,7 +118,6 @@ def assert_goes_on_with_one_process(run: Path, expected: dict[int, float]) -> No
     assert max(abs(found[step] - expected[step]) for step in expected) < 1e-5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torchrun", "slurm"])
 def test_two_nodes_of_one_process_each_train_together(tmp_path, kind):
     data = tmp_path / "cells.h5ad"
@@ -145,7 +143,6 @@ def test_two_nodes_of_one_process_each_train_together(tmp_path, kind):
     assert "on 2 x cpu" in first.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_death_of_a_process_ends_the_other_with_one_line(tmp_path, victim):
     data = tmp_path / "cells.h5ad"
