@@ -20,7 +20,7 @@ from scmodelforge.training._background import wait_for_all
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["PATIENCE", "check_launcher", "one_line_if_lost", "watch"]
+__all__ = ["PATIENCE", "check_launcher", "let_others_go", "one_line_if_lost", "watch"]
 
 #: Longest that a process waits for the others: longer than what the first one does alone (it scores, and writes).
 PATIENCE = timedelta(minutes=15)
@@ -30,6 +30,7 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 #: What a process gets to say itself why it ends, when another one ended with a message of its own.
 _GRACE_SECONDS = 5.0
 _PARENT = "SCMODELFORGE_PARENT"
+_NEEDED_NO_MORE = threading.Event()
 #: How the libraries under torch.distributed say that the other end of a connection is gone.
 _SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "remote process")
 
@@ -113,6 +114,11 @@ def one_line_if_lost(fabric: Fabric) -> Iterator[None]:
         raise LostProcess(msg) from problem
 
 
+def let_others_go() -> None:
+    """Say that the other processes have done their part: how they end no longer matters to this one."""
+    _NEEDED_NO_MORE.set()
+
+
 def _launcher(given: Any) -> Any:
     from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
     from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
@@ -138,6 +144,8 @@ def _end_with_children(children: Sequence[Popen[bytes]]) -> None:
     """End this process and the others when one of them failed."""
     while any(child.poll() is None for child in children):
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+        if _NEEDED_NO_MORE.is_set():
+            return
         for number, child in enumerate(children, start=1):
             if child.poll():
                 if child.returncode > 0:
