@@ -45,13 +45,10 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             _console.say("stopped by Ctrl-C")
             raise typer.Exit(130) from stop
-        except LostProcess as problem:
-            _console.error(str(problem))
-            raise typer.Exit(1) from problem
         except Interrupted as stop:
             _console.say(str(stop))
             raise typer.Exit(1) from stop
-        except RunError as problem:
+        except (LostProcess, RunError) as problem:
             _console.error(str(problem))
             raise typer.Exit(1) from problem
 

@@ -103,8 +103,6 @@ def _report(result: TrainResult) -> list[str]:
     root = shlex.quote(str(result.folder.root))
     try:
         path = write_report(result.folder.root, result.folder.report, force=True, method="pca")
-    except ImportError as missing:
-        return [f"report:  none. {missing}"]
-    except DataError as problem:
+    except (ImportError, DataError) as problem:
         return [f"report:  none. {problem}"]
     return [f"report:  {path} (with UMAP in place of PCA: scmodelforge report {root} --force)"]

@@ -25,11 +25,11 @@ from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._diffusion_config import ScDivaDiffusionConfig
 from scmodelforge.models._diffusion_sampling import SampledCells, sample_cells
-from scmodelforge.models._utils import count_parameters, init_weights, required_vocab_size
-from scmodelforge.models.base import transformer_arguments
+from scmodelforge.models._utils import init_weights, required_vocab_size
+from scmodelforge.models.base import CellModel, transformer_arguments
 from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding, check_length
-from scmodelforge.models.components.flops import Parts, forward_flops
+from scmodelforge.models.components.flops import Parts
 from scmodelforge.models.components.gene_vectors import NormedMLP
 from scmodelforge.models.components.heads import MaskedGenePredictionHead
 from scmodelforge.models.components.masking import gather_visible, hidden_positions
@@ -49,7 +49,7 @@ Seen = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]
 
 
 @register_model("scdiva_diffusion")
-class ScDivaDiffusion(nn.Module):
+class ScDivaDiffusion(CellModel):
     """Transformer over the visible genes of a cell that tells which genes are hidden, and their values.
 
     Parameters
@@ -242,18 +242,14 @@ norm_placement, norm, activation_checkpointing
         is_hidden = is_real & (input_ids == self.embedding.special_ids.mask)
         return self._look(self._seen(input_ids, values, is_real & ~is_hidden), is_hidden.sum(dim=1))[1]
 
-    def forward_flops(self, batch: dict[str, Any]) -> int:
-        """Return the FLOPs of one pass forward on a batch on the host: :func:`forward_flops`."""
-        parts: Parts = [("embedding", "seen"), ("encoder", "seen"), ("head", 1), ("value_head", "targets")]
-        return forward_flops(self, parts, batch)
+    @property
+    def flop_parts(self) -> Parts:
+        """What a pass of training computes on: visible tokens, one state a cell for all genes, values of targets."""
+        return [("embedding", "seen"), ("encoder", "seen"), ("head", 1), ("value_head", "targets")]
 
     def sample(self, num_cells: int | None = None, **options: Any) -> SampledCells:
         """Draw cells, some genes at a time: :func:`~scmodelforge.models._diffusion_sampling.sample_cells`."""
         return sample_cells(self, num_cells=num_cells, **options)
-
-    def num_parameters(self, trainable_only: bool = True) -> int:
-        """Count the parameters, all of them or those that are trained."""
-        return count_parameters(self, trainable_only=trainable_only)
 
     def score_hidden(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor, num_hidden: torch.Tensor

@@ -13,6 +13,8 @@ from datetime import timedelta
 from subprocess import Popen
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from scmodelforge._errors import ConfigError, LostProcess
 from scmodelforge.config.schema import TrainingConfig
 from scmodelforge.training._background import wait_for_all
@@ -20,7 +22,7 @@ from scmodelforge.training._background import wait_for_all
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["PATIENCE", "check_launcher", "let_others_go", "one_line_if_lost", "watch"]
+__all__ = ["PATIENCE", "check_launcher", "one_line_if_lost", "part_ways", "watch"]
 
 #: Longest that a process waits for the others: longer than what the first one does alone (it scores, and writes).
 PATIENCE = timedelta(minutes=15)
@@ -114,9 +116,16 @@ def one_line_if_lost(fabric: Fabric) -> Iterator[None]:
         raise LostProcess(msg) from problem
 
 
-def let_others_go() -> None:
-    """Say that the other processes have done their part: how they end no longer matters to this one."""
+def part_ways(fabric: Fabric) -> None:
+    """Let each process end on its own from here: what becomes of the others no longer matters to this one.
+
+    All processes call it; after it none may wait for another. They leave the process group here, since its threads may
+    abort a process that ends with them at work.
+    """
+    fabric.barrier()
     _NEEDED_NO_MORE.set()
+    if fabric.world_size > 1:
+        torch.distributed.destroy_process_group()
 
 
 def _launcher(given: Any) -> Any:
@@ -128,6 +137,7 @@ def _launcher(given: Any) -> Any:
 
         def launch(self, function: Any, *args: Any, **kwargs: Any) -> Any:
             os.environ[_PARENT] = str(os.getpid())
+            _NEEDED_NO_MORE.clear()
             self._call_children_scripts()
             _in_background(_end_with_children, self.procs)
             _set_num_threads_if_needed(num_processes=self.num_processes)
@@ -141,16 +151,15 @@ def _in_background(function: Any, *args: Any) -> None:
 
 
 def _end_with_children(children: Sequence[Popen[bytes]]) -> None:
-    """End this process and the others when one of them failed."""
-    while any(child.poll() is None for child in children):
+    """End this process and the others when one of them failed before the run was through."""
+    while any(child.poll() is None for child in children) and not _NEEDED_NO_MORE.is_set():
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-        if _NEEDED_NO_MORE.is_set():
-            return
         for number, child in enumerate(children, start=1):
             if child.poll():
-                if child.returncode > 0:
-                    time.sleep(_GRACE_SECONDS)
-                _end(_obituary(number, child.returncode), children)
+                # The end of one that was through may be seen before this process knows that all are.
+                time.sleep(_GRACE_SECONDS if child.returncode > 0 else _SECONDS_BETWEEN_LOOKS)
+                if not _NEEDED_NO_MORE.is_set():
+                    _end(_obituary(number, child.returncode), children)
 
 
 def _end_with_parent(parent: int) -> None:

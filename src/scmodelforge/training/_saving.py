@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from scmodelforge._errors import DataError, Interrupted, NotSaved, UserError
+from scmodelforge._errors import DataError, Interrupted, NotSaved
 from scmodelforge.training._targets import all_reduce
+from scmodelforge.training.checkpoint import MEND
 
 if TYPE_CHECKING:
     from scmodelforge.training.run import Run
@@ -45,8 +46,8 @@ def save_when_due(run: Run, *, is_due: bool) -> None:
     if checkpoints.failures_in_a_row < _MOST_FAILURES:
         ahead = f"training goes on and tries again at the next one, {_MOST_FAILURES} failures in a row end it"
     else:
-        ahead, run.stop_requested = f"{_MOST_FAILURES} failures in a row, training stops", True
-    _log.warning(f"{checkpoints.problem} Until then {ahead}; {kept}")
+        ahead, run.stop_requested = f"training stops after {_MOST_FAILURES} failures in a row", True
+    _log.warning(f"{checkpoints.problem} {MEND}: {ahead}; {kept}")
 
 
 def stop(run: Run) -> NoReturn:
@@ -99,7 +100,7 @@ def saved_if_data_fail(run: Run) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, OSError) as problem:
+    except (DataError, OSError) as problem:
         if run.checkpoints is None or run.fabric.world_size > 1 or run.progress.step == 0:
             raise
         reason = " ".join(str(problem).split())
@@ -136,7 +137,7 @@ def _save_this_step(run: Run, where: str) -> None:
     if _is_true_of_first(run, checkpoints.last != this):
         kept = f"The last checkpoint is {checkpoints.last}" if checkpoints.last else "There is no checkpoint"
         problem = checkpoints.problem or f"{this}: the first process could not write the checkpoint."
-        msg = f"{where}, which is not saved. {problem} {kept}"
+        msg = f"{where}, which is not saved. {problem} {MEND}, then resume. {kept}"
         raise NotSaved(msg)
 
 

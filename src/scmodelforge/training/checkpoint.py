@@ -37,9 +37,12 @@ from scmodelforge.training._tensors import load_tensors
 if TYPE_CHECKING:
     from scmodelforge.training.loop import Run
 
-__all__ = ["Checkpoints"]
+__all__ = ["MEND", "Checkpoints"]
 
 _log = logging.getLogger(__name__)
+
+#: What to do about a checkpoint that cannot be written.
+MEND = "Make room or mend access"
 
 _LONG_WAIT = 1.0  # seconds
 
@@ -101,7 +104,8 @@ class Checkpoints:
         self.wait()
         run.fabric.barrier()
         if self.problem is not None:
-            raise DataError(self.problem)
+            msg = f"{self.problem} {MEND}, then resume."
+            raise DataError(msg)
         return target
 
     def save_soon(self, run: Run) -> Path:
@@ -148,10 +152,7 @@ class Checkpoints:
         elif isinstance(problem, (OSError, _safetensors_error())):
             self.failures += 1
             self.failures_in_a_row += 1
-            self.problem = (
-                f"{target}: the checkpoint cannot be written ({_reason(problem)}). Make room or mend access, then "
-                "resume."
-            )
+            self.problem = f"{target}: the checkpoint cannot be written ({_reason(problem)})."
         else:
             raise problem
 

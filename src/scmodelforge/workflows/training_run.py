@@ -28,7 +28,7 @@ from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundl
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._files import write_text
 from scmodelforge.training._fsdp import build_for, shard_model
-from scmodelforge.training._launch import let_others_go, one_line_if_lost
+from scmodelforge.training._launch import one_line_if_lost, part_ways
 from scmodelforge.training._loaders import make_loader
 from scmodelforge.training._sharded import settle
 from scmodelforge.training._snapshot import Snapshot
@@ -146,8 +146,7 @@ class TrainingRun:
         try:
             with one_line_if_lost(self.fabric):
                 fit(run, callbacks)
-                self.fabric.barrier()
-                let_others_go()
+                part_ways(self.fabric)
         except Interrupted as stop:
             if checkpoints.last is None and self.fabric.is_global_zero:  # nothing to go on from
                 raise
