@@ -38,6 +38,13 @@ class TestRecord:
         assert record.key == "eval/b/cells/m"
         assert record.library.startswith("scmodelforge ")
 
+    def test_keeps_intervals_over_groups_and_what_it_is_made_of(self):
+        fields = {"group_interval": [0.1, 0.9], "group_key": "donor", "noise_ceiling": 0.8, "subsample": 9}
+        record = clustered().record("b", "m", 0.5, library="numpy", tables={"confusion": [[1, 0], [0, 2]]}, **fields)
+        again = Record.from_dict(json.loads(json.dumps(record.to_dict())))
+        assert again.tables == {"confusion": [[1, 0], [0, 2]]}
+        assert {name: getattr(again, name) for name in fields} == fields
+
     def test_never_holds_nan(self):
         assert clustered().record("b", "m", float("nan"), library="numpy").value is None
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-
 from scmodelforge import __version__
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import BENCHMARKS
@@ -44,15 +42,24 @@ class Record:
     value
         The score, or ``None`` if it is not defined here; ``skipped_reason`` then says why.
     interval
-        95 % bootstrap interval [low, high] over the scored cells, or ``None``.
+        95 % bootstrap interval [low, high] over the scored cells (or perturbations, or transcription factors, where
+        these are what is scored), or ``None``.
+    group_interval, group_key
+        95 % bootstrap interval over whole groups of cells, such as donors or batches, and the obs column of these.
+    noise_ceiling
+        What a perfect method would reach with as much noise as the data have, or ``None`` if it is not known.
     n, n_skipped, skipped_reason
         Cells scored, cells left out, and why.
     dataset_hash, split_hash, split_seed
         The data and the split.
     label_key, batch_key
         obs columns.
+    subsample
+        Number of cells the scored ones were chosen from, if not all are scored.
     params
         Settings of the metric: k, distance, seed, resamples and so on.
+    tables
+        What a score is made of, by name: a confusion matrix, scores of single labels. Plain values.
     library
         What computed it, with versions.
     model_id
@@ -75,6 +82,9 @@ class Record:
     metric: str
     value: float | None
     interval: list[float] | None = None
+    group_interval: list[float] | None = None
+    group_key: str | None = None
+    noise_ceiling: float | None = None
     n: int = 0
     n_skipped: int = 0
     skipped_reason: str | None = None
@@ -83,7 +93,9 @@ class Record:
     split_seed: int | None = None
     label_key: str | None = None
     batch_key: str | None = None
+    subsample: int | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
     library: str = ""
     model_id: str | None = None
     baselines: dict[str, float] = field(default_factory=dict)
@@ -132,12 +144,17 @@ class BenchmarkInputs:
         Cells that may be fitted on, and cells that are scored. No cell may be in both.
     representation, model_id
         What the embeddings are, and of which model.
-    label_key, batch_key, split_hash, split_seed
+    label_key, batch_key, group_key, split_hash, split_seed
         As in :class:`Record`.
     seed
         Seed of probes, clusterings and intervals.
-    predictions, gene_embeddings, model
-        For benchmarks that need more than embeddings; ``None`` where there are none.
+    predictions
+        What a model predicts for the held-out cells, as the benchmark that needs it defines: probabilities of labels,
+        expression after perturbations.
+    gene_embeddings
+        Vectors of genes.
+    model
+        Access to the model itself, for what cannot be computed beforehand. Each is ``None`` where there is none.
 
     Raises
     ------
@@ -152,12 +169,13 @@ class BenchmarkInputs:
     dataset_hash: str | None = None
     label_key: str | None = None
     batch_key: str | None = None
+    group_key: str | None = None
     split_hash: str | None = None
     split_seed: int | None = None
     seed: int = 0
     model_id: str | None = None
     predictions: Any = None
-    gene_embeddings: np.ndarray | None = None
+    gene_embeddings: Any = None
     model: Any = None
 
     def __post_init__(self) -> None:

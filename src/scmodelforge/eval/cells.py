@@ -27,6 +27,8 @@ class Cells:
         into text, so that categories without cells cannot count. ``None`` if there is no such column.
     batches
         Batch of each cell, as ``labels``.
+    groups
+        What is drawn as a whole for intervals over groups, a donor usually, as ``labels``.
     positions
         Position of each cell in its source, shape (n,), integer. Results do not depend on the order of the cells: they
         are sorted by position, else by name, else by their content.
@@ -42,6 +44,7 @@ class Cells:
     embeddings: np.ndarray
     labels: np.ndarray | None = None
     batches: np.ndarray | None = None
+    groups: np.ndarray | None = None
     positions: np.ndarray | None = None
     names: np.ndarray | None = None
 
@@ -51,10 +54,10 @@ class Cells:
             msg = f"embeddings have shape {embeddings.shape}; one row of numbers a cell is needed, shape (n, H)."
             raise DataError(msg)
         object.__setattr__(self, "embeddings", embeddings)
-        for name in ("labels", "batches", "names"):
+        for name in ("labels", "batches", "groups", "names"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _plain_text(getattr(self, name)))
-        for name in ("labels", "batches", "positions", "names"):
+        for name in ("labels", "batches", "groups", "positions", "names"):
             column = getattr(self, name)
             if column is not None and len(column) != len(embeddings):
                 msg = f"{len(column):,} {name} for {len(embeddings):,} embeddings; give one for each cell."
