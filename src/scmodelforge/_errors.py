@@ -20,6 +20,9 @@ __all__ = [
 ]
 
 
+_LEAST_BEGINNING = 3
+
+
 class UserError(ValueError):
     """Wrong input: the message says what was seen, what is needed and what to do."""
 
@@ -68,6 +71,8 @@ def require_whole(name: str, value: object, least: int) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the words ' Did you mean ...?' for the known name closest to ``name``, or nothing."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    """Return the words ' Did you mean ...?' for the known name that ``name`` begins or is closest to, or nothing."""
+    known = list(known)
+    begun = [each for each in known if len(name) >= _LEAST_BEGINNING and each.startswith(f"{name}_")]
+    found = begun if len(begun) == 1 else get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean '{found[0]}'?" if found else ""

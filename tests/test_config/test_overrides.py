@@ -84,6 +84,28 @@ class TestWrongOverrides:
             "run.yaml: training.seed is -1; it must be at least 0.",
         ]
 
+    @pytest.mark.parametrize(
+        ("override", "said"),
+        [
+            ("trianing.batch_size=3", "unknown setting 'trianing'. Did you mean 'training'?"),
+            ("training.optimiser.lr=3", "unknown setting 'training.optimiser'. Did you mean 'optimizer'?"),
+            ("batchsize=3", "unknown setting 'batchsize'. Did you mean 'training.batch_size'?"),
+            ("tokenizer.strategy=rank", "tokenizer.strategy: unknown tokenizer 'rank'. Did you mean 'rank_value'?"),
+            (
+                "model.architecture=transformer",
+                "model.architecture: unknown model 'transformer'. Did you mean 'transformer_encoder'?",
+            ),
+            ("training.optimizer.learning=3", "unknown setting 'training.optimizer.learning'. Settings of"),
+        ],
+    )
+    def test_an_unknown_key_or_name_is_blamed_on_the_command_line(self, mistakes, override, said):
+        (line,) = mistakes(MINIMAL, [override])
+        assert line.startswith(f"--set {override}: {said}")
+
+    def test_a_section_that_the_file_has_is_not(self, mistakes):
+        lines = mistakes(MINIMAL + "training: {optimiser: {lr: 1.0}}", ["training.optimiser.beta=3", "model.dropout=0"])
+        assert lines == ["run.yaml: unknown setting 'training.optimiser'. Did you mean 'optimizer'?"]
+
     def test_two_that_contradict_each_other(self, mistakes):
         (line,) = mistakes(MINIMAL, ["training.lr=1.0", "training.optimizer.lr=2.0"])
         assert "training.lr (1.0) and training.optimizer.lr (2.0) are one setting with two values" in line

@@ -186,7 +186,7 @@ class TestUnusualRuns:
 
     def test_without_evaluation_validation_or_labels(self, tmp_path):
         page = page_of(make_run(tmp_path / "run", is_evaluated=False, has_validation=False))
-        assert "It was not evaluated." in page.text
+        assert "It was not evaluated: eval.benchmarks is empty" in page.text
         assert "no cells were held out" in page.text
         assert page.figures
         assert "Scores" not in page.text
@@ -221,6 +221,38 @@ class TestUnusualRuns:
         page = page_of(run_folder)
         assert "None of its metrics could be computed." in page.text
         assert "too few cells" in page.text
+
+    def test_cells_left_out_are_said_in_a_sentence(self, run_folder):
+        records = make_records(60)
+        for record in records:
+            record.n, record.n_skipped, record.skipped_reason = 48, 2, "labels with fewer than 10 cells: B cell"
+        append_records(run_folder / "results.jsonl", records)
+        assert (
+            "Cell type annotation, held-out cells: 2 metrics are without 2 of the 50 cells (labels with fewer than 10 "
+            "cells: B cell)."
+        ) in page_of(run_folder).text
+
+    @pytest.mark.parametrize(("steps", "is_a_dot"), [(20, True), (40, False)], ids=["one evaluation", "two"])
+    def test_a_legend_shows_a_dot_where_the_chart_does(self, tmp_path, steps, is_a_dot):
+        text = render_report(RunRecord.read(make_run(tmp_path / "run", steps=steps)), method="pca")
+        _, _, over_training = text.partition("Scores over training")
+        figure = over_training[: over_training.index("</figure>")]
+        legend = figure[figure.index("<ul") :]
+        assert ('<polyline class="line model"' not in figure) == is_a_dot
+        assert ('<circle class="dot model"' in legend) == is_a_dot
+        assert ('<line class="line model"' in legend) == (not is_a_dot)
+
+    def test_what_never_happened_is_said_and_not_drawn(self, tmp_path):
+        root = make_run(tmp_path / "run")
+        for leaps, is_drawn in ((0, False), (2, True)):
+            record = {"step": 10, "train/loss": 3.0, "train/skipped_steps": 0, "train/loss_spikes": leaps}
+            write_lines(root / "metrics.jsonl", [record])
+            page = page_of(root)
+            drawn = [figure["caption"] for figure in page.figures]
+            assert any("Leaps of the loss" in caption for caption in drawn) == is_drawn
+            assert not any("Skipped steps" in caption for caption in drawn)
+            said = "No step was skipped." if is_drawn else "No step was skipped and the loss never leapt."
+            assert said in page.text
 
     def test_many_benchmarks_are_all_there(self, run_folder):
         for number in range(12):

@@ -20,11 +20,20 @@ def environment(monkeypatch):
     return put
 
 
+def passes(devices: int, nodes: int) -> bool:
+    try:
+        check_launcher(TrainingConfig(accelerator="cpu", devices=devices, num_nodes=nodes))
+    except ConfigError:
+        return False
+    return True
+
+
 class TestLauncherAndSettings:
     @pytest.mark.parametrize("given", [TORCHRUN, SLURM], ids=["torchrun", "slurm"])
-    def test_those_that_agree_pass(self, environment, given):
+    def test_only_the_settings_that_agree_pass(self, environment, given):
         environment(given)
-        check_launcher(TrainingConfig(accelerator="cpu", devices=2, num_nodes=2))
+        sizes = [(devices, nodes) for devices in (1, 2, 3) for nodes in (1, 2, 3)]
+        assert [size for size in sizes if passes(*size)] == [(2, 2)]
 
     @pytest.mark.parametrize(("given", "name"), [(TORCHRUN, "torchrun"), (SLURM, "SLURM")], ids=["torchrun", "slurm"])
     def test_others_are_refused_with_the_settings_that_mend_it(self, environment, given, name):
@@ -41,9 +50,10 @@ class TestLauncherAndSettings:
         with pytest.raises(ConfigError, match=r"use #SBATCH --ntasks-per-node=2 instead of --ntasks"):
             check_launcher(TrainingConfig(accelerator="cpu", devices=2, num_nodes=2))
 
-    def test_an_interactive_job_of_slurm_starts_nothing(self, environment):
-        environment({**SLURM, "SLURM_JOB_NAME": "interactive"})
-        check_launcher(TrainingConfig(accelerator="cpu"))
+    @pytest.mark.parametrize(("name", "is_job"), [("interactive", False), ("bash", False), ("train.sh", True)])
+    def test_an_interactive_job_of_slurm_starts_nothing(self, environment, name, is_job):
+        environment({**SLURM, "SLURM_JOB_NAME": name})
+        assert passes(1, 1) is not is_job
 
     def test_nodes_that_nothing_starts_are_not_waited_for(self):
         with pytest.raises(ConfigError, match="torchrun --nnodes=2 --nproc-per-node=4 -m scmodelforge train"):

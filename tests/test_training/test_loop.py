@@ -184,7 +184,15 @@ class TestClock:
         names |= {"skipped_steps", "loss_spikes"}
         assert set(train) == clock | {f"train/{name}" for name in names}
         assert set(validation) == clock | {"val/loss", "val/genes", "val/values"}
-        assert (train["epoch"], validation["epoch"]) == (0, 1)
+        assert train["epoch"] == validation["epoch"] == 1  # the same moment, the end of the first epoch
+
+    def test_the_records_and_the_terminal_tell_of_the_same_epoch(self, tmp_path):
+        reporter = Recorder()
+        config = settings(max_epochs=2, steps_per_epoch=4, log_every_n_steps=1)
+        fit(make_run(tmp_path, config=config, reporter=reporter))
+        told = {r["step"]: r["epoch"] for r in records(tmp_path)}
+        assert told == {step: step / 4 for step in range(1, 9)}
+        assert {s.step: s.epoch for s in reporter.shown} == {step: math.ceil(epoch) for step, epoch in told.items()}
 
     def test_progress_is_reported_once_a_step_with_the_latest_validation(self):
         reporter = Recorder()

@@ -12,6 +12,7 @@ import torch
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import WandbConfig
+from scmodelforge.training import _wandb
 from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.metrics import MetricsLog
 
@@ -79,22 +80,41 @@ class TestOffline:
 
 
 class TestChecks:
-    def test_online_without_a_key_is_refused_with_the_mend(self, monkeypatch, tmp_path):
+    @pytest.fixture
+    def without_a_key(self, monkeypatch, tmp_path):
         monkeypatch.delenv("WANDB_API_KEY", raising=False)
         monkeypatch.setenv("NETRC", str(tmp_path / "none"))
         monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+
+    @pytest.mark.usefixtures("without_a_key")
+    def test_online_without_a_key_is_refused_with_the_mend(self):
         with pytest.raises(ConfigError, match=r"no key of Weights & Biases here; run wandb login, or use --set"):
             check_wandb(WandbConfig(mode="online"))
 
-    def test_offline_needs_no_key(self):
-        check_wandb(WandbConfig())
-        check_wandb(None)
+    @pytest.mark.usefixtures("without_a_key")
+    def test_only_online_needs_a_key(self):
+        def is_refused(config: WandbConfig | None) -> bool:
+            try:
+                check_wandb(config)
+            except ConfigError:
+                return True
+            return False
+
+        sections = {"default": WandbConfig(), "none": None}
+        sections |= {mode: WandbConfig(mode=mode) for mode in ("offline", "online", "disabled")}
+        assert [name for name, section in sections.items() if is_refused(section)] == ["online"]
 
     def test_not_installed_says_how_to_install_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "wandb", None)
         with pytest.raises(ImportError, match=r"output.wandb needs .*'wandb'.* pip install 'scmodelforge\[log\]'"):
             check_wandb(WandbConfig())
-        check_wandb(WandbConfig(mode="disabled"))
+
+    @pytest.mark.parametrize(("mode", "is_asked_for"), [("disabled", False), ("offline", True)])
+    def test_disabled_asks_for_no_package(self, monkeypatch, mode, is_asked_for):
+        asked = []
+        monkeypatch.setattr(_wandb, "require", lambda name, **why: asked.append(name))
+        check_wandb(WandbConfig(mode=mode))
+        assert asked == ["wandb"] * is_asked_for
 
 
 def test_neither_the_loop_nor_the_log_imports_it():

@@ -255,6 +255,19 @@ class TestDryRun:
         path.write_text(resolved)
         assert load_config(path).training.batch_size == 4
 
+    def test_says_that_the_run_would_be_refused_where_one_lies(self, data, tmp_path):
+        config, run = write(tmp_path, data), tmp_path / "run"
+        assert "would be refused" not in invoke("train", config, "--dry-run").stdout
+        run.mkdir()
+        (run / "run.json").write_text("{}")
+        before = contents(tmp_path, data.parent)
+        refused = invoke("train", config, code=2).output.strip().removeprefix("error: ")
+        assert f"{run} is not empty. Go on with that run" in refused
+        assert f"  the run would be refused: {refused}\n" in invoke("train", config, "--dry-run").stdout
+        assert json.loads(invoke("train", config, "--dry-run", "--json").stdout)["refusal"] == refused
+        assert "would be refused" not in invoke("train", config, "--dry-run", "--force").stdout
+        assert contents(tmp_path, data.parent) == before
+
     def test_refuses_what_training_refuses(self, data, tmp_path):
         config = write(tmp_path, data, model__hidden_dim=15)
         assert "is not a multiple of model.num_heads" in invoke("train", config, "--dry-run", code=2).output

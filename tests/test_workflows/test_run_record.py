@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from scmodelforge._errors import DataError, Interrupted
+from scmodelforge._errors import ConfigError, DataError, Interrupted
 from scmodelforge.cli.main import app
 from scmodelforge.workflows.journal import Journal, is_alive
 from scmodelforge.workflows.provenance import git_state
@@ -71,7 +71,15 @@ def test_a_folder_with_all_that_a_report_needs_can_be_replaced(tmp_path):
     for name in ("report.html", "sessions.jsonl", "exported_results.jsonl", "run.json"):
         (tmp_path / name).write_text("")
     (tmp_path / "views").mkdir()
-    RunFolder(tmp_path, tmp_path / "checkpoints", tmp_path).check_free(force=True)
+    before = sorted(tmp_path.iterdir())
+    folder = RunFolder(tmp_path, tmp_path / "checkpoints", tmp_path)
+    folder.check_free(force=True)
+    assert sorted(tmp_path.iterdir()) == before  # checked, not yet replaced
+    with pytest.raises(ConfigError, match=r"is not empty\. Go on with that run: .* or replace it with --force\."):
+        folder.check_free(force=False)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ConfigError, match=r"holds 'notes\.txt'\); --force does not delete it"):
+        folder.check_free(force=True)
 
 
 class TestJournal:

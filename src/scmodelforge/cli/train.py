@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    settings: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The settings file, as --config.")] = None,
+    settings: Annotated[Path | None, typer.Argument(metavar="FILE", help="The settings file, as --config.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (YAML or TOML).")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to continue.")] = None,
     overrides: Annotated[
@@ -51,7 +51,7 @@ def train(
         raise ConfigError(msg)
     if dry:
         assert config is not None
-        _dry_run(config, overrides or [], as_json=as_json)
+        _dry_run(config, overrides or [], force=force, as_json=as_json)
         return
 
     from scmodelforge.workflows.pretrain import resume_training, start_training
@@ -71,10 +71,10 @@ def train(
         _console.say(line)
 
 
-def _dry_run(config: Path, overrides: list[str], *, as_json: bool) -> None:
+def _dry_run(config: Path, overrides: list[str], *, force: bool, as_json: bool) -> None:
     from scmodelforge.workflows.dry_run import dry_run
 
-    found = dry_run(config, overrides)
+    found = dry_run(config, overrides, force=force)
     if found is None:  # another device of the same run
         return
     if as_json:

@@ -23,6 +23,7 @@ class Faults:
     def __init__(self, origin: str) -> None:
         self.origin = origin
         self._overrides: dict[str, str] = {}
+        self._made: dict[str, str] = {}
         self._spellings: dict[str, str] = {}
         self._found: list[tuple[str, str]] = []
 
@@ -47,6 +48,10 @@ class Faults:
     def add_overrides(self, overrides: Mapping[str, str]) -> None:
         """Remember settings that came from the command line: path to the text given there."""
         self._overrides.update(overrides)
+
+    def add_made(self, section: str, override: str) -> None:
+        """Remember a section that is there only because the command line set something below it: path to that path."""
+        self._made.setdefault(section, override)
 
     def spelling(self, path: str) -> str:
         """Return the setting's path as the user wrote it."""
@@ -75,6 +80,7 @@ class Faults:
 
     def _where(self, path: str) -> str:
         written = self.spelling(path)
+        written = self._made.get(written, written)
         for overridden, text in self._overrides.items():
             if is_below(written, overridden):
                 return f"--set {text}"

@@ -90,7 +90,7 @@ def read_overrides(overrides: Sequence[str], faults: Faults) -> dict[str, Any]:
 
 
 def set_values(raw: Mapping[str, Any], values: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
-    """Return a copy of the settings with some values set; missing sections are made."""
+    """Return a copy of the settings with some values set; missing sections are made, and noted in ``faults``."""
     changed = deepcopy(dict(raw))
     for path, value in values.items():
         section = changed
@@ -98,6 +98,7 @@ def set_values(raw: Mapping[str, Any], values: Mapping[str, Any], faults: Faults
         for depth, name in enumerate(parents, start=1):
             if section.get(name) is None:
                 section[name] = {}
+                faults.add_made(".".join(parents[:depth]), path)
             section = section[name]
             if not isinstance(section, dict):
                 faults.add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
@@ -59,7 +60,7 @@ def add_unknown(key: str, section: type[Section], path: str, faults: Faults) -> 
     place = f"{path}.{key}" if path else key
     spellings = [each for each in (*ALIASES, NUM_GPUS) if each.rpartition(".")[0] == path]
     known = [*section.model_fields, *(each.rpartition(".")[2] for each in spellings)]
-    hint = _whereabouts(key, path) or nearest(key, known)
+    hint = _whereabouts(key, path) or nearest(key, known) or _nearest_below(key, path)
     if not hint:
         there = f"Settings of '{path}'" if path else "Sections"
         hint = f" {there}: {', '.join(known)}."
@@ -175,6 +176,20 @@ def _whereabouts(key: str, path: str) -> str:
         return f" '{key}' stands at the top level; indent it less."
     homes = [home for home in _homes(key, RunConfig, "") if home != path]
     return f" '{key}' is a setting of {_quoted(homes)}." if homes else ""
+
+
+def _nearest_below(key: str, path: str) -> str:
+    """Return the words that name the nearest setting of the sections, for a key without one; or nothing."""
+    if path:
+        return ""
+    homes = {name: home for home in RunConfig.model_fields for name in _keys(home)}
+    found = get_close_matches(key, homes, n=1, cutoff=0.8)
+    return f" Did you mean '{homes[found[0]]}.{found[0]}'?" if found else ""
+
+
+def _keys(section: str) -> list[str]:
+    below = nested_section(RunConfig.model_fields[section].annotation)
+    return [] if below is None else list(below.model_fields)
 
 
 def _quoted(names: list[str]) -> str:

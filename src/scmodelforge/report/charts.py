@@ -14,7 +14,7 @@ from scmodelforge.report.text import number
 __all__ = ["MARKS", "Level", "Line", "Score", "dot_plot", "line_chart", "nice_ticks"]
 
 _WIDTH, _HEIGHT = 420, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 12, 12, 42
 _MOST_POINTS = 300
 _ROW = 50
 _MARGIN = 16
@@ -84,7 +84,8 @@ def line_chart(
     lines = [Line(line.name, _thinned(line.points), line.style) for line in lines]
     xs = [x for line in lines for x, _ in line.points] + list(steps or ())
     ys = [y for line in lines for _, y in line.points] + [level.value for level in levels]
-    x_ticks, y_ticks = nice_ticks(min(xs), max(xs), 5), nice_ticks(0.0 if from_zero else min(ys), max(ys), 5)
+    low, high = (0.0, max(ys) or 1.0) if from_zero else (min(ys), max(ys))
+    x_ticks, y_ticks = nice_ticks(min(xs), max(xs), 5), nice_ticks(low, high, 5)
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
     y_low, y_high = y_ticks[0], y_ticks[-1]
 
@@ -160,7 +161,7 @@ def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
 
 def _tick(value: float) -> str:
     """Return a round number without zeros that say nothing."""
-    if value and abs(value) < 1e-3:
+    if value and abs(value) < 1e-4:
         mantissa, _, exponent = f"{value:.6e}".partition("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:,.10g}"

@@ -124,6 +124,7 @@ def _contents(run: RunRecord, method: Literal["auto", "pca"]) -> dict[str, Any]:
         "cells": pictures,
         "losses": curves.loss_figures(run),
         "others": curves.other_figures(run),
+        "nothing_happened": curves.nothing_happened(run),
         "over_training": scores.training_figures(run),
         "data": data.data_summary(run),
         "speed": speed,

@@ -239,7 +239,8 @@ def _is_stop_requested_anywhere(run: Run) -> bool:
 
 def _record(run: Run, values: dict[str, float]) -> None:
     if run.metrics is not None and run.fabric.is_global_zero:
-        clock = {"epoch": run.progress.epoch, "cells": run.progress.cells}
+        epoch = round(run.progress.step / run.steps_per_epoch, 6)  # whole at its end: it is in epoch 2/3 up to 2.0
+        clock = {"epoch": epoch, "cells": run.progress.cells}
         run.metrics.log(run.progress.step, clock | values)
 
 

@@ -39,12 +39,12 @@ __all__ = ["dry_run"]
 _NUM_RECENT = 3
 
 
-def dry_run(config_path: Path, overrides: Sequence[str] = ()) -> DryRun | None:
+def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = False) -> DryRun | None:
     """Take the first steps of a run and say what the whole of it will need; nothing is written.
 
     Parameters
     ----------
-    config_path, overrides
+    config_path, overrides, force
         As of :func:`~scmodelforge.workflows.pretrain.start_training`.
 
     Returns
@@ -54,7 +54,7 @@ def dry_run(config_path: Path, overrides: Sequence[str] = ()) -> DryRun | None:
     Raises
     ------
     ConfigError, DataError
-        For everything that training would refuse, except a run folder that is not empty.
+        For everything that training would refuse, except a run folder that is not empty: that is said in the figures.
     RunError
         If memory runs out, or step after step is not finite.
     """
@@ -85,7 +85,7 @@ def dry_run(config_path: Path, overrides: Sequence[str] = ()) -> DryRun | None:
             speed = _measure(run)
     finally:
         data.source.close()
-    return _summary(config, run, training, speed, memory, free) if fabric.is_global_zero else None
+    return _summary(config, run, training, speed, memory, free, force=force) if fabric.is_global_zero else None
 
 
 def _measure(run: Run) -> Speed:
@@ -115,7 +115,9 @@ def _measure(run: Run) -> Speed:
     )
 
 
-def _summary(config: RunConfig, run: Run, training: TrainingRun, speed: Speed, memory: StepMemory, free: int) -> DryRun:
+def _summary(
+    config: RunConfig, run: Run, training: TrainingRun, speed: Speed, memory: StepMemory, free: int, *, force: bool
+) -> DryRun:
     split, cells = training.data.split, known_batch_size(config.training)
     return DryRun(
         config=config,
@@ -135,7 +137,18 @@ def _summary(config: RunConfig, run: Run, training: TrainingRun, speed: Speed, m
         checkpoint_bytes=(1 if config.training.ema is None else 2) * memory.weights + memory.optimizer,
         num_checkpoints=_NUM_RECENT + config.output.save_top_k,
         export_bytes=memory.weights,
+        folder=str(training.folder.root),
+        refusal=_refusal(training.folder, force=force),
     )
+
+
+def _refusal(folder: RunFolder, *, force: bool) -> str | None:
+    """Return why a run would not be written to its folder, if it would not."""
+    try:
+        folder.check_unused(force=force)
+    except ConfigError as problem:
+        return str(problem)
+    return None
 
 
 def _parts(model: nn.Module) -> dict[str, int]:

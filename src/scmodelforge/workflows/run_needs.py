@@ -61,6 +61,8 @@ class DryRun:
         The setting that lowers the memory most.
     checkpoint_bytes, num_checkpoints, export_bytes
         A checkpoint's size, how many are on the disk at most, and the size of the exported model.
+    folder, refusal
+        Where the run would be written, and why it would refuse to, if it would.
     """
 
     config: RunConfig
@@ -80,6 +82,8 @@ class DryRun:
     checkpoint_bytes: int
     num_checkpoints: int
     export_bytes: int
+    folder: str
+    refusal: str | None
 
     @property
     def cells_per_epoch(self) -> int:
@@ -137,6 +141,8 @@ class DryRun:
             f"{NUM_MEASURED} after {NUM_WARM_UP}), validation, evaluation and checkpoints not counted",
             f"disk        {gib(self.disk_bytes)}: {self.num_checkpoints} checkpoints of {gib(self.checkpoint_bytes)} "
             f"at most, and the model",
+            f"folder      {self.folder}",
+            *([] if self.refusal is None else [f"  the run would be refused: {self.refusal}"]),
             "settings",
             *(f"  {line}" for line in dump_config(self.config).splitlines()),
         ]

@@ -130,7 +130,7 @@ class RunRecord:
 
     @property
     def epoch(self) -> int:
-        """Epochs done, as far as files tell."""
+        """Whole epochs done, as far as files tell."""
         return max(
             [int(r.get("epoch") or 0) for r in self.metrics] + [c.epoch or 0 for c in self.checkpoints], default=0
         )
@@ -147,7 +147,7 @@ class RunRecord:
         each = self.settings.get("training", {}).get("steps_per_epoch")
         if each is None:
             ends = [(r["step"], r["epoch"]) for r in self.metrics if "val/loss" in r and r.get("epoch")]
-            each = ends[0][0] // ends[0][1] if ends else None
+            each = round(ends[0][0] / ends[0][1]) if ends else None
         return None if each is None or self.max_epochs is None else each * self.max_epochs
 
     @property

@@ -106,6 +106,18 @@ class RunFolder:
         DataError
             If a folder cannot be written.
         """
+        self.check_unused(force=force)
+        for folder in (self.root, self.checkpoints, self.logs):
+            _check_writable(folder)
+
+    def check_unused(self, *, force: bool) -> None:
+        """Make sure that there is nothing here that a new run may not replace, without writing anything.
+
+        Raises
+        ------
+        ConfigError
+            As of :meth:`check_free`.
+        """
         if self.root == self.checkpoints or self.checkpoints in self.root.parents:
             msg = (
                 f"output.checkpoint_dir ({self.checkpoints}) holds the run's folder ({self.root}); "
@@ -130,8 +142,6 @@ class RunFolder:
                     "Choose another folder."
                 )
                 raise ConfigError(msg)
-        for folder in (self.root, self.checkpoints, self.logs):
-            _check_writable(folder)
 
     def create(self, config: RunConfig, split: CellSplit, facts: dict[str, Any]) -> None:
         """Make the folder of a new run, deleting the run it replaces, and write its settings, split and facts."""

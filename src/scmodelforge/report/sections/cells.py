@@ -94,8 +94,8 @@ def _caption(cells: KeptCells, method: str, kind: str) -> str:
     how = {"UMAP": "UMAP of each embedding", "PCA": "The first two principal components of each embedding"}.get(
         method, ""
     )
-    text = f"{which}{where}; every panel shows the same cells. {how or 'The embeddings'}, made apart: "
-    text += "only who is near whom can be compared between panels, not places."
+    text = f"{which}{where}; every panel shows the same cells. {how or 'The embeddings'}, on its own: "
+    text += "who is near whom can be compared between panels, places cannot."
     aim = {"label": " Good embeddings keep labels apart.", "batch": " Good embeddings mix batches."}
     return text + aim.get(kind, "")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from scmodelforge.report.charts import Level, Line, line_chart
-from scmodelforge.report.sections.figure import Figure, LegendEntry
+from scmodelforge.report.sections.figure import Figure, LegendEntry, entry_of
 from scmodelforge.report.text import number, percent
 from scmodelforge.workflows.run_record import RunRecord
 
-__all__ = ["loss_figures", "other_figures", "speed_facts", "speed_figures"]
+__all__ = ["loss_figures", "nothing_happened", "other_figures", "speed_facts", "speed_figures"]
 
 _X = "optimiser step"
 _FLOOR = "_floor"
@@ -23,6 +23,8 @@ _KNOWN = {
     "loss_spikes": ("Leaps of the loss", "leaps so far", "Steps whose loss was far above those before; their cells are "
                     "kept in loss_spike_step_*.json."),
 }  # fmt: skip
+# What to say of a count that stayed at zero, in place of a curve.
+_NEVER = {"skipped_steps": "no step was skipped", "loss_spikes": "the loss never leapt"}
 _SPEED = {
     "cells_per_second": ("Cells per second", "cells / s", "Cells trained on per second, over all devices."),
     "tokens_per_second": ("Tokens per second", "tokens / s", "Tokens trained on per second, over all devices."),
@@ -51,8 +53,16 @@ def other_figures(run: RunRecord) -> list[Figure]:
     for name in rest:
         title, axis, caption = _KNOWN.get(name, (name, name, f"train/{name} as logged."))
         counts = axis.endswith("so far")
+        if name in _never(run):
+            continue
         figures += _single(run, f"train/{name}", title, axis, caption, from_zero=counts)
     return figures
+
+
+def nothing_happened(run: RunRecord) -> str:
+    """Return a sentence on what was watched and did not happen, or nothing."""
+    words = " and ".join(_NEVER[name] for name in _never(run))
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
 def speed_figures(run: RunRecord) -> list[Figure]:
@@ -73,6 +83,11 @@ def speed_facts(run: RunRecord) -> list[tuple[str, str]]:
             is_share = axis.startswith("share")
             facts.append((f"{title}, median", percent(middle) if is_share else f"{number(middle)} {axis}"))
     return facts
+
+
+def _never(run: RunRecord) -> list[str]:
+    points = {name: run.series(f"train/{name}") for name in _NEVER}
+    return [name for name, values in points.items() if values and not any(value for _, value in values)]
 
 
 def _loss_names(run: RunRecord) -> list[str]:
@@ -97,11 +112,11 @@ def _loss_figure(run: RunRecord, name: str, terms: list[str]) -> Figure | None:
     caption = "The loss that training minimises" if name == "loss" else f"The term {name} of the loss"
     caption += ", in training (means over the targets of a step)" if lines[0].style == "train" else ""
     caption += " and on the held-out cells" if len(lines) > 1 else ""
-    caption += "; lower is better." + "".join(f" {level.name}: {number(level.value)}." for level in levels)
+    caption += "; lower is better." + "".join(f" {level.name.capitalize()}: {number(level.value)}." for level in levels)
     described = f"{title} by step: " + "; ".join(
         f"{line.name} from {number(line.points[0][1])} to {number(line.points[-1][1])}" for line in lines
     )
-    legend = [LegendEntry(line.name, line.style) for line in lines]
+    legend = [entry_of(line) for line in lines]
     legend += [LegendEntry(level.name, level.style) for level in levels]
     chart = line_chart(lines, levels, x_name=_X, y_name="loss", title=described)
     return Figure(title, chart, caption, legend)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-__all__ = ["NAMES", "Figure", "LegendEntry", "style_of_representation"]
+from scmodelforge.report.charts import Line
+
+__all__ = ["NAMES", "Figure", "LegendEntry", "entry_of", "style_of_representation"]
 
 #: What the representations of the results are called on the page.
 NAMES = {"model": "model", "pca": "PCA of the counts", "untrained": "untrained model", "random": "random vectors"}
@@ -30,6 +32,11 @@ class Figure:
     picture: Markup
     caption: str
     legend: list[LegendEntry] = field(default_factory=list)
+
+
+def entry_of(line: Line) -> LegendEntry:
+    """Return the legend's line of a line of a chart; one of a single point is drawn as a dot, here as there."""
+    return LegendEntry(line.name, line.style if len(line.points) > 1 else f"dot {line.style}")
 
 
 def style_of_representation(name: str) -> str:

@@ -59,7 +59,9 @@ def verdict(run: RunRecord) -> str:
     """Return in words who won the evaluation."""
     records = [record for record in run.latest() if not record.is_detail]
     if not records:
-        return "It was not evaluated." if not run.settings.get("eval", {}).get("benchmarks") else "Not evaluated yet."
+        if run.settings.get("eval", {}).get("benchmarks"):
+            return "Not evaluated yet."
+        return "It was not evaluated: eval.benchmarks is empty, so there are neither scores nor pictures of cells."
     rows = {record.key: record for record in records if record.representation == MODEL and record.value is not None}
     if not rows:
         return "None of its metrics could be computed."

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scmodelforge.eval.base import Record
-from scmodelforge.eval.harness import MODEL, skip_notes
+from scmodelforge.eval.harness import MODEL
 from scmodelforge.report.charts import Level, Line, Score, dot_plot, line_chart
-from scmodelforge.report.sections.figure import NAMES, Figure, LegendEntry, style_of_representation
+from scmodelforge.report.sections.figure import NAMES, Figure, LegendEntry, entry_of, style_of_representation
 from scmodelforge.report.text import number
 from scmodelforge.workflows.run_record import RunRecord
 
@@ -102,30 +102,46 @@ def training_figures(run: RunRecord) -> list[Figure]:
         if not points:
             continue
         first, last = records[0], [r for r in records if r.representation == MODEL][-1]
-        levels = [Level(NAMES.get(name, name), value, style_of_representation(name))
+        levels = [Level(NAMES.get(name, f"constant guess: {name}"), value, style_of_representation(name))
                   for name, value in last.baselines.items()]  # fmt: skip
         title = f"{first.metric.replace('_', ' ')}"
         where = f"{_title(first.benchmark)}, {_cells_of(first.dataset)}"
         described = f"{title} ({where}) by step: model from {number(points[0][1])} to {number(points[-1][1])}; " + (
             ", ".join(f"{level.name} {number(level.value)}" for level in levels)
         )
+        line = Line("model" if len(points) > 1 else f"model, at step {points[0][0]:,}", points, "model")
         chart = line_chart(
-            [Line("model", points, "model")],
+            [line],
             levels,
             x_name="optimiser step",
             y_name="score",
             title=described,
             steps=(0, run.step),
         )
-        legend = [LegendEntry("model", "model"), *(LegendEntry(level.name, level.style) for level in levels)]
+        legend = [entry_of(line), *(LegendEntry(level.name, level.style) for level in levels)]
         better = "higher" if first.higher_is_better else "lower"
         figures.append(Figure(title, chart, f"{where}; {better} is better.", legend))
     return figures
 
 
 def skipped(run: RunRecord) -> list[str]:
-    """Return what could not be scored, and why."""
-    return skip_notes(run.latest())
+    """Return what could not be scored, or not on all cells, and why; a sentence for each reason."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    for record in run.latest():
+        if record.representation == MODEL and record.skipped_reason is not None:
+            total = record.n + record.n_skipped
+            without = "" if record.value is None else f"{record.n_skipped:,} of the {total:,} cells"
+            key = _title(record.benchmark), _cells_of(record.dataset), without, record.skipped_reason
+            found.setdefault(key, []).append(record.metric.replace("_", " "))
+    return [_skip_note(*key, metrics) for key, metrics in found.items()]
+
+
+def _skip_note(benchmark: str, cells: str, without: str, reason: str, metrics: list[str]) -> str:
+    which = metrics[0] if len(metrics) == 1 else f"{len(metrics)} metrics"
+    where = f"{benchmark}, {cells}"
+    if not without:
+        return f"{where}: {which} could not be computed ({reason})."
+    return f"{where}: {which} {'is' if len(metrics) == 1 else 'are'} without {without} ({reason})."
 
 
 def _by_benchmark(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
