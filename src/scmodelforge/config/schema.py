@@ -193,6 +193,8 @@ class TrainingConfig(Section):
     """Which parameters are trained from which epoch on; those not yet named are frozen. Empty trains all."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """``auto`` is bf16-mixed where the hardware computes in bf16, else 32-true."""
+    compile: bool = False
+    """Compile the transformer blocks with ``torch.compile``: the first steps take longer, on GPUs the others less."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int = Field(1, gt=0)
     """Processes on a node, one device each. ``num_gpus: n`` is short for ``accelerator: gpu, devices: n``."""

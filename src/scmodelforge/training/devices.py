@@ -10,6 +10,7 @@ from torch import nn
 
 from scmodelforge.training._fsdp import build_for, shards
 from scmodelforge.training._sharded_objective import ShardedObjective
+from scmodelforge.training.compiling import compile_blocks
 from scmodelforge.training.objective import Objective
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ __all__ = ["set_up"]
 
 
 def set_up(
-    fabric: Fabric, build: Callable[[], nn.Module], optimizer_of: Callable[[nn.Module], torch.optim.Optimizer]
+    fabric: Fabric,
+    build: Callable[[], nn.Module],
+    optimizer_of: Callable[[nn.Module], torch.optim.Optimizer],
+    *,
+    compiles: bool = False,
 ) -> tuple[Any, Any]:
     """Return the objective and the optimiser of a model, as a :class:`~scmodelforge.training.run.Run` takes them.
 
@@ -32,8 +37,12 @@ def set_up(
         weights.
     optimizer_of
         Makes the optimiser of the model on its device, which may hold a share of each parameter.
+    compiles
+        Whether steps of training are compiled.
     """
     model = build_for(fabric, build)
+    if compiles:
+        compile_blocks(model)
     objective = fabric.setup_module(ShardedObjective(model) if shards(fabric) else Objective(model))
     wrapped: Any = objective
     return objective, fabric.setup_optimizers(optimizer_of(wrapped.module.model))

@@ -35,6 +35,7 @@ from scmodelforge.training._targets import (
     total_counts,
     weighted_loss,
 )
+from scmodelforge.training.compiling import compile_failures, compile_seconds
 from scmodelforge.training.ema import averaged
 from scmodelforge.training.meter import Meter, device_figures, forget_peak, work_of
 from scmodelforge.training.optim import advance_without_step
@@ -73,7 +74,7 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
         _rng.seed_stream(run.config.seed, rank=run.fabric.global_rank)
     run.objective.train()
     try:
-        with stop_on_signals(run), nothing_under_way(run), memory_explained(run):
+        with stop_on_signals(run), nothing_under_way(run), memory_explained(run), compile_failures():
             _call(run, "on_fit_start")
             feed = _feed(run)
             while run.progress.step < run.total_steps and not run.ends_early:
@@ -186,7 +187,7 @@ def _feed(run: Run) -> Feed:
 
 
 def _timed_step(run: Run, feed: Feed, meter: Meter) -> dict[str, float]:
-    began, cells = time.perf_counter(), run.progress.cells
+    began, cells, compiling = time.perf_counter(), run.progress.cells, compile_seconds()
     waited = run.train_loader.wait_seconds - feed.hidden_seconds
     with saved_if_data_fail(run):
         group = feed.take()
@@ -195,8 +196,9 @@ def _timed_step(run: Run, feed: Feed, meter: Meter) -> dict[str, float]:
         raise RuntimeError(msg)
     metrics = train_step(run, group.micro_batches, meanwhile=feed.prepare)
     waited = run.train_loader.wait_seconds - feed.hidden_seconds - waited
-    seconds = time.perf_counter() - began
-    meter.add(cells=run.progress.cells - cells, seconds=seconds, waited=max(0.0, waited), work=group.work)
+    seconds, compiling = time.perf_counter() - began, compile_seconds() - compiling
+    meter.forget(compiling)
+    meter.add(cells=run.progress.cells - cells, seconds=seconds - compiling, waited=max(0.0, waited), work=group.work)
     return metrics
 
 

@@ -143,6 +143,10 @@ class Meter:
         if self._all_steps > 1:  # the first step waits for the first cells in any case
             self._warn_of_waiting(seconds, waited)
 
+    def forget(self, seconds: float) -> None:
+        """Leave a time out of what is expected of the steps to come, since it is spent once: that of compiling."""
+        self._began += seconds
+
     def read(self) -> dict[str, float]:
         """Return the figures since the last reading; all processes must call this together.
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from scmodelforge.config.schema import TrainingConfig
+from scmodelforge.training.compiling import check_compiles
 from scmodelforge.training.early_stopping import with_early_stopping
 from scmodelforge.training.optim import build_optimizer
 from scmodelforge.training.unfreezing import Unfreezing, check_stages
@@ -29,7 +30,7 @@ def recipe_callbacks(config: TrainingConfig, callbacks: list[Any]) -> list[Any]:
 
 
 def check_recipe_fits(model: nn.Module, config: TrainingConfig) -> None:
-    """Refuse names of parameters that a model does not have, and layers where it has none.
+    """Refuse names of parameters that a model does not have, layers where it has none, and compiling nothing.
 
     Raises
     ------
@@ -38,3 +39,5 @@ def check_recipe_fits(model: nn.Module, config: TrainingConfig) -> None:
     """
     build_optimizer(model, config.optimizer)
     check_stages(model, config.unfreeze)
+    if config.compile:
+        check_compiles(model)

@@ -14,6 +14,7 @@ from scmodelforge.config.schema import TrainingConfig
 from scmodelforge.training import _rng
 from scmodelforge.training._fsdp import fsdp_strategy
 from scmodelforge.training._launch import PATIENCE, check_launcher, watch
+from scmodelforge.training.compiling import check_can_compile
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -27,12 +28,15 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     Raises
     ------
     ConfigError
-        If the settings ask for devices this machine does not have, or not for the processes a launcher started.
+        If the settings ask for devices this machine does not have, not for the processes a launcher started, or to
+        compile where that is not possible.
     """
     from lightning_fabric import Fabric
 
     check_launcher(config)
     accelerator = resolve_accelerator(config)
+    if config.compile:
+        check_can_compile(accelerator)
     precision: Any = resolve_precision(config.precision, accelerator)
     fabric = Fabric(
         accelerator=accelerator,

@@ -21,6 +21,7 @@ from scmodelforge.data.sources.mixture import MixtureDataConfig
 from scmodelforge.training import _rng
 from scmodelforge.training._memory_use import free_memory
 from scmodelforge.training._targets import all_reduce
+from scmodelforge.training.compiling import compile_failures, compile_seconds
 from scmodelforge.training.loop import Run, train_step
 from scmodelforge.training.memory import StepMemory
 from scmodelforge.training.out_of_memory import gib, has_checkpointing_off, memory_explained
@@ -81,7 +82,7 @@ def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = F
         memory = measure_run(config, data, fabric, training.objective)
         run, _ = training.assemble()
         run.checkpoints = run.metrics = None
-        with run.train_loader, memory_explained(run):  # type: ignore[attr-defined]
+        with run.train_loader, memory_explained(run), compile_failures():  # type: ignore[attr-defined]
             speed = _measure(run)
     finally:
         data.source.close()
@@ -93,15 +94,16 @@ def _measure(run: Run) -> Speed:
     _rng.seed_stream(run.config.seed, rank=run.fabric.global_rank)
     run.objective.train()
     batches, lengths = iter(run.train_loader), list[np.ndarray]()
-    began = waited = cells = 0.0
+    began = waited = cells = compiling = 0.0
     for number in range(NUM_WARM_UP + NUM_MEASURED):
         if number == NUM_WARM_UP:
             began, waited, cells = time.perf_counter(), run.train_loader.wait_seconds, run.progress.cells
+            compiling = compile_seconds()
             lengths.clear()
         micro_batches = next(batches)
         lengths += [batch["lengths"] for batch in micro_batches if "lengths" in batch]
         train_step(run, micro_batches)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began - (compile_seconds() - compiling)
     cells = run.progress.cells - cells
     own = np.concatenate([np.zeros(0, dtype=np.int64), *lengths])
     tokens = int(all_reduce(run.fabric, torch.tensor(own.sum(), device=run.fabric.device)))

@@ -176,7 +176,10 @@ class TrainingRun:
         loader = self._loader(self.data.split.train, shuffle=True)
         total_steps = config.max_epochs * (steps or loader.steps_per_pass)
         objective, optimizer = set_up(
-            self.fabric, self._fresh_model, lambda model: build_optimizer(model, config.optimizer)
+            self.fabric,
+            self._fresh_model,
+            lambda model: build_optimizer(model, config.optimizer),
+            compiles=config.compile,
         )
         scheduler = build_scheduler(
             optimizer, config.scheduler, total_steps, steps_per_epoch=steps or loader.steps_per_pass

@@ -1,4 +1,4 @@
-"""Self-attention with separate projections, and its masks.
+"""Self-attention with separate projections.
 
 ``nn.TransformerEncoderLayer`` is not used: in evaluation mode it takes a fused path that reads the weights past the
 modules, so that adapters put into them do nothing.
@@ -16,6 +16,7 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.models.components.capped import capped_attention, capped_weights
+from scmodelforge.models.components.masks import generate_causal_mask, merge_masks, prefix_mask
 from scmodelforge.models.components.packing import Packing
 from scmodelforge.models.components.rotary import RotaryEmbedding
 from scmodelforge.models.components.values import biased_width, with_key_bias
@@ -117,21 +118,54 @@ class MultiHeadAttention(nn.Module):
         -------
         The shape of ``hidden_states``.
         """
+        if cache is None and maps is None and self.is_alone(hidden_states, packing):
+            return self._alone(hidden_states)
+        positions = self.positions(hidden_states, packing, start=0 if cache is None else len(cache))
+        heads = self.project(hidden_states, positions)
+        options: dict[str, Any] = {"key_bias": key_bias, "bias_itself": bias_itself, "packing": packing}
+        return self.attend(heads, key_mask, mask, cache=cache, maps=maps, **options)
+
+    def is_alone(self, hidden_states: torch.Tensor, packing: Packing | None) -> bool:
+        """Tell whether each cell has one token only, which is then worth a way of its own."""
+        return packing is None and hidden_states.shape[1] == 1 and not (self.training and self.dropout > 0)
+
+    def positions(self, hidden_states: torch.Tensor, packing: Packing | None, *, start: int = 0) -> torch.Tensor | None:
+        """Return the positions of tokens if attention depends on them; those of padded cells begin with ``start``."""
+        if self.rotary is None:
+            return None
+        if packing is not None:
+            return packing.positions
+        return torch.arange(start, start + hidden_states.shape[1], device=hidden_states.device)
+
+    def project(
+        self, hidden_states: torch.Tensor, positions: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the heads of queries, keys and values, shape (B, heads, S, D); of packed states (heads, T, D)."""
+        query, key, value = (self._split_heads(part(hidden_states)) for part in (self.q, self.k, self.v))
+        if self.rotary is not None:
+            assert positions is not None
+            query, key = self.rotary(query, positions), self.rotary(key, positions)
+        return query, key, value
+
+    def attend(
+        self,
+        heads: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        key_mask: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+        key_bias: torch.Tensor | None = None,
+        bias_itself: bool = True,
+        maps: list[torch.Tensor] | None = None,
+        packing: Packing | None = None,
+    ) -> torch.Tensor:
+        """Attend with the heads that :meth:`project` gives; the rest is as in :meth:`forward`."""
         written = self.written_down(has_bias=key_bias is not None, bias_itself=bias_itself)
         assert not written or cache is None
         if packing is not None:
-            return self._packed(hidden_states, key_bias, packing, written)
-        drops = self.training and self.dropout > 0
-        if hidden_states.shape[1] == 1 and cache is None and maps is None and not drops:
-            return self._alone(hidden_states)
-        query = self._split_heads(self.q(hidden_states))  # (B, heads, S, H / heads)
-        key = self._split_heads(self.k(hidden_states))
-        value = self._split_heads(self.v(hidden_states))
+            return self._packed(heads, key_bias, packing, written)
+        query, key, value = heads
         width = query.shape[-1]
-        if self.rotary is not None:
-            start = 0 if cache is None else len(cache)
-            positions = torch.arange(start, start + query.shape[2], device=query.device)
-            query, key = self.rotary(query, positions), self.rotary(key, positions)
         if key_bias is not None and not written:
             query, key, value = with_key_bias(query, key, value, key_bias)
         if cache is not None:
@@ -166,22 +200,25 @@ class MultiHeadAttention(nn.Module):
         return self.o(self.v(hidden_states) + nothing)
 
     def _packed(
-        self, hidden_states: torch.Tensor, key_bias: torch.Tensor | None, packing: Packing, written: dict[str, Any]
+        self,
+        heads: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        key_bias: torch.Tensor | None,
+        packing: Packing,
+        written: dict[str, Any],
     ) -> torch.Tensor:
-        query, key, value = (self._split_heads(part(hidden_states)[None]) for part in (self.q, self.k, self.v))
+        query, key, value = heads
         width = query.shape[-1]
-        if self.rotary is not None:
-            query, key = self.rotary(query, packing.positions), self.rotary(key, packing.positions)
         options: dict[str, Any] = {"dropout_p": self.dropout if self.training else 0.0, "scale": 1 / math.sqrt(width)}
         if written:
             options |= {"within": partial(capped_attention, **written), "key_bias": key_bias}
         elif key_bias is not None:
-            query, key, value = with_key_bias(query, key, value, key_bias[None])
-        mixed = packing.attend(query[0], key[0], value[0], **options)
+            wider = with_key_bias(query[None], key[None], value[None], key_bias[None])
+            query, key, value = (each[0] for each in wider)
+        mixed = packing.attend(query, key, value, **options)
         return self.o(mixed[..., :width].transpose(0, 1).flatten(1))
 
     def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
-        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return projected.unflatten(-1, (self.num_heads, self.head_dim)).transpose(-3, -2)
 
 
 class KeyValueCache:
@@ -213,71 +250,3 @@ class KeyValueCache:
         self._values[:, :, self._length : end] = value
         self._length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
-
-
-def generate_causal_mask(seq_len: int, device: torch.device | None = None) -> torch.Tensor:
-    """Make the mask of left-to-right attention, to be added to the scores.
-
-    Parameters
-    ----------
-    seq_len
-        Number of tokens S.
-    device
-        Where to make it.
-
-    Returns
-    -------
-    Shape (S, S): row i has 0 up to column i and ``-inf`` after it.
-    """
-    return torch.full((seq_len, seq_len), float("-inf"), device=device).triu(diagonal=1)
-
-
-def prefix_mask(seq_len: int, prefix_len: torch.Tensor | None, device: torch.device | None = None) -> torch.Tensor:
-    """Make the mask of a prefix language model: the prefix is seen by all, what follows from left to right.
-
-    Parameters
-    ----------
-    seq_len
-        Number of tokens S.
-    prefix_len
-        Tokens of each cell's prefix, shape (B,). ``None`` stands for no prefix, i.e. a causal mask.
-    device
-        Where to make it.
-
-    Returns
-    -------
-    Which query sees which key, bool, shape (1, 1, S, S) or (B, 1, S, S).
-    """
-    allowed = torch.ones(seq_len, seq_len, dtype=torch.bool, device=device).tril()[None, None]
-    if prefix_len is None:
-        return allowed
-    in_prefix = torch.arange(seq_len, device=device) < prefix_len[:, None]  # (B, S)
-    return allowed | in_prefix[:, None, None, :]
-
-
-def merge_masks(key_mask: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
-    """Merge a mask of tokens and a mask of pairs into one that attention takes.
-
-    No query is left with nothing to see, since some versions of torch answer that with NaN: a cell without real
-    tokens sees all its padding, and where a mask of pairs is given each token sees at least itself.
-
-    Parameters
-    ----------
-    key_mask
-        Tokens that may be seen, shape (B, S), bool.
-    mask
-        Which query may see which key: bool, or added to the scores; broadcasts to (B, heads, S, S).
-
-    Returns
-    -------
-    Of the type of ``mask`` (bool without one), broadcasts to (B, heads, S, S); ``None`` if both are.
-    """
-    if key_mask is None:
-        return mask
-    if mask is None:
-        return (key_mask | ~key_mask.any(dim=1, keepdim=True))[:, None, None, :]  # (B, 1, 1, S)
-    itself = torch.eye(key_mask.shape[1], dtype=torch.bool, device=key_mask.device)
-    allowed = key_mask[:, None, None, :] | itself  # (B, 1, S, S)
-    if mask.dtype == torch.bool:
-        return allowed & mask
-    return mask.masked_fill(~allowed, float("-inf"))

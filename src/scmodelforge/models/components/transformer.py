@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from scmodelforge._errors import ConfigError
 from scmodelforge.models.components.attention import KeyValueCache, MultiHeadAttention, merge_masks
 from scmodelforge.models.components.blocks import FeedForward, Trace, get_norm
+from scmodelforge.models.components.compiled import around_attention
 from scmodelforge.models.components.packing import Kernel, Packing, packed_kernel
 
 __all__ = ["TransformerBlock", "TransformerStack"]
@@ -243,6 +244,8 @@ class TransformerBlock(nn.Module):
         self.ffn_norm = get_norm(norm, hidden_dim, layer_norm_eps)
         self.ffn = FeedForward(hidden_dim, ffn_dim, activation, bias=bias)
         self.dropout = nn.Dropout(dropout)
+        #: What compiles a step of training around attention, a backend of ``torch.compile``.
+        self.compiler: str | None = None
 
     def forward(
         self,
@@ -255,12 +258,28 @@ class TransformerBlock(nn.Module):
         ``attention`` are options of :class:`MultiHeadAttention`: ``cache``, ``key_bias``, ``bias_itself``, ``maps`` and
         ``packing``; with the last the hidden states are those of real tokens, shape (T, H).
         """
+        if self._is_compiled(attention):
+            assert self.compiler is not None
+            return around_attention(self, self.compiler, hidden_states, mask=mask, **attention)
+        normed = self.before(hidden_states)
+        return self.after(hidden_states, normed, self.attention(normed, mask=mask, **attention))
+
+    def before(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Return what goes into attention."""
+        return hidden_states if self.norm_placement == "post" else self.attention_norm(hidden_states)
+
+    def after(self, hidden_states: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Return what leaves the block, of what entered it, what went into attention and what came out of that."""
         if self.norm_placement == "post":
-            attended = self.attention(hidden_states, mask=mask, **attention)
             hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
             return self.ffn_norm(hidden_states + self.dropout(self.ffn(hidden_states)))
-        normed = self.attention_norm(hidden_states)
         stream = normed if self.norm_placement == "stream" else hidden_states
-        stream = stream + self.dropout(self.attention(normed, mask=mask, **attention))
+        stream = stream + self.dropout(attended)
         normed = self.ffn_norm(stream)
         return (normed if self.norm_placement == "stream" else stream) + self.dropout(self.ffn(normed))
+
+    def _is_compiled(self, attention: dict[str, Any]) -> bool:
+        """Tell whether this is a step of training to be compiled: evaluation and generation are not."""
+        if self.compiler is None or not self.training or not torch.is_grad_enabled():
+            return False
+        return attention.get("cache") is None and attention.get("maps") is None
