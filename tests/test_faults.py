@@ -157,7 +157,7 @@ class TestKills:
         assert inside >= 5  # of ten that were meant to
         assert_same(run, whole)
         left = {path.name for path in (run / "checkpoints").iterdir() if not path.name.startswith("step_")}
-        assert left == {"last", "best"}
+        assert left == {"last", "best", "epoch_end.json"}
 
     def wait_for_a_moment(self, kind: str, run: Path, process: Started, draw: random.Random) -> None:
         """Wait for any moment (also while starting), one after some steps, or one while a checkpoint is written."""
@@ -172,6 +172,43 @@ class TestKills:
             folder = run / "checkpoints"
             wait_until(lambda: any(folder.glob(".writing_step_*")), process, every=0.0002)
             time.sleep(draw.uniform(0, 0.004))
+
+
+class TestKillInAnEvaluation:
+    def test_costs_no_step_and_its_results_are_there_once(self, data, tmp_path):
+        changes = {
+            "training__max_epochs": 4,
+            "training__steps_per_epoch": 10,
+            "output__save_every_n_steps": None,
+            "eval__benchmarks": ["cell_type_annotation"],
+            "eval__every_n_epochs": 1,
+        }
+        runs = [tmp_path / name for name in ("whole", "run")]
+        whole, run = runs
+        code, talk = Started(
+            tmp_path, "train", "--config", configured(tmp_path / "w.yaml", data, whole, **changes)
+        ).finish()
+        assert code == 0, talk
+        process = Started(tmp_path, "train", "--config", configured(tmp_path / "r.yaml", data, run, **changes))
+        inside = 0
+        for step in (10, 20, 40):
+            saved = run / "checkpoints" / f"step_{step:08d}"
+            wait_until(saved.exists, process, every=0.0005)
+            process.kill()
+            inside += all(record["step"] < step for record in results_of(run))
+            process = Started(tmp_path, "train", "--resume", run)
+        code, talk = process.finish()
+        assert code == 0, talk
+        assert inside  # the first evaluation has the baselines to embed
+        assert f"after step 40 ({saved})" in "".join(talk)
+        assert records(run) == records(whole)
+        assert results_of(run) == results_of(whole)
+
+
+def results_of(run: Path) -> list[dict]:
+    path = run / "results.jsonl"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in found]
 
 
 @pytest.fixture
@@ -247,7 +284,8 @@ class TestFullDisk:
         assert code == 1, talk
         assert "There is no checkpoint" in talk[-1]
         assert "File too large" in talk[-1]
-        assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+        left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+        assert left <= {"epoch_end.json"}  # of what callbacks come to, which fits
 
 
 class TestFolderThatCannotBeWritten:

@@ -99,6 +99,7 @@ def test_torchrun_starts_a_sharded_run_that_is_that_of_one_process(tmp_path):
     assert list(first) == list(second)
     assert max(abs(first[step] - second[step]) for step in first) < 1e-5
     assert_same_results(tmp_path / "one", tmp_path / "two")
+    assert_same_results(tmp_path / "one", tmp_path / "two", "exported_results.jsonl")
     assert_goes_on_with_one_process(tmp_path / "two", first)
 
 
@@ -116,6 +117,55 @@ def assert_goes_on_with_one_process(run: Path, expected: dict[int, float]) -> No
     found = losses(run)
     assert list(found) == list(expected)
     assert max(abs(found[step] - expected[step]) for step in expected) < 1e-5
+
+
+NOTING = """
+import os
+from pathlib import Path
+from scmodelforge.models.registry import register_model
+from scmodelforge.models.transformer_encoder import TransformerEncoder
+from scmodelforge.training._sharded import is_sharded
+
+def note(what, model):
+    # Of blocks alone: a forward pass has all else in one piece.
+    parameters = list(model.encoder.layers.parameters())
+    here = sum(p.numel() for p in parameters if not p.is_meta and not is_sharded(p))
+    with Path(os.environ["NOTES"], os.environ.get("LOCAL_RANK", "0")).open("a") as file:
+        print(what, "whole" if here == sum(p.numel() for p in parameters) else here, file=file)
+
+@register_model("noting")
+class Noting(TransformerEncoder):
+    def __init__(self, vocab_size, *args, **kwargs):
+        super().__init__(vocab_size, *args, **kwargs)
+        if vocab_size > 16:  # larger than what settings are tried with
+            note("made", self)
+
+    def encode(self, *args, **kwargs):
+        note("encodes", self)
+        return super().encode(*args, **kwargs)
+"""
+
+
+def test_no_process_of_a_sharded_run_evaluates_a_whole_model_nor_reads_one_to_go_on(tmp_path):
+    data, plugin = tmp_path / "cells.h5ad", tmp_path / "noting.py"
+    make_adata(71, 30).write_h5ad(data)
+    plugin.write_text(NOTING)
+    changes = {"training__max_epochs": 1, "training__devices": 2, "training__strategy": "fsdp"}
+    config = configured(tmp_path, "two", data, model__architecture="noting", **changes)
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "plugins": [str(plugin)]}))
+    for number, words in enumerate((("--config", config), ("--resume", tmp_path / "two"))):
+        notes = tmp_path / str(number)
+        notes.mkdir()
+        done = finished(start("train", *words, NOTES=str(notes)))
+        assert done.returncode == 0, done.stderr
+        assert "exported: step" in done.stderr
+        first, second = ((notes / rank).read_text().splitlines() for rank in "01")
+        # Cells are embedded by the model and the untrained one: in training, if there is any, and at the end.
+        assert sum(line.startswith("encodes") for line in second) >= 2
+        assert {line for line in first + second if line.startswith("encodes")} == {"encodes 0"}
+        # The first one draws the weights; the second has none that it did not get as a share.
+        assert {line for line in first if line.startswith("made")} == {"made whole"}
+        assert {line for line in second if line.startswith("made")} == {"made 0"}
 
 
 @pytest.mark.parametrize("kind", ["torchrun", "slurm"])
@@ -180,13 +230,13 @@ def wait_for(condition, seconds: float = 400):
     pytest.fail("waited in vain")
 
 
-def results(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+def results(run: Path, file: str = "results.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (run / file).read_text().splitlines()]
 
 
-def assert_same_results(first: Path, second: Path) -> None:
+def assert_same_results(first: Path, second: Path, file: str = "results.jsonl") -> None:
     """Scores count cells, so embeddings that differ in the last digits give the same ones, or one cell more or less."""
     names = ("step", "representation", "benchmark", "dataset", "metric")
-    one, two = ({tuple(r[name] for name in names): r["value"] for r in results(run)} for run in (first, second))
+    one, two = ({tuple(r[name] for name in names): r["value"] for r in results(run, file)} for run in (first, second))
     assert set(one) == set(two)
     assert all(one[key] == pytest.approx(two[key], abs=0.05) for key in one)

@@ -42,7 +42,8 @@ class TestFiles:
         assert (folder / "last").read_text() == "step_00000009\n"
 
     def test_nothing_else_is_left_in_the_folder(self, folder):
-        assert {path.name for path in folder.iterdir() if not path.name.startswith("step_")} == {"last", "best"}
+        left = {path.name for path in folder.iterdir() if not path.name.startswith("step_")}
+        assert left == {"last", "best", "epoch_end.json"}
 
     def test_none_is_a_pickle(self, folder):
         for path in folder.rglob("*"):
@@ -64,7 +65,7 @@ class TestFiles:
 
     def test_state_says_where_the_run_is_and_what_wrote_it(self, folder):
         state = json.loads((folder / "step_00000009" / "state.json").read_text())
-        assert state["progress"] == {"step": 9, "epoch": 3, "cells": 60}
+        assert state["progress"] == {"step": 9, "epoch": 3, "cells": 60, "is_epoch_open": True}
         assert state["loader"] == {"consumed": 9}
         assert state["config_hash"] == "a" * 64
         assert state["versions"]["torch"] == torch.__version__

@@ -22,12 +22,12 @@ class StandInCopies:
         self.events: list[str] = []
         self.is_idle = is_idle
 
-    def begin(self, batches):
-        self.events.append(f"begin {batches[0]['number']}")
-        return [{**batch, "is_copied": True} for batch in batches]
+    def begin(self, batch):
+        self.events.append(f"begin {batch['number']}")
+        return {**batch, "is_copied": True}
 
-    def finish(self, batches):
-        self.events.append(f"finish {batches[0]['number']}")
+    def finish(self, batch):
+        self.events.append(f"finish {batch['number']}")
 
     def is_device_idle(self):
         return self.is_idle
@@ -49,8 +49,9 @@ def steps(feed: Feed) -> list[int]:
     """Take all groups as the loop does: what is next is prepared while a step runs."""
     found = []
     while (group := feed.take()) is not None:
-        assert group.work.tokens == group.micro_batches[0]["number"]
-        found.append(group.micro_batches[0]["number"])
+        (batch,) = feed.on_device(group)
+        assert group.work.tokens == batch["number"]
+        found.append(batch["number"])
         feed.prepare()
     return found
 
@@ -63,12 +64,29 @@ class TestOrder:
     def test_the_next_copies_begin_before_the_step_ends_and_are_finished_when_they_are_needed(self):
         copies = StandInCopies()
         feed = feed_of(groups(3), copies)
-        feed.take()
+        list(feed.on_device(feed.take()))
         feed.prepare()
         feed.prepare()  # once more changes nothing
         assert copies.events == ["begin 0", "finish 0", "begin 1"]
-        assert feed.take().micro_batches == [{"number": 1, "is_copied": True}]
+        assert list(feed.on_device(feed.take())) == [{"number": 1, "is_copied": True}]
         assert copies.events == ["begin 0", "finish 0", "begin 1", "finish 1"]
+
+    @pytest.mark.parametrize("size", [1, 2, 5])
+    def test_of_a_step_of_many_micro_batches_one_is_ahead_of_the_one_computed(self, size):
+        copies, most = StandInCopies(), 0
+        steps = iter([[{"number": step * size + place} for place in range(size)] for step in range(3)])
+        feed, used = feed_of(steps, copies), []
+        while (group := feed.take()) is not None:
+            assert [batch["number"] for batch in group.micro_batches] == list(range(len(used), len(used) + size))
+            for batch in feed.on_device(group):
+                used.append(batch["number"])
+                begun = [int(event.split()[1]) for event in copies.events if event.startswith("begin")]
+                most = max(most, len(begun) - len(used))
+                assert begun == list(range(len(begun)))
+            feed.prepare()
+            most = max(most, sum(event.startswith("begin") for event in copies.events) - len(used))
+        assert used == list(range(3 * size))
+        assert most == 1
 
     def test_without_a_device_of_its_own_nothing_is_made_ahead(self):
         drawn = []
@@ -111,11 +129,11 @@ class TestWaiting:
 class Copying:
     """Copies on the CPU: what the path of a GPU does, without a stream."""
 
-    def begin(self, batches):
+    def begin(self, batch):
         copy = lambda value: value.clone() if isinstance(value, torch.Tensor) else value  # noqa: E731
-        return [{name: copy(value) for name, value in batch.items()} for batch in batches]
+        return {name: copy(value) for name, value in batch.items()}
 
-    def finish(self, batches):
+    def finish(self, batch):
         pass
 
     def is_device_idle(self):
@@ -177,7 +195,7 @@ class TestOnAGpu:
         sums = []
         weight = torch.rand(2048, 2048, device=device)
         while (group := feed.take()) is not None:
-            (batch,) = group.micro_batches
+            (batch,) = feed.on_device(group)
             assert batch["x"].is_cuda
             for _ in range(20):  # the device stays behind the host
                 weight = torch.tanh(weight @ weight)
@@ -185,3 +203,19 @@ class TestOnAGpu:
             del batch, group
             feed.prepare()
         assert torch.stack(sums).cpu().tolist() == [int(values.sum()) for values in host]
+
+    def test_a_step_of_many_micro_batches_takes_the_memory_of_a_few(self):
+        device, size = torch.device("cuda"), 1 << 22
+        group = [{"x": torch.arange(size), "num_targets": {"a": 1}} for _ in range(16)]
+        feed = Feed(iter([group]), measure=lambda group: Work(), copies=CudaCopies(device), most=1)
+        weight, sums = torch.rand(2048, 2048, device=device), []
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        for batch in feed.on_device(feed.take()):
+            for _ in range(20):
+                weight = torch.tanh(weight @ weight)
+            sums.append(batch["x"].sum() + 0 * weight[0, 0].long())
+            del batch
+        assert torch.cuda.max_memory_allocated(device) - before < 6 * 8 * size
+        assert {int(each) for each in sums} == {int(group[0]["x"].sum())}

@@ -316,6 +316,8 @@ class Diary:
         self.note(run, "step")
 
     def on_epoch_end(self, run) -> None:
+        if run.checkpoints is not None:
+            run.checkpoints.wait()
         self.note(run, "epoch")
         assert run.validation_step == run.progress.step
 
@@ -329,17 +331,17 @@ class Diary:
 
 
 class TestCallbacks:
-    def test_are_called_in_order_and_before_the_checkpoint_of_the_epoch(self, tmp_path):
+    def test_are_called_in_order_and_after_the_checkpoint_of_the_epoch(self, tmp_path):
         diary = Diary()
         fit(make_run(tmp_path, config=settings(max_epochs=2, steps_per_epoch=2)), [diary])
         assert diary.events == [
             ("start", 0, 0, False),
             ("step", 1, 0, False),
             ("step", 2, 0, False),
-            ("epoch", 2, 1, False),
+            ("epoch", 2, 1, True),
             ("step", 3, 1, False),
             ("step", 4, 1, False),
-            ("epoch", 4, 2, False),
+            ("epoch", 4, 2, True),
             ("end", 4, 2, True),
         ]
 

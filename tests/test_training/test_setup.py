@@ -13,6 +13,7 @@ from scmodelforge.training import _rng
 from scmodelforge.training.setup import (
     _cpu_has_bf16,
     _too_few,
+    keep_precision,
     make_fabric,
     resolve_accelerator,
     resolve_precision,
@@ -123,3 +124,38 @@ class TestSeeds:
         with _rng.preserved(torch.device("cpu")):
             draws()
         assert draws() == expected
+
+
+class TestPrecisionOfARunThatGoesOn:
+    """``auto`` is what it was when the run began, also on a machine where it would be something else."""
+
+    @pytest.mark.parametrize("here", ["bf16-mixed", "32-true"])
+    @pytest.mark.parametrize("recorded", ["bf16-mixed", "32-true"])
+    def test_is_the_recorded_one_on_processors(self, monkeypatch, caplog, recorded, here):
+        monkeypatch.setattr("scmodelforge.training.setup._cpu_has_bf16", lambda: here == "bf16-mixed")
+        caplog.set_level("INFO")
+        config = TrainingConfig(accelerator="cpu")
+        keep_precision(config, recorded)
+        assert resolve_precision(config.precision, "cpu") == recorded
+        said = f"auto stays {recorded}, as when the run began (on this machine it would be {here})"
+        assert (said in caplog.text) == (recorded != here)
+
+    def test_is_refused_where_it_cannot_be(self, monkeypatch):
+        monkeypatch.setattr("scmodelforge.training.setup.resolve_accelerator", lambda config: "mps")
+        with pytest.raises(
+            ConfigError, match="which was bf16-mixed there, and Apple's GPUs do not compute in bf16; go on"
+        ):
+            keep_precision(TrainingConfig(), "bf16-mixed")
+        config = TrainingConfig()
+        keep_precision(config, "32-true")
+        assert config.precision == "auto"
+
+    def test_is_that_of_the_settings_where_they_name_one(self):
+        config = TrainingConfig(accelerator="cpu", precision="32-true")
+        keep_precision(config, "bf16-mixed")
+        assert config.precision == "32-true"
+
+    def test_of_older_runs_is_not_known(self):
+        config = TrainingConfig(accelerator="cpu")
+        keep_precision(config, None)
+        assert config.precision == "auto"

@@ -83,6 +83,14 @@ class TestEpochs:
             "epoch 4/4  training 193 of 193 parameters",
         ]
 
+    def test_say_so_after_the_line_of_the_epoch_before(self, caplog):
+        caplog.set_level("INFO")
+        run_through()
+        lines = [record.message for record in caplog.records if record.message.startswith("epoch ")]
+        at = lines.index("epoch 3/4  training 177 of 193 parameters")
+        assert lines[at - 1].startswith("epoch 2/4  step 6  train/loss")
+        assert lines[at + 1].startswith("epoch 3/4  step 7  train/loss")
+
     def test_leave_frozen_what_the_model_itself_freezes(self):
         def frozen() -> TwoTermModel:
             model = TwoTermModel()

@@ -55,6 +55,7 @@ class EvalCallback:
             return
         for record in records:
             record.step, record.epoch = progress.step, progress.epoch
+        self.truncate(progress.step - 1)  # of an evaluation that was broken off and is done again
         append_records(self._results, records)
         values = {r.key: r.value for r in records if r.representation == MODEL and r.value is not None}
         run.metrics.log(progress.step, values)

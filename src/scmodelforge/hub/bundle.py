@@ -44,7 +44,7 @@ from scmodelforge.tokenizers.saved import (
     saved_strategy,
 )
 
-__all__ = ["Bundle", "build_model", "copy_plugins", "load_bundle", "save_bundle"]
+__all__ = ["Bundle", "BundleParts", "build_model", "copy_plugins", "load_bundle", "load_parts", "save_bundle"]
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.json", "preprocessing.json", "fingerprint.json")
 
@@ -92,6 +92,20 @@ class Bundle:
     def model_id(self) -> str:
         """Short identity of the weights' origin, for results: run hash and step."""
         return f"{self.fingerprint.get('config_hash', 'unknown')[:12]}@{self.fingerprint.get('step', 0)}"
+
+
+@dataclass
+class BundleParts:
+    """What a model folder holds beside the model; the attributes are those of :class:`Bundle`."""
+
+    model_config: ModelConfig
+    tokenizer: Any
+    vocab: GeneVocab
+    preprocessor: Preprocessor
+    objective: str
+    labels: dict[str, Any]
+    fingerprint: dict[str, Any]
+    plugins: list[str]
 
 
 def build_model(model_config: ModelConfig, tokenizer: Any) -> nn.Module:
@@ -161,6 +175,17 @@ def load_bundle(folder: str | Path, *, trust_plugins: bool = False) -> Bundle:
     ConfigError
         If its model is of an architecture that is not registered.
     """
+    parts = load_parts(folder, trust_plugins=trust_plugins)
+    model = build_model(parts.model_config, parts.tokenizer)
+    _load_weights(model, Path(folder) / "model.safetensors")
+    return Bundle(model=model.eval(), **vars(parts))
+
+
+def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundleParts:
+    """Read all of a model folder but the weights: no model is made.
+
+    The arguments and errors are those of :func:`load_bundle`.
+    """
     folder = Path(folder)
     _check_files(folder)
     settings = read_json_object(folder / "config.json", _AGAIN)
@@ -185,10 +210,7 @@ def load_bundle(folder: str | Path, *, trust_plugins: bool = False) -> Bundle:
             "the folder's files do not belong together. Export the model again."
         )
         raise DataError(msg)
-    model = build_model(model_config, tokenizer)
-    _load_weights(model, folder / "model.safetensors")
-    return Bundle(
-        model=model.eval(),
+    return BundleParts(
         model_config=model_config,
         tokenizer=tokenizer,
         vocab=vocab,

@@ -1,13 +1,16 @@
 """The batches of each step, on their way to the device while the step before them is computed.
 
 On a GPU a step is a queue of work that the host has filled long before it is done. In that time the host makes the next
-batches and has them copied, beside the computing, from pinned memory. Elsewhere host and device are one, and batches
-are made when they are needed. What counts as consumed is the loop's affair: a batch made ahead is not.
+batches and has the first of them copied, beside the computing, from pinned memory; each of the others while the one
+before it is computed, so that a step of many micro-batches needs no more room on the device than one of few. Elsewhere
+host and device are one, and batches are made when they are needed. What counts as consumed is the loop's affair: a
+batch made ahead is not.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,21 +26,22 @@ Batches = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Group:
-    """The micro-batches of a step, and the work in them."""
+    """The micro-batches of a step on the host, the work in them, and the first one on its way to the device."""
 
     micro_batches: Batches
     work: Work
+    first: dict[str, Any] | None = None
 
 
 class Copies(Protocol):
     """Copies to a device that go on beside its computing."""
 
-    def begin(self, batches: Batches) -> Batches:
-        """Return the batches as they will be on the device."""
+    def begin(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a batch as it will be on the device."""
         ...
 
-    def finish(self, batches: Batches) -> None:
-        """Have the device compute on begun batches only once they are there."""
+    def finish(self, batch: dict[str, Any]) -> None:
+        """Have the device compute on a begun batch only once it is there."""
         ...
 
     def is_device_idle(self) -> bool:
@@ -57,20 +61,26 @@ class CudaCopies:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
+        self._asked: deque[torch.cuda.Event] = deque()
 
-    def begin(self, batches: Batches) -> Batches:
-        """Return the batches with their tensors on the device, whose content is under way."""
+    def begin(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return the batch with its tensors on the device, whose content is under way.
+
+        The host waits here while it is more than two batches ahead of the device: their memory is not free before.
+        """
+        self._asked.append(torch.cuda.current_stream(self._device).record_event())
+        if len(self._asked) > 1:
+            self._asked.popleft().synchronize()
         with torch.cuda.stream(self._stream):
-            return [{name: self._copy(value) for name, value in batch.items()} for batch in batches]
+            return {name: self._copy(value) for name, value in batch.items()}
 
-    def finish(self, batches: Batches) -> None:
+    def finish(self, batch: dict[str, Any]) -> None:
         """Let the current stream wait for the copies, and their memory for the current stream."""
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
-        for batch in batches:
-            for value in batch.values():
-                if isinstance(value, torch.Tensor):
-                    value.record_stream(current)
+        for value in batch.values():
+            if isinstance(value, torch.Tensor):
+                value.record_stream(current)
 
     def is_device_idle(self) -> bool:
         """Tell whether the current stream is empty."""
@@ -123,7 +133,7 @@ class Feed:
         self.hidden_seconds, self._last_seconds = 0.0, 0.0
 
     def take(self) -> Group | None:
-        """Return the batches of the next step, to be used on the current stream; ``None`` at the end.
+        """Return the batches of the next step, to be gone through :meth:`on_device`; ``None`` at the end.
 
         Whatever went wrong when they were made is raised here, so in the step that needs them.
         """
@@ -134,9 +144,21 @@ class Feed:
         if problem is not None:
             raise problem
         self._taken += 1
-        if group is not None and self._copies is not None:
-            self._copies.finish(group.micro_batches)
         return group
+
+    def on_device(self, group: Group) -> Iterator[dict[str, Any]]:
+        """Yield the micro-batches of a step, to be used on the current stream; the next one is on its way meanwhile."""
+        if self._copies is None:
+            yield from group.micro_batches
+            return
+        current = group.first or self._copies.begin(group.micro_batches[0])
+        for following in group.micro_batches[1:]:
+            ahead = self._copies.begin(following)
+            self._copies.finish(current)
+            yield current
+            current = ahead
+        self._copies.finish(current)
+        yield current
 
     def prepare(self) -> None:
         """Make the next batches, if the device is computing meanwhile; call it when a step is on its way."""
@@ -159,4 +181,4 @@ class Feed:
         if batches is None:
             return None
         work = self._measure(batches)
-        return Group(batches if self._copies is None else self._copies.begin(batches), work)
+        return Group(batches, work, None if self._copies is None else self._copies.begin(batches[0]))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["is_sharded", "settle", "share_of", "whole"]
+__all__ = ["fill_share", "is_sharded", "read_share", "settle", "whole"]
 
 
 def is_sharded(tensor: Any) -> bool:
@@ -24,15 +24,39 @@ def whole(tensor: Any) -> Any:
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def share_of(full: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return this process's share of a whole tensor, cut as ``like`` is and in its place; no process is asked."""
-    if not is_sharded(like):
-        return full
-    from torch.distributed.tensor import distribute_tensor
+@torch.no_grad()
+def fill_share(target: torch.Tensor, file: Any, name: str) -> None:
+    """Give a tensor the numbers of one in an open safetensors file; of a sharded one, read no more than its share.
 
-    shard: Any = like
-    moved = full.to(shard.device)
-    return distribute_tensor(moved, shard.device_mesh, shard.placements, src_data_rank=None)
+    Raises
+    ------
+    RuntimeError
+        If the one in the file has another shape.
+    """
+    stored = file.get_slice(name)
+    if list(target.shape) != stored.get_shape():
+        msg = f"{name} has shape {tuple(stored.get_shape())} in the file, {tuple(target.shape)} in the model"
+        raise RuntimeError(msg)
+    if not is_sharded(target):
+        target.copy_(file.get_tensor(name))
+        return
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    shard: Any = target
+    shape, offset = compute_local_shape_and_global_offset(shard.shape, shard.device_mesh, shard.placements)
+    if all(shape):
+        shard.to_local().copy_(stored[tuple(slice(o, o + size) for o, size in zip(offset, shape, strict=True))])
+
+
+def read_share(like: torch.Tensor, file: Any, name: str) -> torch.Tensor:
+    """Return a tensor of an open safetensors file, cut as ``like`` is and in its place, if they have the same shape."""
+    stored = file.get_slice(name)
+    if not is_sharded(like) or list(like.shape) != stored.get_shape():
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor
+    share = torch.empty_like(like, requires_grad=False)
+    fill_share(share, file, name)
+    return share
 
 
 def settle(model: nn.Module) -> None:

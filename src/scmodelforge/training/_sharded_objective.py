@@ -7,6 +7,7 @@ its own and drops what comes out.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -66,16 +67,34 @@ def _any_with_targets(own: dict[str, Any] | None, batch: dict[str, Any]) -> dict
     if has.all() or not has.any():
         return own
     source = int(has.argmax())
-    sent: list[Any] = [None]
-    if rank == source and own is not None:
-        sent = [{name: _on_host(value) for name, value in own.items()}]
-    torch.distributed.broadcast_object_list(sent, src=source, device=device)
-    there = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in sent[0].items()}
+    there = _broadcast(own if rank == source else None, source, device)
     return own or there
 
 
-def _on_host(value: Any) -> Any:
-    return value.cpu() if isinstance(value, torch.Tensor) else value
+def _broadcast(batch: dict[str, Any] | None, source: int, device: torch.device) -> dict[str, Any]:
+    """Return the batch of one process on all of them: first what it is made of, as JSON, then its tensors."""
+    tensors = {name: value for name, value in (batch or {}).items() if isinstance(value, torch.Tensor)}
+    head = b""
+    if batch is not None:
+        forms = {name: [str(value.dtype).removeprefix("torch."), list(value.shape)] for name, value in tensors.items()}
+        rest = {name: value for name, value in batch.items() if name not in tensors}
+        head = json.dumps({"forms": forms, "rest": rest}).encode()
+    size = torch.tensor([len(head)], device=device)
+    torch.distributed.broadcast(size, src=source)
+    text = torch.zeros(int(size), dtype=torch.uint8, device=device)
+    if batch is not None:
+        text.copy_(torch.frombuffer(bytearray(head), dtype=torch.uint8))
+    torch.distributed.broadcast(text, src=source)
+    facts = json.loads(bytes(text.tolist()))
+    there = dict(facts["rest"])
+    for name, (dtype, shape) in facts["forms"].items():
+        value = torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+        if batch is not None:
+            value.copy_(tensors[name])
+        if value.numel():
+            torch.distributed.broadcast(value.view(-1).view(torch.uint8), src=source)  # any type, by its bytes
+        there[name] = value
+    return there
 
 
 def _device_of(batch: dict[str, Any]) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,16 @@ from scmodelforge.training.objective import TOTAL, term_counts
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["TermMeans", "all_reduce", "count_step", "to_device", "total_counts", "weighted_loss"]
+__all__ = [
+    "StepCounts",
+    "TermMeans",
+    "all_gather",
+    "all_reduce",
+    "count_step",
+    "to_device",
+    "total_counts",
+    "weighted_loss",
+]
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -23,12 +33,32 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {**tensors, "num_targets": batch["num_targets"], "floors": batch.get("floors", {})}
 
 
-def count_step(fabric: Fabric, micro_batches: Sequence[dict[str, Any]]) -> tuple[int, dict[str, int]]:
-    """Return the cells and the targets of each term in one step, over all micro-batches and processes."""
+@dataclass(frozen=True)
+class StepCounts:
+    """What one step consists of, over all micro-batches and processes.
+
+    Attributes
+    ----------
+    cells
+        Its cells.
+    targets
+        Its targets, by loss term.
+    num_asking
+        Processes that were asked to stop before it.
+    """
+
+    cells: int
+    targets: dict[str, int]
+    num_asking: int
+
+
+def count_step(fabric: Fabric, micro_batches: Sequence[dict[str, Any]], *, asks_to_stop: bool = False) -> StepCounts:
+    """Return the counts of a step, from one sum over all processes."""
     names = sorted(micro_batches[0]["num_targets"])
     numbers = [[_num_cells(batch), *(batch["num_targets"][name] for name in names)] for batch in micro_batches]
-    totals = total_counts(fabric, [sum(column) for column in zip(*numbers, strict=True)])
-    return totals[0], term_counts(dict(zip(names, totals[1:], strict=True)))
+    sums = [sum(column) for column in zip(*numbers, strict=True)]
+    asking, cells, *targets = total_counts(fabric, [int(asks_to_stop), *sums])
+    return StepCounts(cells, term_counts(dict(zip(names, targets, strict=True))), asking)
 
 
 def weighted_loss(
@@ -92,8 +122,21 @@ class TermMeans:
 
 def all_reduce(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
     """Return the sum of a tensor over all processes."""
-    reduced: Any = fabric.all_reduce(tensor, reduce_op="sum") if fabric.world_size > 1 else tensor
-    return reduced
+    if fabric.world_size == 1:
+        return tensor
+    total = tensor.clone()
+    torch.distributed.all_reduce(total)  # Fabric's own waits for all processes before, which is as long again
+    return total
+
+
+def all_gather(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensors of all processes, of the same shape, stacked by process."""
+    if fabric.world_size == 1:
+        return tensor[None]
+    # Fabric's own goes through a function of torch that is deprecated and says so on the terminal.
+    parts = [torch.empty_like(tensor) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(parts, tensor.contiguous())
+    return torch.stack(parts)
 
 
 def total_counts(fabric: Fabric, numbers: list[int]) -> list[int]:

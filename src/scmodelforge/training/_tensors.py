@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from scmodelforge.training import _rng
-from scmodelforge.training._sharded import is_sharded, settle, share_of
+from scmodelforge.training._sharded import fill_share, is_sharded, read_share, settle
+from scmodelforge.training._targets import all_gather
 
 if TYPE_CHECKING:
     from scmodelforge.training.run import Run
@@ -32,8 +33,7 @@ def gather_streams(run: Run) -> dict[str, torch.Tensor]:
     for name, state in _rng.snapshot(run.fabric.device).items():
         states = [state]
         if run.fabric.world_size > 1:
-            gathered: Any = run.fabric.all_gather(state.to(run.fabric.device))
-            states = list(gathered.cpu())
+            states = list(all_gather(run.fabric, state.to(run.fabric.device)).cpu())
         streams |= {f"rng.{rank}.{name}": value.clone() for rank, value in enumerate(states)}
     return streams
 
@@ -56,25 +56,29 @@ def optimizer_tensors(
 
 
 def load_tensors(run: Run, path: Path, state: dict[str, Any]) -> None:
-    """Restore weights, optimiser state and this process's generators from a checkpoint's folder."""
-    from safetensors.torch import load_file
+    """Restore weights, optimiser state and this process's generators from a checkpoint's folder.
 
-    tensors = load_file(str(path / "state.safetensors"))
+    A process of a sharded run reads its shares, tensor by tensor: the whole is in no process's memory.
+    """
+    from safetensors import safe_open
+
     settle(run.model)
     load_weights(run.model, path / "model" / "model.safetensors")
-    raw = {name.removeprefix("weight."): tensors.pop(name) for name in list(tensors) if name.startswith("weight.")}
     if run.ema is not None:
         run.ema.adopt(run.model, state["ema"])
-        _put_back(run.model, raw)
-    parameters = _ordered_parameters(run)
-    order = {name: position for position, (name, _) in enumerate(parameters)}
+    weights = dict(run.model.named_parameters(remove_duplicate=False))
+    order = {name: position for position, (name, _) in enumerate(_ordered_parameters(run))}
     moments: dict[int, dict[str, torch.Tensor]] = {}
-    for full, tensor in tensors.items():
-        key, _, name = full.partition(".")
-        if key != "rng":
-            parameter = parameters[order[name]][1]
-            is_alike = tensor.shape == parameter.shape  # the number of steps is not
-            moments.setdefault(order[name], {})[key] = share_of(tensor, parameter) if is_alike else tensor
+    streams = {}
+    with safe_open(str(path / "state.safetensors"), framework="pt") as file:
+        for full in file.keys():  # noqa: SIM118 - it is no mapping
+            key, _, name = full.partition(".")
+            if key == "rng":
+                streams[full] = file.get_tensor(full)
+            elif key != "weight":
+                moments.setdefault(order[name], {})[key] = read_share(weights[name], file, full)
+            elif run.ema is not None:
+                fill_share(weights[name], file, full)
     run.optimizer.load_state_dict({"state": moments, "param_groups": run.optimizer.state_dict()["param_groups"]})
     rank, device = run.fabric.global_rank, run.fabric.device
     if run.fabric.world_size != state["world_size"]:
@@ -85,7 +89,7 @@ def load_tensors(run: Run, path: Path, state: dict[str, Any]) -> None:
     # What the checkpoint has no state for (another device, more processes) still starts from a known state.
     _rng.seed_stream(run.config.seed, rank=rank, step=state["progress"]["step"])
     prefix = f"rng.{rank}."
-    _rng.restore({n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}, device)
+    _rng.restore({n.removeprefix(prefix): tensor for n, tensor in streams.items() if n.startswith(prefix)}, device)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -113,19 +117,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             msg = f"{path.name} lacks {lacking[:1]} of the model, and the model lacks {unknown[:1]} of the file"
             raise RuntimeError(msg)
         for name in sorted(there):
-            full = file.get_tensor(name)
-            if full.shape != tensors[name].shape:
-                msg = f"{name} has shape {tuple(full.shape)} in {path.name}, {tuple(tensors[name].shape)} in the model"
-                raise RuntimeError(msg)
-            tensors[name].copy_(share_of(full, tensors[name]))
-
-
-@torch.no_grad()
-def _put_back(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Give parameters their values, of which tied ones come once; a sharded model takes its share of each."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, value in weights.items():
-        parameters[name].copy_(share_of(value, parameters[name]))
+            fill_share(tensors[name], file, name)
 
 
 def _ordered_parameters(run: Run) -> list[tuple[str, nn.Parameter]]:

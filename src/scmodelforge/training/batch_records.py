@@ -14,6 +14,7 @@ import torch
 
 from scmodelforge._errors import DataError
 from scmodelforge.training._files import write_text
+from scmodelforge.training._targets import all_gather
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -116,14 +117,11 @@ def gather_cells(fabric: Fabric, micro_batches: Sequence[dict[str, Any]]) -> tup
     All processes must call this, each with its own micro-batches, equally many.
     """
     own = [np.asarray(batch.get("cell_index", ()), dtype=np.int64) for batch in micro_batches]
-    sizes = torch.tensor([[len(each) for each in own]], device=fabric.device)
-    cells = torch.from_numpy(np.concatenate(own)).to(fabric.device)[None]
-    if fabric.world_size > 1:
-        gathered: Any = fabric.all_gather(sizes[0])
-        sizes = gathered
-        padded = torch.full((int(sizes.sum(1).max()),), -1, device=fabric.device)
-        padded[: cells.shape[1]] = cells[0]
-        cells = fabric.all_gather(padded)  # type: ignore[assignment]
+    sizes = all_gather(fabric, torch.tensor([len(each) for each in own], device=fabric.device))
+    mine = torch.from_numpy(np.concatenate(own)).to(fabric.device)
+    padded = torch.full((int(sizes.sum(1).max()),), -1, device=fabric.device)
+    padded[: len(mine)] = mine
+    cells = all_gather(fabric, padded)
     places, positions = [], []
     for process, (counts, row) in enumerate(zip(sizes.tolist(), cells.tolist(), strict=True)):
         places += [(process, number) for number, count in enumerate(counts) for _ in range(count)]

@@ -1,6 +1,6 @@
 """The training loop: one clock of optimiser steps, which everything else hangs on.
 
-An epoch is a number of steps, after which the run validates, evaluates and saves; the order of the cells knows
+An epoch is a number of steps, after which the run validates, saves and evaluates; the order of the cells knows
 nothing of it. Losses are sums over targets: each term of each micro-batch is weighted by its targets over those of
 the whole step on all processes, so batch size, accumulation and the number of processes do not change the loss.
 """
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from scmodelforge.training import _rng
+from scmodelforge.training._epoch_end import keep_outcome, take_up_outcome
 from scmodelforge.training._feed import Feed, copies_to
 from scmodelforge.training._saving import (
     nothing_under_way,
@@ -28,6 +29,7 @@ from scmodelforge.training._saving import (
 from scmodelforge.training._sharded import settle, whole
 from scmodelforge.training._signals import stop_on_signals
 from scmodelforge.training._targets import (
+    StepCounts,
     TermMeans,
     all_reduce,
     count_step,
@@ -75,7 +77,10 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
     run.objective.train()
     try:
         with stop_on_signals(run), nothing_under_way(run), memory_explained(run), compile_failures():
+            take_up_outcome(run)
             _call(run, "on_fit_start")
+            if run.progress.is_epoch_open:  # it was broken off in the callbacks of an epoch's end
+                _end_epoch(run)
             feed = _feed(run)
             while run.progress.step < run.total_steps and not run.ends_early:
                 metrics = _timed_step(run, feed, meter)
@@ -92,7 +97,12 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
 
 
 def train_step(
-    run: Run, micro_batches: Sequence[dict[str, Any]], *, meanwhile: Callable[[], None] = lambda: None
+    run: Run,
+    micro_batches: Sequence[dict[str, Any]],
+    *,
+    counts: StepCounts | None = None,
+    on_device: Iterable[dict[str, Any]] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Take one optimiser step on all micro-batches of all processes.
 
@@ -102,6 +112,10 @@ def train_step(
         The run.
     micro_batches
         This process's share of the step.
+    counts
+        What the step consists of, if it was counted already.
+    on_device
+        The same micro-batches, on the device; ``None`` copies them.
     meanwhile
         What the host does while the device computes: called when all was asked of it and nothing has been read.
 
@@ -120,14 +134,14 @@ def train_step(
     tell_step = getattr(run.model, "set_step", None)  # of models whose loss depends on the step
     if tell_step is not None:
         tell_step(run.progress.step)
-    cells, counts = count_step(run.fabric, micro_batches)
+    counts = counts or count_step(run.fabric, micro_batches)
     means = TermMeans(micro_batches[0]["num_targets"], run.fabric.device)
-    for number, host_batch in enumerate(micro_batches, start=1):
-        batch = to_device(host_batch, run.fabric.device)
+    for number, sent in enumerate(on_device or micro_batches, start=1):
+        batch = to_device(sent, run.fabric.device)
         # Gradients travel between processes once a step, with the last micro-batch.
         with run.fabric.no_backward_sync(run.objective, enabled=number < len(micro_batches)):
             terms = run.objective(batch)
-            loss = weighted_loss(terms, batch["num_targets"], counts)
+            loss = weighted_loss(terms, batch["num_targets"], counts.targets)
             run.fabric.backward(loss * run.fabric.world_size)  # processes average gradients, sums are wanted
         means.add(terms, batch)
     meanwhile()
@@ -146,7 +160,7 @@ def train_step(
     run.optimizer.zero_grad(set_to_none=True)
     run.train_loader.mark_consumed()
     run.progress.step += 1
-    run.progress.cells += cells
+    run.progress.cells += counts.cells
     return metrics
 
 
@@ -194,7 +208,12 @@ def _timed_step(run: Run, feed: Feed, meter: Meter) -> dict[str, float]:
     if group is None:
         msg = f"the training loader ended after step {run.progress.step:,} of {run.total_steps:,}; it must be endless"
         raise RuntimeError(msg)
-    metrics = train_step(run, group.micro_batches, meanwhile=feed.prepare)
+    counts = count_step(run.fabric, group.micro_batches, asks_to_stop=run.stop_requested)
+    if counts.num_asking:  # after the step before
+        stop(run)
+    metrics = train_step(
+        run, group.micro_batches, counts=counts, on_device=feed.on_device(group), meanwhile=feed.prepare
+    )
     waited = run.train_loader.wait_seconds - feed.hidden_seconds - waited
     seconds, compiling = time.perf_counter() - began, compile_seconds() - compiling
     meter.forget(compiling)
@@ -210,7 +229,7 @@ def _after_step(run: Run, metrics: dict[str, float], meter: Meter, reporter: Rep
         metrics = metrics | meter.read() | device_figures(run.fabric.device)
         _record(run, metrics)
     if is_epoch_end:
-        _end_epoch(run)
+        _validate_epoch(run)
     if is_logged and run.fabric.is_global_zero:
         epoch = math.ceil(step / run.steps_per_epoch)
         left = meter.seconds_left(run.total_steps - step)
@@ -218,23 +237,33 @@ def _after_step(run: Run, metrics: dict[str, float], meter: Meter, reporter: Rep
         reporter.update(Status(epoch, run.config.max_epochs, step, run.total_steps, shown, left))
     is_saved = is_epoch_end or (run.save_every_n_steps is not None and step % run.save_every_n_steps == 0)
     save_when_due(run, is_due=is_saved)
-    if _is_stop_requested_anywhere(run):
+    if is_epoch_end:
+        _end_epoch(run)
+    if _is_stop_requested(run):
         stop(run)
 
 
-def _end_epoch(run: Run) -> None:
+def _validate_epoch(run: Run) -> None:
     run.progress.epoch += 1
     with told_if_data_fail(run), averaged(run):
         run.validation, run.validation_step = validate(run), run.progress.step
-        if run.validation:
-            _record(run, run.validation)
+    if run.validation:
+        _record(run, run.validation)
+    run.progress.is_epoch_open = True
+
+
+def _end_epoch(run: Run) -> None:
+    """Call what may take long, such as an evaluation: the epoch is saved by now."""
+    with told_if_data_fail(run), averaged(run):
         _call(run, "on_epoch_end")
+    keep_outcome(run)
 
 
-def _is_stop_requested_anywhere(run: Run) -> bool:
-    """Agree between processes: a signal may reach one of them only, or one a step earlier than another."""
-    if run.fabric.world_size == 1:
-        return run.stop_requested
+def _is_stop_requested(run: Run) -> bool:
+    """Tell whether to stop here. A signal may reach one process only: of several, all learn of it in the next step."""
+    is_last = run.progress.step >= run.total_steps or run.ends_early
+    if run.fabric.world_size == 1 or not is_last:
+        return run.stop_requested and run.fabric.world_size == 1
     flag = torch.tensor(int(run.stop_requested), device=run.fabric.device)
     return bool(all_reduce(run.fabric, flag).item())
 

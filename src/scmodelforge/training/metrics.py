@@ -121,19 +121,11 @@ class MetricsLog:
     def truncate(self, step: int) -> None:
         """Drop all records past a step, so that a resumed run has each step once. A torn last line is dropped too."""
         self._each(lambda sink: sink.truncate(step))
-        if not self.path.exists():
-            return
-        kept = []
-        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                is_kept = json.loads(line)["step"] <= step
-            except (json.JSONDecodeError, KeyError, TypeError):
-                _log.warning(f"{self.path}: line {number} is not a record and is dropped")
-                continue
-            if is_kept:
-                kept.append(f"{line}\n")
-        write_text(self.path, "".join(kept))
-        self._write_table()
+        self._keep(lambda record: record["step"] <= step)
+
+    def reopen(self, step: int) -> None:
+        """Drop, of the records of the last step, those of callbacks: only the loop's own have the clock (``epoch``)."""
+        self._keep(lambda record: record["step"] < step or (record["step"] == step and "epoch" in record))
 
     def close(self) -> None:
         """Write the table and close what is open. A later record opens it again."""
@@ -150,6 +142,22 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _keep(self, is_wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Write the file anew with some of its records; a torn line is dropped."""
+        if not self.path.exists():
+            return
+        kept = []
+        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                is_kept = is_wanted(json.loads(line))
+            except (json.JSONDecodeError, KeyError, TypeError):
+                _log.warning(f"{self.path}: line {number} is not a record and is dropped")
+                continue
+            if is_kept:
+                kept.append(f"{line}\n")
+        write_text(self.path, "".join(kept))
+        self._write_table()
 
     def _append(self, text: str) -> None:
         """Write what is waiting and a text, or keep both if there is no room."""

@@ -35,11 +35,14 @@ class Progress:
         Epochs done.
     cells
         Cells seen, over all processes and passes.
+    is_epoch_open
+        Whether the callbacks of the last epoch's end are still to come.
     """
 
     step: int = 0
     epoch: int = 0
     cells: int = 0
+    is_epoch_open: bool = False
 
 
 class Loader(Protocol):
@@ -86,13 +89,17 @@ class Callback(Protocol):
         """Run after each optimiser step."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """Run after each epoch, between its validation and its checkpoint. ``run.progress.epoch`` counts it."""
+        """Run after each epoch, its validation and its checkpoint. ``run.progress.epoch`` counts it.
+
+        If the run is broken off in here, one that goes on from the checkpoint calls all callbacks again, in the state
+        from before; what was logged beside the loop's own records is dropped.
+        """
 
     def on_fit_end(self, run: Run) -> None:
         """Run after the last step, not after an interruption."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, as JSON values."""
+        """Return what a checkpoint keeps, as JSON values; asked for after ``on_epoch_end`` too."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

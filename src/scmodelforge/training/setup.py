@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from pathlib import Path
@@ -19,7 +20,9 @@ from scmodelforge.training.compiling import check_can_compile
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["make_fabric", "resolve_accelerator", "resolve_precision", "seed_everything"]
+__all__ = ["keep_precision", "make_fabric", "resolve_accelerator", "resolve_precision", "seed_everything"]
+
+_log = logging.getLogger(__name__)
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:
@@ -85,6 +88,38 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     else:
         has_bf16 = accelerator == "cpu" and _cpu_has_bf16()
     return "bf16-mixed" if has_bf16 else "32-true"
+
+
+def keep_precision(config: TrainingConfig, recorded: str | None) -> None:
+    """Have a run that goes on compute as it began, where ``auto`` would be something else on this machine.
+
+    Parameters
+    ----------
+    config
+        Settings; changed in place.
+    recorded
+        What ``auto`` was when the run began; ``None`` if that is not known.
+
+    Raises
+    ------
+    ConfigError
+        If this machine cannot compute so.
+    """
+    if config.precision != "auto" or recorded not in ("bf16-mixed", "32-true"):
+        return
+    accelerator = resolve_accelerator(config)
+    here = resolve_precision("auto", accelerator)
+    if recorded == here:
+        return
+    if recorded == "bf16-mixed" and accelerator != "cpu":  # which emulates it
+        what = "Apple's GPUs do" if accelerator == "mps" else f"this machine's {torch.cuda.get_device_name()} does"
+        msg = (
+            f"the run began with training.precision auto, which was {recorded} there, and {what} not compute in bf16; "
+            "go on on a machine that does, or on its processors with training.accelerator: cpu in its config.yaml."
+        )
+        raise ConfigError(msg)
+    _log.info(f"training.precision auto stays {recorded}, as when the run began (on this machine it would be {here})")
+    config.precision = recorded  # type: ignore[assignment]
 
 
 def seed_everything(seed: int) -> None:

@@ -12,6 +12,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.training import _rng
 from scmodelforge.training._memory_use import free_memory, total_memory
+from scmodelforge.training._targets import all_gather
 from scmodelforge.training.memory import Trial, measure_memory
 from scmodelforge.training.out_of_memory import gib, is_out_of_memory
 from scmodelforge.workflows.longest_cells import run_trial
@@ -157,4 +158,4 @@ def _least(fabric: Any, number: int) -> int:
     """Return the least of all processes' numbers."""
     if fabric.world_size == 1:
         return number
-    return int(fabric.all_gather(torch.tensor(number, device=fabric.device)).min())
+    return int(all_gather(fabric, torch.tensor(number, device=fabric.device)).min())

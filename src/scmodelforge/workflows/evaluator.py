@@ -94,19 +94,37 @@ class Evaluator:
         team: Team | None = None,
     ) -> list[Record]:
         """Return the records of the model and of the baselines on all sets; of a team, the first process gets them."""
-        records: list[Record] = []
+        self.embed(model, device=device, autocast=autocast, team=team)
+        return self.score(model_id) if team is None or team.is_first else []
+
+    def embed(
+        self,
+        model: nn.Module,
+        *,
+        device: torch.device,
+        autocast: Callable[[], Any] = nullcontext,
+        team: Team | None = None,
+    ) -> None:
+        """Embed the cells of all sets, by all processes of a team, for :meth:`score`; the first time, by the baselines.
+
+        Those that need no model are left to the process that scores.
+        """
         team = team or Team.alone(device)
         where = {"device": device, "autocast": autocast}
         for each in self._sets:
-            vectors = self._embed(each, model, team, where)
-            self._last[each.name] = vectors
+            self._last[each.name] = self._embed(each, model, team, where)
             if each.name not in self._baselines:
                 untrained = self._embed(each, team.place(self._untrained), team, where)
                 self._baselines[each.name] = {"untrained": untrained}
-                if team.is_first:
-                    self._baselines[each.name] = self._embed_baselines(each, untrained)
-            if team.is_first:
-                records += self._score(each, vectors, model_id)
+
+    def score(self, model_id: str) -> list[Record]:
+        """Return the records of the model that embedded the cells last, and of the baselines; no model is needed."""
+        records: list[Record] = []
+        for each in self._sets:
+            found = self._baselines[each.name]
+            if set(found) == {"untrained"}:
+                self._baselines[each.name] = self._embed_baselines(each, found["untrained"])
+            records += self._score(each, self._last[each.name], model_id)
         return records
 
     def _score(self, each: _Prepared, vectors: np.ndarray, model_id: str) -> list[Record]:

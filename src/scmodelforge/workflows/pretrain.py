@@ -15,12 +15,12 @@ from scmodelforge.config.cell_labels import CELL_LABELS, needed_labels
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.sources.mixture import MixtureDataConfig
-from scmodelforge.hub.bundle import load_bundle
+from scmodelforge.hub.bundle import load_parts
 from scmodelforge.models.registry import get_model
 from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.recipe import check_recipe_fits
-from scmodelforge.training.setup import make_fabric
+from scmodelforge.training.setup import keep_precision, make_fabric
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.journal import Journal
@@ -120,13 +120,14 @@ def resume_training(root: Path) -> TrainResult | None:
 def _resume(root: Path, journal: Journal) -> TrainResult | None:
     folder, config, split, facts = RunFolder.read(root)
     checkpoint = Checkpoints.find_last(folder.checkpoints)
-    bundle = load_bundle(checkpoint / "model", trust_plugins=True)
+    bundle = load_parts(checkpoint / "model", trust_plugins=True)
     if config_hash(config) != facts["config_hash"]:
         msg = f"{root / 'config.yaml'} was changed since the run began; restore it, or start a new run with it."
         raise ConfigError(msg)
     check_wandb(config.output.wandb)
     source = open_source(config.data)
     check_resumable(source, facts)
+    keep_precision(config.training, facts.get("precision"))
     fabric = make_fabric(config.training)
     fabric.launch()
     preprocessor, kept = keep_preprocessed(source, config.data, bundle.preprocessor)
@@ -134,11 +135,9 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     data = PreparedData(
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
-    step = bundle.fingerprint["step"]
-    del bundle  # with a whole copy of the model
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint)
-    journal.begin(folder.root, step=step)
+    journal.begin(folder.root, step=bundle.fingerprint["step"])
     return training.execute(checkpoint=checkpoint)
 
 

@@ -28,7 +28,7 @@ __all__ = ["RunFolder"]
 _OURS = re.compile(
     r"run\.json|config\.yaml|splits\.json|(metrics|results|sessions|exported_results)\.jsonl(\..*)?|metrics\.csv|"
     r"wandb|views|checkpoints|plugins|model(\.writing)?|cells\.png|report\.html|events\.out\.tfevents\..*|last|best|"
-    r"step_\d+|\.writing_.*|\..*\.(tmp|writing)|(bad_batch|loss_spike)_step_\d+\.json"
+    r"epoch_end\.json|step_\d+|\.writing_.*|\..*\.(tmp|writing)|(bad_batch|loss_spike)_step_\d+\.json"
 )
 
 

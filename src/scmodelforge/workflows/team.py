@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from scmodelforge.eval.embed import embed_batches, embed_cells
+from scmodelforge.training._targets import all_gather
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,10 +49,7 @@ class Team:
         """Return the processes of a Fabric."""
 
         def gather(rows: np.ndarray) -> np.ndarray:
-            if fabric.world_size == 1:
-                return rows[None]
-            gathered: Any = fabric.all_gather(torch.from_numpy(rows).to(fabric.device))
-            stacked: np.ndarray = gathered.cpu().numpy()
+            stacked: np.ndarray = all_gather(fabric, torch.from_numpy(rows).to(fabric.device)).cpu().numpy()
             return stacked
 
         return cls(fabric.global_rank, fabric.world_size, gather, place)

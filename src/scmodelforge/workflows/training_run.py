@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.records import append_records
 from scmodelforge.eval.tables import terminal_table
-from scmodelforge.hub.bundle import Bundle, build_model, load_bundle, save_bundle
+from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._files import write_text
 from scmodelforge.training._fsdp import build_for, shard_model
@@ -32,6 +31,8 @@ from scmodelforge.training._launch import one_line_if_lost, part_ways
 from scmodelforge.training._loaders import make_loader
 from scmodelforge.training._sharded import settle
 from scmodelforge.training._snapshot import Snapshot
+from scmodelforge.training._tensors import load_weights
+from scmodelforge.training._waiting import others_waiting
 from scmodelforge.training.batch_records import BatchRecords
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.devices import set_up
@@ -46,6 +47,7 @@ from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
 from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluator import Evaluator
+from scmodelforge.workflows.export import export_best
 from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.provenance import data_facts
@@ -146,6 +148,7 @@ class TrainingRun:
         try:
             with one_line_if_lost(self.fabric):
                 fit(run, callbacks)
+                why = self._export(run, checkpoints)
                 part_ways(self.fabric)
         except Interrupted as stop:
             if checkpoints.last is None and self.fabric.is_global_zero:  # nothing to go on from
@@ -164,7 +167,7 @@ class TrainingRun:
             self.data.source.close()
         if not self.fabric.is_global_zero:
             return None
-        result = self._finish(checkpoints)
+        result = self._finish(why)
         self.data.source.close()
         return result
 
@@ -262,19 +265,19 @@ class TrainingRun:
     def _evaluate_now(self, run: Run) -> list[Record]:
         """Evaluate the model as it is: every device embeds a part of the cells, the first one scores them."""
         assert self.evaluator is not None
-        model_id = f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}"
-        records = self.evaluator.evaluate(
-            run.model,
-            model_id=model_id,
-            device=self.fabric.device,
-            autocast=self.fabric.autocast,
-            team=Team.of(self.fabric, place=lambda build: shard_model(self.fabric, build_for(self.fabric, build))),
-        )
-        settle(run.model)
-        if self.fabric.is_global_zero:
-            self._views.keep(self.evaluator.seen(), step=run.progress.step)
-        self.fabric.barrier()
+        self._embed(run)
+        records: list[Record] = []
+        with others_waiting(self.fabric):
+            if self.fabric.is_global_zero:
+                records = self.evaluator.score(f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}")
+                self._views.keep(self.evaluator.seen(), step=run.progress.step)
         return records
+
+    def _embed(self, run: Run) -> None:
+        assert self.evaluator is not None
+        team = Team.of(self.fabric, place=lambda build: shard_model(self.fabric, build_for(self.fabric, build)))
+        self.evaluator.embed(run.model, device=self.fabric.device, autocast=self.fabric.autocast, team=team)
+        settle(run.model)
 
     def _announce(self, run: Run) -> None:
         split: CellSplit = self.data.split
@@ -289,33 +292,36 @@ class TrainingRun:
             f"{self.fabric._precision.precision}"
         )
 
-    def _finish(self, checkpoints: Checkpoints) -> TrainResult:
-        best = checkpoints.best() if self.config.output.save_top_k else None
-        why = "the lowest validation loss of the checkpoints kept" if best else "the last step"
-        best = best or Checkpoints.find_last(self.folder.checkpoints)
-        export = self.folder.model
-        temporary = export.with_name("model.writing")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(best / "model", temporary)
-        # In its place before it is evaluated: whatever goes wrong then, the model is there.
-        shutil.rmtree(export, ignore_errors=True)
-        temporary.replace(export)
-        bundle = load_bundle(export, trust_plugins=True)
+    def _export(self, run: Run, checkpoints: Checkpoints) -> str:
+        """Export the best model and have all processes embed the cells with it; return why it is the best.
+
+        It takes the place of the run's, of which a process may hold a share only.
+        """
+        why = ""
+        with others_waiting(self.fabric):
+            if self.fabric.is_global_zero:
+                why = export_best(self.folder, checkpoints, by_score=self.config.output.save_top_k > 0)
+        if self.evaluator is not None:
+            settle(run.model)
+            load_weights(run.model, self.folder.model / "model.safetensors")
+            self._embed(run)
+        self.fabric.barrier()
+        return why
+
+    def _finish(self, why: str) -> TrainResult:
+        """Score the exported model, on the first process."""
+        parts = load_parts(self.folder.model, trust_plugins=True)
+        bundle = Bundle(model=self._run.model, **vars(parts))
         notes = [f"exported: step {bundle.fingerprint['step']:,} ({why})"]
         records: list[Record] = []
         views = None
         if self.evaluator is not None:
-            records = self.evaluator.evaluate(
-                bundle.model.to(self.fabric.device),
-                model_id=bundle.model_id,
-                device=self.fabric.device,
-                autocast=self.fabric.autocast,
-            )
+            records = self.evaluator.score(bundle.model_id)
             views = self.evaluator.views()
             self._views.keep(self.evaluator.seen(), step=None)
             self._keep_records(records, bundle.fingerprint)
             notes += skip_notes(records)
-        write_text(export / "README.md", model_card(bundle, self.config, records=records))
+        write_text(self.folder.model / "README.md", model_card(bundle, self.config, records=records))
         return TrainResult(self.folder, records, views, terminal_table(records), notes)
 
     def _keep_records(self, records: list[Record], fingerprint: dict[str, Any]) -> None:
