@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -18,15 +19,36 @@ def blood():
 
 
 class TestInfo:
-    def test_every_data_set_is_what_its_entry_says(self):
-        for name in datasets.list_datasets():
+    def test_every_shipped_data_set_is_what_its_entry_says(self):
+        shipped = [name for name in datasets.list_datasets() if datasets.info(name).is_shipped]
+        assert shipped == ["pbmc68k_reduced"]
+        for name in shipped:
             info, cells = datasets.info(name), datasets.load(name)
             assert info.name == name
             assert cells.shape == (info.cells, info.genes)
-            assert {info.label_column, info.batch_column} - {None} <= set(cells.obs.columns)
+            assert set(info.columns) <= set(cells.obs.columns)
+
+    def test_the_names_of_the_specification_and_of_the_screens_are_known(self):
+        wanted = {"tabula_sapiens", "immune_atlas", "norman", "replogle_k562_essential"}
+        assert wanted <= set(datasets.list_datasets())
+
+    @pytest.mark.parametrize("name", datasets.list_datasets())
+    def test_every_entry_says_what_a_person_must_know(self, name):
+        info = datasets.info(name)
+        assert info.licence
+        assert re.search(r"doi:10\.\d{4,}/", info.citation)
+        assert info.is_shipped or info.url or info.where
+        assert info.split is not None
+        assert (info.perturbation_column is None) == (info.control is None)
+
+    @pytest.mark.parametrize("name", datasets.list_datasets())
+    def test_no_checksum_stands_for_a_file_nobody_here_has_seen(self, name):
+        info = datasets.info(name)
+        assert (info.sha256 is not None) == info.is_shipped
+        assert info.url is None or info.url.startswith("https://")
 
     def test_an_unknown_name_is_refused_with_the_nearest(self):
-        message = "unknown data set 'pbmc68k'. Did you mean 'pbmc68k_reduced'. Available: pbmc68k_reduced"
+        message = r"unknown data set 'pbmc68k'. Did you mean 'pbmc68k_reduced'\? Available: immune_atlas, norman, pbmc"
         with pytest.raises(DataError, match=message):
             datasets.info("pbmc68k")
         with pytest.raises(DataError, match="unknown data set"):
@@ -85,7 +107,7 @@ class TestBlood:
 class TestImport:
     def test_the_list_needs_neither_anndata_nor_torch(self):
         code = (
-            "import sys; from scmodelforge import datasets; datasets.path(datasets.list_datasets()[0]);"
-            "sys.exit(any(name in sys.modules for name in ('anndata', 'torch', 'pandas')))"
+            "import sys; from scmodelforge import datasets; datasets.path('pbmc68k_reduced');"
+            "sys.exit(any(name in sys.modules for name in ('anndata', 'torch', 'pandas', 'h5py', 'pooch')))"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._places import cache_folder
 from scmodelforge.tokenizers.presets import PRESETS, geneformer, get_preset
-from scmodelforge.workflows.dictionaries import cache_folder, fetch_dictionaries, find_dictionaries
+from scmodelforge.workflows.dictionaries import fetch_dictionaries, find_dictionaries
 from tests.test_tokenizers.small_dictionaries import write_pickles, write_tables
 
 

@@ -30,7 +30,7 @@ def write_split(path: Path, split: CellSplit, source: CellSource, *, expression:
         The filter that cells on neither side were left out by.
     """
     body = split.to_dict()
-    del body["hash"]
+    body["split_hash"] = body.pop("hash")  # of the cells alone, as result records have it
     body["filter"] = expression
     body["files"] = [{key: entry[key] for key in _FACTS if key in entry} for entry in source.fingerprint()]
     found = split_digest(body)

@@ -1,79 +1,26 @@
-"""The data sets that ship with the package."""
+"""Data sets by name: what is known of each, and its file on this machine."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scmodelforge._errors import DataError, nearest
+from scmodelforge.datasets.entries import DATASETS, DatasetInfo
+from scmodelforge.datasets.store import kept_file
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["DatasetInfo", "info", "list_datasets", "load", "path"]
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetInfo:
-    """What there is to know of a data set before it is read.
-
-    Attributes
-    ----------
-    name
-        The name it is asked for by.
-    description
-        One sentence on the cells.
-    cells, genes
-        Size of the expression matrix, which holds counts.
-    label_column
-        obs column with the cell types, or ``None``.
-    batch_column
-        obs column with the technical batch, or ``None``.
-    licence
-        Terms of the data.
-    citation
-        The publication to cite.
-    sha256
-        Checksum of the file.
-    """
-
-    name: str
-    description: str
-    cells: int
-    genes: int
-    label_column: str | None
-    batch_column: str | None
-    licence: str
-    citation: str
-    sha256: str
-
-
-_DATASETS = {
-    data.name: data
-    for data in (
-        DatasetInfo(
-            name="pbmc68k_reduced",
-            description="Blood cells (PBMC) of one healthy donor, 10 types labelled by comparison with sorted cells, "
-            "765 genes; the subset of 10x Genomics' 68k PBMC that scanpy ships, as counts",
-            cells=700,
-            genes=765,
-            label_column="bulk_labels",
-            batch_column="channel",
-            licence="CC BY 4.0 (data, 10x Genomics), BSD-3-Clause (subset and annotation, scanpy)",
-            citation="Zheng et al. 2017, Nature Communications 8, 14049, doi:10.1038/ncomms14049",
-            sha256="f7eefcc8763a917f2fcfd3a51e198e4dd2b0fa9e30ba4dea9a35405775233556",
-        ),
-    )
-}
+__all__ = ["info", "list_datasets", "load", "path"]
 
 
 def list_datasets() -> list[str]:
     """Return the names of all data sets, sorted."""
-    return sorted(_DATASETS)
+    return sorted(DATASETS)
 
 
 def info(name: str) -> DatasetInfo:
@@ -84,34 +31,39 @@ def info(name: str) -> DatasetInfo:
     DataError
         If there is none of this name; the message lists the names there are.
     """
-    if name not in _DATASETS:
+    if name not in DATASETS:
         known = list_datasets()
         msg = f"unknown data set '{name}'.{nearest(name, known)} Available: {', '.join(known)}."
         raise DataError(msg)
-    return _DATASETS[name]
+    return DATASETS[name]
 
 
 def path(name: str) -> Path:
-    """Return the path of a data set's ``.h5ad`` file, after a check of its sha256.
+    """Return the path of a data set's ``.h5ad`` file, which was checked against its sha256.
+
+    A file that was fetched is read whole for this once, and again only if its size or time of change differ.
 
     Raises
     ------
     DataError
-        If there is no such data set, or its file is missing or damaged.
+        If there is no such data set, or its file is not on this machine, damaged or another one than before.
     """
     data = info(name)
+    if not data.is_shipped:
+        return kept_file(data)
     found = Path(str(files("scmodelforge.datasets").joinpath("files", f"{name}.h5ad")))
+    assert data.sha256 is not None
     verify(found, data.sha256)
     return found
 
 
 def load(name: str) -> AnnData:
-    """Read a data set into memory, with counts in ``X`` and its origin in ``uns``.
+    """Read a whole data set into memory; large ones are better named as ``dataset://NAME`` in ``data.paths``.
 
     Raises
     ------
     DataError
-        If there is no such data set, or its file is missing or damaged.
+        As :func:`path`.
     """
     file = path(name)
     import anndata

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from scmodelforge._errors import DataError
 from scmodelforge._optional import require
+from scmodelforge._places import cache_folder
 from scmodelforge.tokenizers.presets import Preset, get_preset
 from scmodelforge.training._files import MANIFEST, find_damage, write_manifest
 
-__all__ = ["cache_folder", "fetch_dictionaries", "find_dictionaries"]
+__all__ = ["fetch_dictionaries", "find_dictionaries"]
 
 HUB = "hub"
-
-
-def cache_folder() -> Path:
-    """Return where fetched files are kept.
-
-    That is ``SCMODELFORGE_CACHE``, or ``scmodelforge`` in ``XDG_CACHE_HOME``, or ``~/.cache/scmodelforge``.
-    """
-    own = os.environ.get("SCMODELFORGE_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "scmodelforge"
 
 
 def find_dictionaries(preset: Preset, given: Path | None) -> Path:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from scmodelforge import datasets
+from scmodelforge._errors import ConfigError
 from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
 from scmodelforge.data.scan import scan
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import split_cells
+from scmodelforge.datasets import DatasetInfo
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows.evaluator import EvaluationSet, Evaluator
-from scmodelforge.workflows.prepare import PreparedData, open_source
+from scmodelforge.workflows.prepare import PreparedData, open_source, with_data_sets
+from scmodelforge.workflows.split_recipes import recipe_split
+from scmodelforge.workflows.trained_cells import refuse_trained_cells
 
-__all__ = ["HELD_OUT_SHARE", "run_evaluator", "split_for_evaluation"]
+__all__ = ["HELD_OUT_SHARE", "require_data_sets", "run_evaluator", "split_for_evaluation"]
 
 #: Share held out of a data set that is only evaluated on: enough cells to score, enough to fit probes.
 HELD_OUT_SHARE = 0.3
+_OWN = "heldout"
+_SCHEME = "dataset://"
 
 
 def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[[], nn.Module]) -> Evaluator:
@@ -31,14 +37,11 @@ def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[
     DataError, ConfigError
         If a data set or column is not there, or there are no held-out cells to score.
     """
-    by_set: dict[str | None, list[BenchmarkConfig]] = {}
-    for benchmark in config.eval.benchmarks:
-        by_set.setdefault(benchmark.dataset, []).append(benchmark)
     sets = []
-    for name, benchmarks in by_set.items():
+    for name, benchmarks in _by_set(config.eval.benchmarks).items():
         if name is None:
             filled = [_with_keys(each, config.data) for each in benchmarks]
-            sets.append(EvaluationSet("heldout", data, config.data, filled))
+            sets.append(EvaluationSet(_OWN, data, config.data, filled))
         else:
             sets.append(_other_set(name, data, benchmarks, seed=config.eval.seed))
     return Evaluator(
@@ -50,21 +53,78 @@ def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[
     )
 
 
+def require_data_sets(config: RunConfig) -> None:
+    """Make sure that every data set the settings name is on this machine, before anything is read.
+
+    Raises
+    ------
+    DataError
+        If one is not; the message has the command that fetches it.
+    ConfigError
+        If two would have the same name in results.
+    """
+    with_data_sets(config.data)
+    for name in _by_set(config.eval.benchmarks):
+        if name is not None:
+            _known_set(name)
+
+
+def _by_set(benchmarks: Sequence[BenchmarkConfig]) -> dict[str | None, list[BenchmarkConfig]]:
+    """Return the benchmarks of each data set; no two sets may be called the same in the results."""
+    found: dict[str | None, list[BenchmarkConfig]] = {}
+    for benchmark in benchmarks:
+        name = benchmark.dataset
+        found.setdefault(name and name.removeprefix(_SCHEME), []).append(benchmark)
+    titles: dict[str, str] = {}
+    for name in found:
+        if name is not None:
+            first = titles.setdefault(_title(name), name)
+            if first != name or _title(name) == _OWN:
+                others = f"'{first}'" if first != name else "the run's own held-out cells"
+                msg = f"eval.benchmarks: '{name}' and {others} are both called '{_title(name)}' in results; rename one."
+                raise ConfigError(msg)
+    return found
+
+
+def _title(name: str) -> str:
+    return Path(name).stem if _is_file(name) else name
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix in (".h5ad", ".zarr") or "/" in name
+
+
 def _other_set(name: str, data: PreparedData, benchmarks: list[BenchmarkConfig], *, seed: int) -> EvaluationSet:
     """Return a registered data set or a file, prepared for a model with the run's vocabulary."""
-    path = name
-    label = batch = None
-    if not name.endswith(".h5ad"):
-        known = datasets.info(name)
-        path, label, batch = str(datasets.path(name)), known.label_column, known.batch_column
-    config = LocalDataConfig(paths=[path], label_column=label, batch_column=batch)
-    config.split = SplitConfig(by="auto", validation_fraction=HELD_OUT_SHARE, seed=seed)
-    prepared = split_for_evaluation(config, data)
-    return EvaluationSet(Path(name).stem, prepared, config, [_with_keys(each, config) for each in benchmarks])
+    known = _known_set(name)
+    if known is None:
+        config = LocalDataConfig(paths=[name])
+        config.split = SplitConfig(by="auto", validation_fraction=HELD_OUT_SHARE, seed=seed)
+    else:
+        config = LocalDataConfig(
+            paths=[f"dataset://{known.name}"], label_column=known.label_column, batch_column=known.batch_column
+        )
+    title = _title(name)
+    prepared = split_for_evaluation(config, data, known=known)
+    refuse_trained_cells(title, data, prepared)
+    return EvaluationSet(title, prepared, config, [_with_keys(each, config) for each in benchmarks])
 
 
-def split_for_evaluation(config: DataConfig, parts: Bundle | PreparedData) -> PreparedData:
-    """Return data split for evaluation, prepared with the tokenizer, vocabulary and preprocessing of a model."""
+def _known_set(name: str) -> DatasetInfo | None:
+    """Return what is known of a data set that is on this machine, or ``None`` for a file or store."""
+    if _is_file(name):
+        return None
+    datasets.path(name)
+    return datasets.info(name)
+
+
+def split_for_evaluation(
+    config: DataConfig, parts: Bundle | PreparedData, *, known: DatasetInfo | None = None
+) -> PreparedData:
+    """Return data split for evaluation, prepared with the tokenizer, vocabulary and preprocessing of a model.
+
+    A data set known by name is split by its own recipe, others by the settings.
+    """
     source = open_source(config)
     for panel in source.panels:
         parts.vocab.require_overlap(panel)
@@ -72,7 +132,10 @@ def split_for_evaluation(config: DataConfig, parts: Bundle | PreparedData) -> Pr
         if column is not None:
             source.obs(column)
     report = scan(source, parts.vocab, expects=parts.tokenizer.expects)
-    split = split_cells(source, config.split, excluded=report.empty)
+    if known is not None and known.split is not None:
+        split = recipe_split(source, known.split, known.name, excluded=report.empty)
+    else:
+        split = split_cells(source, config.split, excluded=report.empty)
     preprocessor = parts.preprocessor.fitted(source)
     return PreparedData(source, parts.tokenizer, preprocessor, parts.vocab, split, len(report.empty))
 

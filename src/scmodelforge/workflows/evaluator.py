@@ -163,6 +163,10 @@ class Evaluator:
             batch_key=each.batch_key,
         )
 
+    def data(self) -> dict[str, PreparedData]:
+        """Return the data of each set, by its name."""
+        return {each.name: each.data for each in self._sets}
+
     def views(self) -> CellViews | None:
         """Return the cells of :meth:`seen` for a picture, if they have labels."""
         seen = self.seen()

@@ -23,6 +23,7 @@ from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import keep_precision, make_fabric
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
+from scmodelforge.workflows.evaluation_sets import require_data_sets
 from scmodelforge.workflows.journal import Journal
 from scmodelforge.workflows.prepare import (
     PreparedData,
@@ -79,6 +80,7 @@ def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
     check_wandb(config.output.wandb)
     try_model(config)
+    require_data_sets(config)
     fabric = make_fabric(config.training)
     fabric.launch()
     data = prepare_data(config)

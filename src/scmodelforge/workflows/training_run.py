@@ -46,6 +46,7 @@ from scmodelforge.training.setup import seed_everything
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
 from scmodelforge.workflows.evaluation_sets import run_evaluator
+from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
 from scmodelforge.workflows.objective import chosen_objective
@@ -145,6 +146,8 @@ class TrainingRun:
             what = "the run is finished: nothing is left to train" if is_finished else "continuing"
             _log.info(f"{what} after step {run.progress.step:,} ({checkpoint})")
         self._announce(run)
+        if self.fabric.is_global_zero and self.evaluator is not None:
+            write_splits(self.folder.root / "splits", self.evaluator)
         try:
             with one_line_if_lost(self.fabric):
                 fit(run, callbacks)
