@@ -297,7 +297,9 @@ class TestEvaluate:
         assert first.keys() == second.keys()
         for (representation, metric), (value, baselines, model_id) in second.items():
             assert model_id.endswith("@12")
-            if representation == "model":
+            if value is None:  # no label is unseen here
+                assert first[representation, metric][0] is None
+            elif representation == "model":
                 assert baselines.keys() == first[representation, metric][1].keys() >= {"pca", "random", "untrained"}
             else:
                 assert value == first[representation, metric][0]

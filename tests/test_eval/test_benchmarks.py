@@ -12,8 +12,6 @@ from tests.test_eval.scoring import clustered, run, shuffled, split, unstructure
 
 ALL = ["batch_integration", "cell_type_annotation", "embedding_quality"]
 BIOLOGY = ["nmi_kmeans", "ari_kmeans", "silhouette_label"]
-PROBES = ["linear_probe", "knn15", "knn15_cosine"]
-SCORES = ["accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "kappa"]
 
 
 class TestEveryBenchmark:
@@ -68,7 +66,10 @@ class TestEveryBenchmark:
         labels = inputs.heldout.labels.copy()
         labels[:7] = ""
         found = run(name, replace(inputs, heldout=replace(inputs.heldout, labels=labels)))
+        assert any(record.value is not None for record in found.values())
         for record in found.values():
+            if record.value is None:  # for another reason, which it names
+                continue
             assert (record.n, record.n_skipped) == (len(labels) - 7, 7)
             assert "without a label" in record.skipped_reason
 
@@ -182,84 +183,3 @@ class TestBatchIntegration:
         inputs = clustered()
         with pytest.raises(DataError, match=r"needs a batch.*data\.batch_column"):
             run("batch_integration", replace(inputs, heldout=replace(inputs.heldout, batches=None)))
-
-
-class TestCellTypeAnnotation:
-    def test_gives_every_score_of_every_probe(self):
-        found = run("cell_type_annotation", clustered())
-        assert set(found) == {f"{score}_{probe}" for score in SCORES for probe in PROBES}
-
-    def test_perfect_clusters_are_read_off_without_error(self):
-        for record in run("cell_type_annotation", clustered()).values():
-            assert record.value == 1
-            assert record.interval == [1, 1]
-
-    def test_noise_is_read_off_at_chance(self):
-        found = run("cell_type_annotation", unstructured())
-        for probe in PROBES:
-            assert found[f"accuracy_{probe}"].value == pytest.approx(0.25, abs=0.08)
-            assert abs(found[f"kappa_{probe}"].value) < 0.1
-
-    def test_fits_on_training_cells_only(self):
-        inputs = clustered()
-        renamed = np.array([f"type{(int(label[-1]) + 1) % 3}" for label in inputs.train.labels])
-        found = run("cell_type_annotation", replace(inputs, train=replace(inputs.train, labels=renamed)))
-        assert found["accuracy_linear_probe"].value == 0
-        assert found["accuracy_knn15"].value == 0
-
-    def test_stands_beside_the_majority_guess(self):
-        inputs = clustered(num_cells=200)
-        labels = np.where(np.arange(100) < 70, "often", "rarely")
-        parts = {name: replace(getattr(inputs, name), labels=labels) for name in ("train", "heldout")}
-        found = run("cell_type_annotation", replace(inputs, **parts))
-        assert found["accuracy_linear_probe"].baselines == {"majority": pytest.approx(0.7)}
-        assert found["balanced_accuracy_knn15"].baselines == {"majority": pytest.approx(0.5)}
-        assert found["kappa_knn15"].baselines == {"majority": pytest.approx(0)}
-
-    def test_leaves_out_small_labels_and_counts_their_held_out_cells(self):
-        inputs = clustered()
-        labels = inputs.heldout.labels.copy()
-        labels[:6] = "rare"
-        rare = replace(inputs, heldout=replace(inputs.heldout, labels=labels))
-        record = run("cell_type_annotation", rare)["accuracy_knn15"]
-        assert (record.n, record.n_skipped, record.value) == (54, 6, 1)
-        assert record.skipped_reason == "labels with fewer than 10 cells: rare"
-        assert run("cell_type_annotation", rare, min_class_size=6)["accuracy_knn15"].n == 60
-
-    def test_counts_labels_that_no_training_cell_has_as_errors(self):
-        inputs = clustered()
-        labels = np.where(inputs.heldout.labels == "type0", "new", inputs.heldout.labels)
-        new = replace(inputs, heldout=replace(inputs.heldout, labels=labels))
-        record = run("cell_type_annotation", new)["accuracy_linear_probe"]
-        assert record.value == pytest.approx(2 / 3)
-        assert record.params["unseen_labels"] == ["new"]
-        assert record.params["num_unseen"] == 20
-
-    def test_says_when_the_probe_did_not_converge(self):
-        found = run("cell_type_annotation", unstructured(), max_iter=1, probes=["linear_probe"])
-        assert found["accuracy_linear_probe"].params["converged"] is False
-        assert run("cell_type_annotation", clustered())["accuracy_linear_probe"].params["converged"] is True
-
-    def test_skips_neighbours_by_name_if_there_are_too_few_cells(self):
-        inputs = clustered(num_cells=24)
-        found = run("cell_type_annotation", inputs, min_class_size=1)
-        assert found["accuracy_knn15"].value is None
-        assert "12 training cells are fewer than the 15 neighbours" in found["accuracy_knn15"].skipped_reason
-        assert found["accuracy_linear_probe"].value == 1
-
-    def test_neighbours_by_angle_ignore_the_length_of_vectors(self):
-        inputs = clustered()
-        lengths = np.random.default_rng(0).uniform(0.1, 10, len(inputs.heldout))[:, None]
-        stretched = replace(inputs, heldout=replace(inputs.heldout, embeddings=inputs.heldout.embeddings * lengths))
-        assert run("cell_type_annotation", stretched)["accuracy_knn15_cosine"].value == 1
-
-    def test_a_linear_probe_does_not_depend_on_the_scale_of_columns(self):
-        inputs = clustered(spread=1.0)
-        scale = np.array([1e-4, 1e-4, 1e-4, 1e3, 1e3, 1e3, 1e3, 1e3])  # the labels are in the first three
-        parts = {
-            name: replace(getattr(inputs, name), embeddings=getattr(inputs, name).embeddings * scale)
-            for name in ("train", "heldout")
-        }
-        scaled = run("cell_type_annotation", replace(inputs, **parts))
-        assert scaled["accuracy_linear_probe"].value > 0.95
-        assert scaled["accuracy_knn15"].value < 0.7

@@ -361,6 +361,18 @@ class ScDiVa(nn.Module):
             raise ConfigError(msg)
         return self.annotation_head(latent)
 
+    def score_cell_types(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        values: torch.Tensor | None = None,
+        *,
+        expression: torch.Tensor | None = None,
+        **ignored: Any,
+    ) -> torch.Tensor:
+        """Score cell types, shape (B, C), of the means of posteriors. Parameters as of ``encode``."""
+        return self.classify(self.posterior(input_ids, attention_mask, values, expression=expression)[0])
+
     def reconstruct(self, latent: torch.Tensor) -> torch.Tensor:
         """Give profiles, shape (B, G), of latent vectors, shape (B, d)."""
         return self.integration_head(latent)

@@ -268,6 +268,23 @@ class ScGPT(CellModel):
         self.embedding.check_ids(gene_ids)
         return self.terms.value_head(self.embedding.genes(gene_ids), cells[:, None])
 
+    def score_cell_types(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **ignored: Any,
+    ) -> torch.Tensor:
+        """Score cell types with nothing hidden, shape (B, C). Parameters as of ``encode``.
+
+        Raises
+        ------
+        ConfigError
+            If the model was made without a head for them (``model.cls_weight``).
+        """
+        hidden = self._hidden_states(input_ids, attention_mask, values)
+        return self.terms.classify(self._pool_cells(hidden, attention_mask))
+
     def _pool(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         return self._divided(self._pool_cells(hidden_states, attention_mask))
 

@@ -99,6 +99,19 @@ class ScGPTTerms(nn.Module):
             parts += [*once, ("head", "targets")]
         return parts
 
+    def classify(self, cells: torch.Tensor) -> torch.Tensor:
+        """Score cell types, shape (B, C), of vectors of cells, shape (B, H).
+
+        Raises
+        ------
+        ConfigError
+            If there is no head for them.
+        """
+        if self.class_head is None:
+            msg = "this scgpt has no head for cell types (model.cls_weight is 0); train one that has."
+            raise ConfigError(msg)
+        return self.class_head(cells)
+
     def reset(self) -> None:
         """Set first weights that are not the usual ones."""
         if self.value_head is not None:

@@ -1,0 +1,72 @@
+"""Groups of cells, such as donors and batches: intervals that draw them whole, and folds that hold them out whole."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scmodelforge.data.draws import generator
+from scmodelforge.eval.base import BenchmarkInputs
+from scmodelforge.eval.cells import Cells
+from scmodelforge.eval.metrics import RESAMPLES
+
+__all__ = ["FEWEST_GROUPS", "cell_weights", "group_folds", "group_weights", "groups_of"]
+
+FEWEST_GROUPS = 3
+"""For an interval over groups. With three of them it spans the scores of the single groups."""
+
+_MOST_FOLDS = 5
+
+
+def groups_of(cells: Cells, inputs: BenchmarkInputs) -> tuple[np.ndarray | None, str | None, str]:
+    """Return the group of each cell, the obs column, and whether these are ``group`` or ``batch``.
+
+    Groups are the cells' own, else their batches, else ``None``.
+    """
+    if cells.groups is not None:
+        return cells.groups, inputs.group_key, "group"
+    return cells.batches, inputs.batch_key if cells.batches is not None else None, "batch"
+
+
+def cell_weights(num_cells: int, seed: int) -> np.ndarray:
+    """Return how often each cell is drawn, shape (n, resamples), when as many cells are drawn as there are.
+
+    The draws are the same for all representations and probes of the same cells.
+    """
+    random = generator(seed, "bootstrap", "annotation")
+    drawn = [np.bincount(random.integers(num_cells, size=num_cells), minlength=num_cells) for _ in range(RESAMPLES)]
+    return np.array(drawn, dtype=np.float32).T
+
+
+def group_weights(groups: np.ndarray | None, seed: int) -> np.ndarray | None:
+    """Return how often each cell is drawn, shape (n, resamples), when whole groups are drawn; ``None`` below three.
+
+    Parameters
+    ----------
+    groups
+        Group of each cell, shape (n,), str; those without a group are one together.
+    seed
+        Seed of the draws.
+    """
+    if groups is None:
+        return None
+    names, codes = np.unique(groups, return_inverse=True)
+    if len(names) < FEWEST_GROUPS:
+        return None
+    random = generator(seed, "bootstrap", "annotation groups")
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+    return np.asarray(drawn.T[codes], dtype=np.float32)
+
+
+def group_folds(groups: np.ndarray) -> np.ndarray:
+    """Return the fold of each cell, shape (n,), so that groups stay whole and folds have about as many cells.
+
+    The largest group goes first, each to the fold with the fewest cells so far; there are five folds, or as many as
+    groups.
+    """
+    names, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    loads = np.zeros(min(_MOST_FOLDS, len(names)), dtype=np.int64)
+    fold_of = np.zeros(len(names), dtype=np.int64)
+    for group in np.argsort(-sizes, kind="stable"):
+        fold_of[group] = loads.argmin()
+        loads[fold_of[group]] += sizes[group]
+    return np.asarray(fold_of[codes])

@@ -1,0 +1,289 @@
+"""Labels of one data set given to the cells of another, by what a model makes of both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+from scmodelforge import datasets
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.config.schema import BenchmarkConfig, DataConfig, SplitConfig
+from scmodelforge.data.sources.local import LocalDataConfig
+from scmodelforge.eval.base import BenchmarkInputs, Cells, Record
+from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
+from scmodelforge.eval.benchmarks.label_transfer import LabelTransfer, LabelTransferConfig
+from scmodelforge.eval.harness import evaluate, stratified_subsample
+from scmodelforge.hub.bundle import Bundle
+from scmodelforge.objectives.collate import collate_for_encoding
+from scmodelforge.workflows._obs_text import ObsColumn
+from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
+from scmodelforge.workflows.team import Team
+
+__all__ = ["TransferSet", "TransferSide", "open_transfer", "transfer_sets"]
+
+
+@dataclass
+class TransferSide:
+    """One of the two data sets, prepared for a model.
+
+    Attributes
+    ----------
+    data, config
+        The cells, and how they are read.
+    label, batch
+        obs columns.
+    positions
+        Cells that take part, ascending.
+    """
+
+    data: PreparedData
+    config: DataConfig
+    label: str
+    batch: str | None
+    positions: np.ndarray
+
+    @classmethod
+    def of(
+        cls, data: PreparedData, config: DataConfig, *, label: str, batch: str | None, max_cells: int, seed: int
+    ) -> TransferSide:
+        """Choose the cells: all but empty ones, whatever a split says, subsampled by label."""
+        cells = np.sort(np.concatenate([data.split.train, data.split.validation]))
+        column = ObsColumn.of(data, label)
+        assert column is not None
+        return cls(data, config, label, batch, cells[stratified_subsample(column.codes[cells], max_cells, seed)])
+
+    def column(self, key: str | None) -> np.ndarray | None:
+        """Return the text of an obs column."""
+        found = ObsColumn.of(self.data, key)
+        return None if found is None else found.text(self.positions)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Names of the files by their checksums."""
+        return {entry["sha256"]: entry["name"] for entry in self.data.source.fingerprint()}
+
+    @property
+    def num_cells(self) -> int:
+        """Cells of the source, also those that take no part."""
+        return int(np.sum(self.data.source.file_sizes))
+
+
+def transfer_sets(
+    benchmarks: Iterable[BenchmarkConfig],
+    parts: Bundle | PreparedData,
+    *,
+    untrained: Callable[[], nn.Module],
+    max_cells: int,
+    batch_size: int,
+    seed: int,
+    trained_on: frozenset[str] = frozenset(),
+) -> list[TransferSet]:
+    """Return what is to be evaluated of the benchmarks that transfer labels; others are passed over.
+
+    Parameters
+    ----------
+    benchmarks
+        Settings of benchmarks.
+    parts
+        A model's vocabulary, tokenizer and preprocessing.
+    max_cells
+        Most cells of each data set, subsampled by label.
+    untrained, batch_size, seed, trained_on
+        As of :class:`TransferSet`.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As of :func:`open_transfer`, before anything is computed.
+    """
+    found = []
+    for config in benchmarks:
+        if not isinstance(config, LabelTransferConfig):
+            continue
+        benchmark = LabelTransfer(config)
+        reference, query = open_transfer(config, parts, max_cells=max_cells, seed=seed)
+        found.append(TransferSet(benchmark, reference, query, untrained, batch_size, seed, trained_on))
+    return found
+
+
+def open_transfer(
+    benchmark: LabelTransferConfig, parts: Bundle | PreparedData, *, max_cells: int, seed: int
+) -> tuple[TransferSide, TransferSide]:
+    """Open reference and query of a benchmark for a model's vocabulary, tokenizer and preprocessing.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a data set or column is not there or not named, or the genes are not the model's.
+    """
+    from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, split_for_evaluation  # which makes sets of these
+
+    assert benchmark.reference is not None  # the benchmark makes sure of both
+    assert benchmark.dataset is not None
+    sides = []
+    for name, own, setting in (
+        (benchmark.reference, benchmark.reference_label, "reference_label"),
+        (benchmark.dataset, benchmark.label, "label"),
+    ):
+        path, label, batch = name, own, benchmark.batch if setting == "label" else None
+        if not name.endswith(".h5ad"):
+            known = datasets.info(name)
+            path, label, batch = str(datasets.path(name)), own or known.label_column, batch or known.batch_column
+        label = label or benchmark.label
+        if label is None:
+            msg = f"label_transfer: no obs column with the labels of {name} is named; set '{setting}' of the benchmark."
+            raise ConfigError(msg)
+        config = LocalDataConfig(paths=[path], label_column=label, batch_column=batch)
+        config.split = SplitConfig(by="cells", validation_fraction=HELD_OUT_SHARE, seed=seed)  # all cells take part
+        data = split_for_evaluation(config, parts)
+        sides.append(TransferSide.of(data, config, label=label, batch=batch, max_cells=max_cells, seed=seed))
+    return sides[0], sides[1]
+
+
+@dataclass
+class TransferSet:
+    """Scores a model, and baselines of the same cells, on the transfer of labels from a reference to a query.
+
+    Attributes
+    ----------
+    benchmark
+        What is run.
+    reference, query
+        The cells.
+    untrained
+        Makes the model before training.
+    batch_size
+        Cells of a forward pass.
+    seed
+        Seed of probes and intervals.
+    trained_on
+        Checksums of the files the model was trained on, for the note whether these are among them.
+
+    Raises
+    ------
+    DataError
+        If the two data sets have a file in common.
+    """
+
+    benchmark: LabelTransfer
+    reference: TransferSide
+    query: TransferSide
+    untrained: Callable[[], nn.Module]
+    batch_size: int
+    seed: int
+    trained_on: frozenset[str] = frozenset()
+    _baselines: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shared = sorted(set(self.reference.files) & set(self.query.files))
+        if shared:
+            msg = (
+                f"label_transfer: reference and query are the same file ({self.reference.files[shared[0]]}); cells "
+                "whose labels are given cannot be asked for them. Name two data sets."
+            )
+            raise DataError(msg)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        *,
+        model_id: str,
+        device: torch.device,
+        autocast: Callable[[], Any] = nullcontext,
+        team: Team | None = None,
+    ) -> list[Record]:
+        """Return the records of the model and of the baselines; of a team, the first process gets them."""
+        team = team or Team.alone(device)
+        where = {"device": device, "autocast": autocast}
+        vectors = {"model": self._embed(model, team, where)}
+        if "untrained" not in self._baselines:
+            self._baselines["untrained"] = self._embed(team.place(self.untrained), team, where)
+        if not team.is_first:
+            return []
+        if "pca" not in self._baselines:
+            self._baselines = self._others() | self._baselines
+        inputs = {name: self._inputs(rows, name, model_id) for name, rows in (vectors | self._baselines).items()}
+        records = evaluate([self.benchmark], inputs)
+        for record in records:
+            record.params |= self._known()
+        return records
+
+    def _known(self) -> dict[str, Any]:
+        sides = {"reference": self.reference, "query": self.query}
+        return {f"trained_on_{name}": bool(self.trained_on & set(side.files)) for name, side in sides.items()}
+
+    def _embed(self, model: nn.Module, team: Team, where: Mapping[str, Any]) -> np.ndarray:
+        """Return the embeddings of the reference's cells, then of the query's."""
+        found = []
+        for side in (self.reference, self.query):
+
+            @contextmanager
+            def batches_of(positions: np.ndarray, side: TransferSide = side) -> Iterator[Iterable[Any]]:
+                with sequential_loader(
+                    side.data,
+                    positions,
+                    collate=lambda tokens: collate_for_encoding(tokens, pad_id=side.data.vocab.pad_id),
+                    config=side.config,
+                    batch_size=self.batch_size,
+                    seed=self.seed,
+                ) as loader:
+                    yield (batch for group in loader.one_pass() for batch in group)
+
+            found.append(team.embed(model, batches_of, positions=side.positions, batch_size=self.batch_size, **where))
+        return np.concatenate(found)
+
+    def _others(self) -> dict[str, np.ndarray]:
+        counts = sp.vstack([_counts(side) for side in (self.reference, self.query)]).tocsr()
+        width = self._baselines["untrained"].shape[1]
+        return {
+            "pca": pca_embedding(counts, num_train=len(self.reference.positions), seed=self.seed),
+            "random": random_embedding(np.concatenate(self._positions()), width, seed=self.seed),
+        }
+
+    def _positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions in which no cell of the query has that of one of the reference."""
+        return self.reference.positions, self.query.positions + self.reference.num_cells
+
+    def _inputs(self, vectors: np.ndarray, representation: str, model_id: str) -> BenchmarkInputs:
+        places = self._positions()
+        num_reference = len(places[0])
+        parts = [
+            Cells(rows, labels=side.column(side.label), batches=side.column(side.batch), positions=own)
+            for rows, side, own in zip(
+                (vectors[:num_reference], vectors[num_reference:]), (self.reference, self.query), places, strict=True
+            )
+        ]
+        hashes = sorted([*self.reference.files, *self.query.files])
+        return BenchmarkInputs(
+            dataset=self.benchmark.expected,
+            train=parts[0],
+            heldout=parts[1],
+            representation=representation,
+            dataset_hash=hashlib.sha256(json.dumps(hashes).encode()).hexdigest(),
+            label_key=self.query.label,
+            batch_key=self.query.batch,
+            seed=self.seed,
+            model_id=model_id,
+        )
+
+
+def _counts(side: TransferSide) -> sp.csr_matrix:
+    matrix = CountMatrix(side.data.vocab)
+    with sequential_loader(
+        Readable(side.data.source, matrix, lambda block: block),
+        side.positions,
+        collate=lambda tokens: tokens,
+        config=side.config,
+        batch_size=1024,
+        seed=0,
+    ) as loader:
+        return matrix.stack([block for group in loader.one_pass() for block in group])
