@@ -17,7 +17,7 @@ from tests.test_data.zarr_stores import write_store
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").rglob("*.md")))]
 BLOCKS = [block for page in PAGES for block in re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)]
 COMMANDS = [
     line.partition("#")[0].strip()
@@ -52,7 +52,7 @@ def test_shipped_settings_on_embedded_data_train(name, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_shown_command_has_the_options_it_uses(command):
     words = shlex.split(command)[1:]
-    groups = {"config", "data", "models", "datasets", "tokenizer"}
+    groups = {"config", "data", "models", "datasets", "results", "tokenizer"}
     depth = 2 if words[0] in groups else 1
     text = CliRunner().invoke(app, [*words[:depth], "--help"]).output
     assert "Usage" in text

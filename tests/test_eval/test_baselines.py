@@ -7,7 +7,13 @@ import scipy.sparse as sp
 from scmodelforge._errors import DataError
 from scmodelforge.data.types import CellBlock, Panel
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
+from scmodelforge.eval.baselines import (
+    CountMatrix,
+    hvg_embedding,
+    pca_embedding,
+    random_embedding,
+    variable_genes,
+)
 
 
 def counts(num_cells: int = 40, num_genes: int = 12, *, seed: int = 0) -> sp.csr_matrix:
@@ -102,3 +108,36 @@ class TestCountMatrix:
 def block(values, panel: Panel) -> CellBlock:
     rows = sp.csr_matrix(np.array(values, dtype=np.float32))
     return CellBlock(rows.data, rows.indices, rows.indptr.astype(np.int64), panel, np.arange(rows.shape[0]))
+
+
+class TestVariableGenes:
+    def test_are_those_that_vary_most_among_genes_of_similar_mean(self):
+        rng = np.random.default_rng(0)
+        plain = rng.poisson(20, (300, 60))
+        plain[:, 7] = np.where(np.arange(300) % 2, 2, 38)  # the same mean, far apart
+        assert variable_genes(sp.csr_matrix(plain), 1).tolist() == [7]
+
+    def test_are_the_columns_of_log_counts_per_ten_thousand(self):
+        matrix = counts()
+        dense = matrix.toarray().astype(float)
+        logged = np.log1p(dense / dense.sum(1, keepdims=True) * 1e4)
+        found = hvg_embedding(matrix, num_train=30, num_genes=5)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, logged[:, variable_genes(matrix[:30], 5)], rtol=1e-6)
+
+    def test_are_chosen_on_training_cells_only(self):
+        changed = sp.vstack([counts()[:30], counts(10, seed=1) * 50]).tocsr()
+        first, other = (hvg_embedding(matrix, num_train=30, num_genes=4) for matrix in (counts(), changed))
+        np.testing.assert_array_equal(first[:30], other[:30])
+        assert (first[30:] != other[30:]).any()
+
+    def test_are_fewer_where_fewer_vary(self):
+        matrix = counts().toarray()
+        matrix[:, 3] = 0
+        expected = np.flatnonzero(matrix.std(axis=0) > 0)
+        assert 3 not in expected
+        assert variable_genes(sp.csr_matrix(matrix), 2000).tolist() == expected.tolist()
+
+    def test_refuse_cells_that_are_all_the_same(self):
+        with pytest.raises(DataError, match="no gene varies over the 6 training cells"):
+            hvg_embedding(sp.csr_matrix(np.ones((6, 4))), num_train=6)

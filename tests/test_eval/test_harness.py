@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ from scmodelforge.config.schema import BenchmarkConfig
 from scmodelforge.eval.base import Record, get_benchmark
 from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import evaluate, skip_notes, stratified_subsample, summary_table, winners
-from scmodelforge.eval.records import read_records
+from scmodelforge.eval.records import append_records, read_records, read_scores
+from scmodelforge.eval.tables import about_intervals, terminal_table
 from tests.test_eval.scoring import clustered
 
 
@@ -193,3 +195,58 @@ class TestCallback:
             callback.on_epoch_end(a_run(epoch))
         callback.truncate(20)
         assert [record.epoch for record in read_records(path)] == [1, 2]
+
+    @pytest.mark.parametrize(("every", "expected"), [(2, [2, 4, 6, 8]), (3, [3, 6, 8]), (4, [4, 8]), (9, [8])])
+    def test_goes_by_steps_instead_and_evaluates_the_last_one(self, tmp_path, every, expected):
+        seen = []
+        callback = EvalCallback(
+            lambda run: seen.append(run.progress.step) or [],
+            every_n_epochs=None,
+            every_n_steps=every,
+            max_epochs=2,
+            results=tmp_path / "results.jsonl",
+        )
+        for step in range(1, 9):  # epochs of 4 steps
+            run = SimpleNamespace(progress=SimpleNamespace(step=step, epoch=(step - 1) // 4), steps_per_epoch=4)
+            callback.on_step_end(run)
+            if step % 4 == 0:
+                run.progress.epoch, run.ends_early = step // 4, False
+                callback.on_epoch_end(run)
+        assert seen == expected
+
+    def test_a_resumed_run_has_the_scores_it_had(self, tmp_path):
+        records = [Record("b", "d", "model", "m", 0.5)]
+        first, second = (
+            EvalCallback(lambda run: records, every_n_epochs=1, max_epochs=5, results=tmp_path / "r") for _ in "ab"
+        )
+        first.on_epoch_end(a_run(3))
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        run = a_run(3)
+        second.on_fit_start(run)
+        assert (run.scores, run.scores_step) == ({"eval/b/d/m": 0.5}, 30)
+
+
+class TestScoresOfSteps:
+    def test_are_those_of_the_model_and_leave_out_a_line_being_written(self, tmp_path):
+        path = tmp_path / "results.jsonl"
+        records = [
+            Record("b", "d", "model", "m", 0.5, step=10),
+            Record("b", "d", "pca", "m", 0.9, step=10),
+            Record("b", "other", "model", "m", 0.8, step=10),
+            Record("b", "d", "model", "m", None, step=20),
+            Record("b", "d", "model", "m", 0.4, step=30, higher_is_better=False),
+        ]
+        append_records(path, records)
+        with path.open("a") as file:
+            file.write('{"metric": "m", "val')
+        assert read_scores(path, "eval/b/d/m") == {10: (0.5, True), 30: (0.4, False)}
+        assert read_scores(tmp_path / "none.jsonl", "eval/b/d/m") == {}
+
+
+class TestTable:
+    def test_has_half_of_the_intervals_over_cells_and_over_groups(self):
+        both = Record("b", "d", "model", "m", 0.6, [0.5, 0.7], group_interval=[0.3, 0.8], group_key="donor")
+        groups = Record("b", "d", "pca", "m", 0.5, group_interval=[-0.1, 0.3], group_key="donor")
+        assert terminal_table([both, groups])[2][1:] == ["0.600* ±0.100/0.250", "0.500 ±-/0.200", "model"]
+        assert about_intervals([both]).endswith("interval, over cells / over donor")
+        assert about_intervals([Record("b", "d", "model", "m", 0.6, [0.5, 0.7])]).endswith("bootstrap interval")

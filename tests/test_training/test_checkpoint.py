@@ -115,6 +115,27 @@ class TestWhichAreKept:
         with_val = {3, 6}
         assert set(steps(tmp_path / "checkpoints")) == with_val | {4}  # 2 was neither best nor recent in the end
 
+    def test_may_be_by_another_score_with_one_after_each_evaluation(self, tmp_path):
+        class Evaluation:
+            def on_step_end(self, run) -> None:
+                if run.progress.step % 2 == 0:
+                    run.scores_step = run.progress.step
+
+        values = {2: 5.0, 3: 9.0, 4: 1.0, 6: 3.0}
+        run = make_run(tmp_path, config=settings(max_epochs=2))
+        run.checkpoints = Checkpoints(
+            tmp_path / "checkpoints",
+            save_top_k=1,
+            save_model=write_model,
+            config_hash="a" * 64,
+            scores=lambda paths: {path: values[int(path.name[-2:])] for path in paths},
+            follows_evaluation=True,
+        )
+        fit(run, [Evaluation()])
+        assert run.checkpoints.best() == run.checkpoints.path_of(4)
+        assert (tmp_path / "checkpoints" / "best").read_text() == "step_00000004\n"
+        assert set(steps(tmp_path / "checkpoints")) == {4, 6}
+
 
 class TestFindLast:
     def test_is_the_one_with_the_highest_step(self, folder):

@@ -20,6 +20,7 @@ from scmodelforge.cli import (
     generate,
     models,
     report,
+    results,
     tokenize,
     tokenizer,
     train,
@@ -84,7 +85,7 @@ def main(
 
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
-app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate", cls=evaluate.BareBaselines)(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
 app.command("report")(report.report)
@@ -93,6 +94,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(results.app, name="results")
 app.add_typer(config.app, name="config")
 
 

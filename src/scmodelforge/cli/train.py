@@ -64,9 +64,10 @@ def train(
     if result is None:  # another device of the same run
         return
     if result.table:
-        _console.table(
-            result.table[0], result.table[1:], title="Held-out cells (± half of the 95 % bootstrap interval)"
-        )
+        from scmodelforge.eval.tables import about_intervals
+
+        title = f"Held-out cells ({about_intervals(result.records)})"
+        _console.table(result.table[0], result.table[1:], title=title)
     for line in [*result.closing_lines()[:-1], *_draw(result), *_report(result), result.closing_lines()[-1]]:
         _console.say(line)
 

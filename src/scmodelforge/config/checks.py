@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS, OBJECTIVES
+from scmodelforge.config.best_metric import check_best_metric
 from scmodelforge.config.count_checks import check_counts, check_counts_arrive, check_whole_counts
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.gene_sections import check_gene_vocab
@@ -101,6 +102,7 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
         check_sampling(data, faults)
         check_gene_vocab(data, faults)
     check_recipe(sections, faults)
+    check_best_metric(sections, faults)
 
 
 def warn_of_unused(config: RunConfig, origin: str) -> None:

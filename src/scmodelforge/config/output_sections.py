@@ -37,7 +37,10 @@ class OutputConfig(Section):
     checkpoint_dir: str | None = None
     """Folder of the checkpoints; ``None`` is ``checkpoints`` in the run's folder."""
     save_top_k: int = Field(1, ge=0)
-    """Checkpoints kept for the lowest validation loss, beside the last two."""
+    """Checkpoints kept for the best ``best_metric``, beside the last two; the best one is exported."""
+    best_metric: str = Field("val/loss", min_length=1)
+    """What is best: a figure of the validation, where lower is better, or a score of a benchmark in its own direction,
+    such as ``eval/cell_type_annotation/heldout/macro_f1_knn15``. After each evaluation there is a checkpoint then."""
     save_every_n_steps: int | None = Field(None, gt=0)
     """Steps between checkpoints, beside the one at the end of each epoch."""
     tensorboard: bool | None = None

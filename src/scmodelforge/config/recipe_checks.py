@@ -11,7 +11,7 @@ from scmodelforge.config.cell_labels import counted_terms
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.schema import DataConfig, EvalConfig, ModelConfig, SchedulerConfig, Section, TrainingConfig
 
-__all__ = ["check_recipe", "unread_schedule_settings"]
+__all__ = ["check_recipe", "check_validated", "unread_schedule_settings"]
 
 #: Settings of the schedule that only some schedules read.
 _READERS = {
@@ -71,28 +71,54 @@ def _check_unfreezing(training: TrainingConfig, faults: Faults) -> None:
         )
 
 
+def check_validated(
+    path: str, metric: str, data: DataConfig, model: ModelConfig | None, faults: Faults, *, instead: str
+) -> None:
+    """Add a line if validation will not give a metric.
+
+    Parameters
+    ----------
+    path
+        The setting that names the metric.
+    metric
+        ``val/loss``, or another of the validation.
+    data, model
+        Settings of the run.
+    faults
+        Gets the lines.
+    instead
+        What can be done but to hold out cells.
+    """
+    split = data.split
+    holds_out = split.validation_fraction > 0 if split.validation_groups is None else bool(split.validation_groups)
+    if split.file is None and not holds_out:
+        faults.add(
+            path,
+            f"{path} is '{metric}', but data.split holds out no cells to validate on; hold out some, or {instead}.",
+        )
+    known = _validation_metrics(model)
+    if known and metric not in known:
+        faults.add(
+            path,
+            f"{path} is '{metric}', which validation does not give."
+            f"{nearest(metric, known)} Choose one of: {', '.join(known)}.",
+        )
+
+
 def _check_stopping(
     training: TrainingConfig, data: DataConfig, evaluation: EvalConfig, model: ModelConfig | None, faults: Faults
 ) -> None:
     stopping, path = training.early_stopping, "training.early_stopping"
     assert stopping is not None
-    split = data.split
-    holds_out = split.validation_fraction > 0 if split.validation_groups is None else bool(split.validation_groups)
     if stopping.metric.startswith("val/"):
-        if split.file is None and not holds_out:
-            faults.add(
-                f"{path}.metric",
-                f"{path}.metric is '{stopping.metric}', but data.split holds out no cells to validate on; hold out "
-                "some, or leave early_stopping out.",
-            )
-        known = _validation_metrics(model)
-        if known and stopping.metric not in known:
-            faults.add(
-                f"{path}.metric",
-                f"{path}.metric is '{stopping.metric}', which validation does not give."
-                f"{nearest(stopping.metric, known)} Choose one of: {', '.join(known)}.",
-            )
+        check_validated(f"{path}.metric", stopping.metric, data, model, faults, instead="leave early_stopping out")
         return
+    if evaluation.every_n_steps is not None:
+        faults.add(
+            f"{path}.metric",
+            f"{path}.metric is '{stopping.metric}', which is looked at when epochs end, but evaluation goes by "
+            "eval.every_n_steps; set eval.every_n_epochs in its place.",
+        )
     if not evaluation.benchmarks:
         faults.add(
             f"{path}.metric",

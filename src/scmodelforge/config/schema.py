@@ -28,6 +28,7 @@ from scmodelforge.config.recipe_sections import (
 from scmodelforge.config.section import Section
 
 __all__ = [
+    "BaselineName",
     "BenchmarkConfig",
     "DataConfig",
     "EarlyStoppingConfig",
@@ -215,6 +216,9 @@ class TrainingConfig(Section):
         return self
 
 
+BaselineName = Literal["pca", "hvg", "random", "untrained"]
+
+
 class BenchmarkConfig(Section):
     """One benchmark. Benchmarks add their own settings."""
 
@@ -231,14 +235,34 @@ class BenchmarkConfig(Section):
 class EvalConfig(Section):
     """Benchmarks during and after training."""
 
-    every_n_epochs: int = Field(1, gt=0)
-    """Epochs between two evaluations; the last epoch is always evaluated."""
+    every_n_epochs: int | None = Field(1, gt=0)
+    """Epochs between two evaluations; the last epoch is always evaluated. ``None`` is for ``every_n_steps``."""
+    every_n_steps: int | None = Field(None, gt=0)
+    """Optimiser steps between two evaluations, in place of ``every_n_epochs``; the last step is always evaluated."""
     benchmarks: list[SerializeAsAny[BenchmarkConfig]] = Field(default_factory=list)
     """Benchmarks to run: names, or names with settings."""
     max_cells: int = Field(10_000, gt=1)
     """Most cells of each part, trained and held out, that take part; more are subsampled by label, seeded."""
+    baselines: list[BaselineName] = Field(["pca", "hvg", "random", "untrained"], min_length=1)
+    """What is scored beside the model on the same cells: principal components and the 2000 most variable genes of the
+    log-normalised counts (both chosen on training cells), noise, the model before training."""
     seed: int = Field(0, ge=0)
     """Seed of subsamples, probes and bootstrap intervals."""
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> EvalConfig:
+        if self.every_n_steps is not None and "every_n_epochs" not in self.model_fields_set:
+            self.__dict__["every_n_epochs"] = None  # the default gives way, without being checked again
+        if self.every_n_steps is not None and self.every_n_epochs is not None:
+            msg = (
+                f"every_n_steps ({self.every_n_steps}) and every_n_epochs ({self.every_n_epochs}) are two clocks for "
+                "one thing; keep one of them"
+            )
+            raise ValueError(msg)
+        if self.every_n_steps is None and self.every_n_epochs is None:
+            msg = "every_n_epochs is null and every_n_steps is not set; set one of them"
+            raise ValueError(msg)
+        return self
 
 
 class RunConfig(Section):

@@ -1,4 +1,4 @@
-"""Embeddings that need no training of a model: principal components of the counts, and noise."""
+"""Embeddings that need no training of a model: variable genes, principal components of the counts, and noise."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmodelforge._errors import DataError
+from scmodelforge.data._variability import standardised_dispersion
 from scmodelforge.data.draws import mix, uniforms
 from scmodelforge.data.types import CellBlock, Panel, TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.eval.biology import sklearn_seed
 
-__all__ = ["CountMatrix", "pca_embedding", "random_embedding"]
+__all__ = ["NUM_VARIABLE", "CountMatrix", "hvg_embedding", "pca_embedding", "random_embedding", "variable_genes"]
+
+#: Genes of the baseline of variable genes.
+NUM_VARIABLE = 2000
 
 _TARGET_SUM = 10_000.0
 
@@ -97,6 +101,63 @@ def pca_embedding(counts: sp.csr_matrix, *, num_train: int, n_components: int = 
     return np.asarray(pca.transform(logged), dtype=np.float32)
 
 
+def hvg_embedding(counts: sp.csr_matrix, *, num_train: int, num_genes: int = NUM_VARIABLE) -> np.ndarray:
+    """Return log(1 + counts per ten thousand) of the genes that vary most over the training cells.
+
+    Parameters
+    ----------
+    counts, num_train
+        As of :func:`pca_embedding`.
+    num_genes
+        How many genes; fewer where fewer vary.
+
+    Returns
+    -------
+    Shape (n, genes), float32.
+
+    Raises
+    ------
+    DataError
+        If no gene varies over the training cells.
+    """
+    genes = variable_genes(counts[:num_train], num_genes)
+    return np.asarray(_log_normalized(counts)[:, genes].todense(), dtype=np.float32)
+
+
+def variable_genes(counts: sp.csr_matrix, num_genes: int = NUM_VARIABLE) -> np.ndarray:
+    """Return the columns of the most variable genes, ascending.
+
+    Genes are ranked by their dispersion among genes of similar mean, as scanpy's ``seurat`` flavour has it (Satija et
+    al. 2015, doi:10.1038/nbt.3192); those that vary but that it has no number for come last, ties go by column.
+
+    Parameters
+    ----------
+    counts
+        Counts of the cells to choose by, CSR (n, G).
+    num_genes
+        How many genes; fewer where fewer vary.
+
+    Raises
+    ------
+    DataError
+        If no gene varies.
+    """
+    scaled = _per_ten_thousand(counts)
+    num_cells = scaled.shape[0]
+    mean = np.asarray(scaled.mean(axis=0)).ravel()
+    squares = np.asarray(scaled.multiply(scaled).mean(axis=0)).ravel()
+    variance = np.maximum(squares - mean**2, 0.0) * num_cells / max(num_cells - 1, 1)
+    # A constant gene has a variance of rounding errors.
+    varies = variance > 1e-12 * squares
+    if not varies.any():
+        msg = f"no gene varies over the {num_cells:,} training cells; the baseline of variable genes needs some."
+        raise DataError(msg)
+    score = np.full(len(mean), -np.inf)
+    score[varies] = np.nan_to_num(standardised_dispersion(mean[varies], variance[varies]), nan=-np.inf)
+    order = np.lexsort((np.arange(len(mean)), -score, ~varies))
+    return np.sort(order[: min(num_genes, int(varies.sum()))])
+
+
 def random_embedding(positions: np.ndarray, dim: int, *, seed: int = 0) -> np.ndarray:
     """Return standard normal draws that depend on the seed and the cell alone, shape (n, dim), float32.
 
@@ -116,9 +177,13 @@ def random_embedding(positions: np.ndarray, dim: int, *, seed: int = 0) -> np.nd
 
 
 def _log_normalized(counts: sp.csr_matrix) -> sp.csr_matrix:
+    counts = _per_ten_thousand(counts)
+    counts.data = np.log1p(counts.data)
+    return counts
+
+
+def _per_ten_thousand(counts: sp.csr_matrix) -> sp.csr_matrix:
     counts = sp.csr_matrix(counts, dtype=np.float64)
     totals = np.asarray(counts.sum(axis=1)).ravel()
     scale = np.divide(_TARGET_SUM, totals, out=np.zeros_like(totals), where=totals > 0)
-    counts = sp.diags(scale).dot(counts).tocsr()
-    counts.data = np.log1p(counts.data)
-    return counts
+    return sp.csr_matrix(sp.diags(scale).dot(counts))

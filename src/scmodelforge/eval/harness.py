@@ -98,7 +98,8 @@ def summary_table(records: Iterable[Record], *, details: bool = False) -> list[l
     Returns
     -------
     Rows of text, the first of them headings. The best score of a row is marked with ``*`` and its owner named in the
-    last column, be it a baseline.
+    last column, be it a baseline. Behind a score stands its 95 % interval over cells, and behind the column of the
+    groups that over groups.
     """
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
@@ -204,4 +205,6 @@ def _cell(record: Record | None, value: float | None, *, is_best: bool) -> str:
     text = f"{value:.3f}{'*' if is_best else ''}"
     if record is not None and record.interval is not None:
         text += f" [{record.interval[0]:.3f}, {record.interval[1]:.3f}]"
+    if record is not None and record.group_interval is not None:
+        text += f" {record.group_key} [{record.group_interval[0]:.3f}, {record.group_interval[1]:.3f}]"
     return text

@@ -10,7 +10,7 @@ from pathlib import Path
 from scmodelforge._errors import DataError
 from scmodelforge.eval.base import Record
 
-__all__ = ["append_records", "read_records", "truncate_records"]
+__all__ = ["append_records", "read_records", "read_scores", "truncate_records"]
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:
@@ -35,7 +35,29 @@ def read_records(path: Path) -> list[Record]:
     except FileNotFoundError as error:
         msg = f"{path}: no such file; a results.jsonl that a run or 'scmodelforge evaluate --out' wrote is needed."
         raise DataError(msg) from error
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: cannot be read as records ({' '.join(str(error).split())}); a results.jsonl is needed."
+        raise DataError(msg) from error
     return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def read_scores(path: Path, key: str) -> dict[int, tuple[float, bool]]:
+    """Return the model's values of a metric by step, and whether higher is better; lines being written are left out."""
+    metric = key.rpartition("/")[2]
+    found: dict[int, tuple[float, bool]] = {}
+    if not path.is_file():
+        return found
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if json.dumps(metric) not in line:  # reading all that a run ever scored takes long
+            continue
+        try:
+            record = Record.from_dict(json.loads(line))
+        except (ValueError, DataError):
+            continue
+        is_wanted = record.key == key and record.representation == "model"
+        if is_wanted and record.value is not None and record.step is not None:
+            found[record.step] = record.value, record.higher_is_better
+    return found
 
 
 def truncate_records(path: Path, step: int) -> None:
@@ -64,6 +86,7 @@ def _parse(path: Path, number: int, line: str) -> Record:
         if not isinstance(data, dict):
             msg = "not a JSON object"
             raise DataError(msg)
+        data.pop("run", None)  # beside the records of several runs stands which of them each is of
         return Record.from_dict(data)
     except (json.JSONDecodeError, DataError) as error:
         msg = f"{path}, line {number}: {error}"

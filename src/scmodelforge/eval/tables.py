@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import summary_table
 
-__all__ = ["terminal_table"]
+__all__ = ["about_intervals", "terminal_table"]
+
+_INTERVAL = re.compile(r"\[(-?[\d.]+), (-?[\d.]+)\]")
 
 
-def terminal_table(records: Iterable[Record]) -> list[list[str]]:
+def terminal_table(records: Iterable[Record], *, details: bool = False) -> list[list[str]]:
     """Put metrics into rows and representations into columns, narrowly.
 
     Parameters
     ----------
     records
         Of one or several data sets and benchmarks.
+    details
+        Also list the metrics that records call details.
 
     Returns
     -------
     Rows of text, the first of them headings; a row with the benchmark and the data set stands above its metrics.
-    Scores have three digits and half the width of their 95 % interval; the best one of a row has a ``*``.
+    Scores have three digits and half the width of their 95 % interval, behind a slash that over groups of cells; the
+    best one of a row has a ``*``.
     """
     records = list(records)
     if not records:
         return []
-    columns, *rows = summary_table(records)
+    columns, *rows = summary_table(records, details=details)
     table, above = [columns], ""
     for key, *cells in rows:
         _, benchmark, dataset, metric = key.split("/", 3)
@@ -36,10 +42,18 @@ def terminal_table(records: Iterable[Record]) -> list[list[str]]:
     return table
 
 
+def about_intervals(records: Iterable[Record]) -> str:
+    """Return what the intervals of :func:`terminal_table` are."""
+    groups = sorted({record.group_key for record in records if record.group_interval and record.group_key})
+    over = f", over cells / over {' or '.join(groups)}" if groups else ""
+    return f"± half of the 95 % bootstrap interval{over}"
+
+
 def _narrow(cell: str) -> str:
-    """Turn ``0.612* [0.500, 0.700]`` into ``0.612* ±0.100``."""
-    score, bracket, interval = cell.partition(" [")
-    if not bracket:
+    """Turn ``0.612* [0.500, 0.700] donor [0.400, 0.800]`` into ``0.612* ±0.100/0.200``."""
+    intervals = _INTERVAL.findall(cell)
+    if not intervals:
         return cell
-    low, high = (float(bound) for bound in interval.rstrip("]").split(", "))
-    return f"{score} ±{(high - low) / 2:.3f}"
+    halves = [f"{(float(high) - float(low)) / 2:.3f}" for low, high in intervals]
+    has_cells = cell.partition(" ")[2].startswith("[")
+    return f"{cell.partition(' ')[0]} ±{'/'.join(halves if has_cells else ['-', *halves])}"

@@ -23,6 +23,7 @@ _MARGIN = 16
 MARKS = {
     "model": "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0Z",
     "pca": "M-4,-4H4V4H-4Z",
+    "hvg": "M0,5L4.8,-4H-4.8Z",
     "untrained": "M0,-5L4.8,4H-4.8Z",
     "random": "M0,-5L5,0L0,5L-5,0Z",
     "other": "M-5,-1.2H5V1.2H-5Z",
@@ -176,7 +177,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 
 def _style(name: str) -> str:
-    return name if name in ("model", "pca", "untrained", "random") else "other"
+    return name if name in MARKS else "other"
 
 
 def _svg(parts: Sequence[Markup], width: int, height: int, title: str) -> Markup:

@@ -96,7 +96,7 @@ def render_report(run: RunRecord, *, method: Literal["auto", "pca"] = "auto", no
 
 
 def _contents(run: RunRecord, method: Literal["auto", "pca"]) -> dict[str, Any]:
-    from scmodelforge.report.sections import cells, curves, data, overview, scores, settings
+    from scmodelforge.report.sections import cells, curves, data, overview, pictures_of_scores, scores, settings
 
     seed = int(run.settings.get("eval", {}).get("seed") or 0)
     tables, pictures = scores.score_tables(run), cells.cell_pictures(run, method=method, seed=seed)
@@ -121,6 +121,7 @@ def _contents(run: RunRecord, method: Literal["auto", "pca"]) -> dict[str, Any]:
         "tables": tables,
         "skipped": scores.skipped(run),
         "score_figures": scores.score_figures(run),
+        "score_pictures": pictures_of_scores.picture_figures(run),
         "cells": pictures,
         "losses": curves.loss_figures(run),
         "others": curves.other_figures(run),

@@ -12,7 +12,18 @@ from scmodelforge.training._files import sync_folder, write_manifest, write_text
 from scmodelforge.training._snapshot import Snapshot
 from scmodelforge.training._space import check_space, size_of
 
-__all__ = ["by_score", "list_checkpoints", "remove_superseded", "step_of", "write_checkpoint"]
+__all__ = [
+    "Scores",
+    "by_score",
+    "list_checkpoints",
+    "remove_superseded",
+    "step_of",
+    "validated",
+    "write_checkpoint",
+]
+
+#: Returns the scores of those of some checkpoints that have one; lower is better.
+Scores = Callable[[Iterable[Path]], dict[Path, float]]
 
 _NAME = re.compile(r"step_(\d{8,})")
 _WRITING = ".writing_"
@@ -60,7 +71,7 @@ def write_checkpoint(target: Path, snapshot: Snapshot, save_model: Callable[[Pat
     _remove_leftovers(folder)
 
 
-def remove_superseded(folder: Path, step: int, *, save_top_k: int) -> None:
+def remove_superseded(folder: Path, step: int, *, save_top_k: int, scores: Scores) -> None:
     """Write ``last`` and ``best``, and keep the recent and the best checkpoints up to a step only.
 
     Later ones were damaged when the run was resumed from before them; the run has taken another way since.
@@ -73,11 +84,13 @@ def remove_superseded(folder: Path, step: int, *, save_top_k: int) -> None:
         The step of the latest one.
     save_top_k
         Number kept for their score.
+    scores
+        What says how good they are.
     """
     existing = list_checkpoints(folder)
     current = [path for path in existing if step_of(path) <= step]
     write_text(folder / "last", f"{current[-1].name}\n")
-    best = by_score(current)[:save_top_k]
+    best = by_score(current, scores)[:save_top_k]
     if best:
         write_text(folder / "best", f"{best[0].name}\n")
     kept = {*current[-_NUM_RECENT:], *best}
@@ -99,18 +112,28 @@ def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step_"))
 
 
-def by_score(paths: Iterable[Path]) -> list[Path]:
-    """Return those validated at their own step, the lowest ``val/loss`` first; of equal ones, the earlier."""
-    scored = []
-    for path in paths:
-        try:
-            validation = json.loads((path / "state.json").read_text(encoding="utf-8"))["validation"]
-        except (OSError, ValueError, KeyError):  # damaged: never the best
-            continue
-        loss = validation["metrics"].get("val/loss")
-        if loss is not None and validation["step"] == step_of(path):
-            scored.append((loss, step_of(path), path))
-    return [path for _, _, path in sorted(scored)]
+def by_score(paths: Iterable[Path], scores: Scores) -> list[Path]:
+    """Return those that have a score, the best first; of equal ones, the earlier."""
+    found = scores(list(paths))
+    return sorted(found, key=lambda path: (found[path], step_of(path)))
+
+
+def validated(metric: str) -> Scores:
+    """Return scores by a metric of the validation, of the checkpoints that were validated at their own step."""
+
+    def scores(paths: Iterable[Path]) -> dict[Path, float]:
+        found = {}
+        for path in paths:
+            try:
+                validation = json.loads((path / "state.json").read_text(encoding="utf-8"))["validation"]
+            except (OSError, ValueError, KeyError):  # damaged: never the best
+                continue
+            value = validation["metrics"].get(metric)
+            if value is not None and validation["step"] == step_of(path):
+                found[path] = value
+        return found
+
+    return scores
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -39,6 +39,7 @@ def keep_outcome(run: Run) -> None:
         write_text(path, json.dumps({"step": run.progress.step, "callbacks": states}) + "\n")
     except OSError as problem:  # a checkpoint that fails for the same reason is what there is to tell
         _log.info(f"{path} cannot be written ({problem.strerror}): a resumed run would evaluate this epoch once more")
+    run.checkpoints.rank()
 
 
 def take_up_outcome(run: Run) -> None:

@@ -77,6 +77,8 @@ def saved_to_the_end(run: Run) -> None:
     """
     if run.checkpoints is not None:
         _save_this_step(run, f"trained to step {run.progress.step:,} of {run.total_steps:,}")
+        if run.fabric.is_global_zero:
+            run.checkpoints.rank()
 
 
 @contextmanager

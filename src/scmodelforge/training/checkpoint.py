@@ -22,14 +22,22 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.training._background import Background
-from scmodelforge.training._checkpoint_files import by_score, list_checkpoints, remove_superseded, write_checkpoint
-from scmodelforge.training._files import find_damage
+from scmodelforge.training._checkpoint_files import (
+    Scores,
+    by_score,
+    list_checkpoints,
+    remove_superseded,
+    validated,
+    write_checkpoint,
+)
+from scmodelforge.training._files import find_damage, write_text
 from scmodelforge.training._host import HostCopies
 from scmodelforge.training._snapshot import Snapshot, named_callbacks, take_snapshot
 from scmodelforge.training._tensors import load_tensors
@@ -55,11 +63,15 @@ class Checkpoints:
     folder
         Where they lie; made when absent.
     save_top_k
-        Number kept for the lowest ``val/loss``, beside the recent ones.
+        Number kept for their score, beside the recent ones.
     save_model
         Writes a model folder with at least ``model.safetensors``, which holds the snapshot's ``weights``.
     config_hash
         Identity of the run's settings.
+    scores
+        What says how good checkpoints are; ``None`` is the lowest ``val/loss``.
+    follows_evaluation
+        Whether there is to be one at each step that was evaluated.
 
     Attributes
     ----------
@@ -76,12 +88,20 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, *, save_top_k: int, save_model: Callable[[Path, Snapshot], None], config_hash: str
+        self,
+        folder: Path,
+        *,
+        save_top_k: int,
+        save_model: Callable[[Path, Snapshot], None],
+        config_hash: str,
+        scores: Scores | None = None,
+        follows_evaluation: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self._save_top_k = save_top_k
         self._save_model = save_model
         self._config_hash = config_hash
+        self._scores, self.follows_evaluation = scores or validated("val/loss"), follows_evaluation
         self._background, self._memory = Background(), HostCopies()
         self._under_way: Path | None = None
         self.last: Path | None = None
@@ -202,10 +222,18 @@ class Checkpoints:
         run.validation_step, run.validation = state["validation"]["step"], _as_floats(state["validation"]["metrics"])
 
     def best(self) -> Path | None:
-        """Return the checkpoint with the lowest ``val/loss`` of those there are, or ``None`` if none has one."""
+        """Return the checkpoint with the best score of those there are, or ``None`` if none has one."""
         self.wait()
-        scored = by_score(list_checkpoints(self.folder))
+        scored = by_score(list_checkpoints(self.folder), self._scores)
         return scored[0] if scored else None
+
+    def rank(self) -> None:
+        """Write ``best`` anew, after a score that came later than its checkpoint; while one is written, leave it."""
+        if self.follows_evaluation and not self._background.is_busy:
+            scored = by_score(list_checkpoints(self.folder), self._scores)
+            if scored:
+                with suppress(OSError):  # what else cannot be written then tells of it
+                    write_text(self.folder / "best", f"{scored[0].name}\n")
 
     @staticmethod
     def find_last(folder: Path) -> Path:
@@ -231,7 +259,8 @@ class Checkpoints:
 
     def _write(self, snapshot: Snapshot, target: Path) -> None:
         write_checkpoint(target, snapshot, self._save_model)
-        remove_superseded(self.folder, snapshot.progress.step, save_top_k=self._save_top_k)
+        step = snapshot.progress.step
+        remove_superseded(self.folder, step, save_top_k=self._save_top_k, scores=self._scores)
 
 
 def _load_callbacks(callbacks: Sequence[Any], states: dict[str, Any], path: Path) -> None:

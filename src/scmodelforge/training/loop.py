@@ -84,7 +84,8 @@ def fit(run: Run, callbacks: Sequence[Any] = ()) -> None:
             feed = _feed(run)
             while run.progress.step < run.total_steps and not run.ends_early:
                 metrics = _timed_step(run, feed, meter)
-                _call(run, "on_step_end")
+                with told_if_data_fail(run):
+                    _call(run, "on_step_end")
                 _after_step(run, metrics, meter, reporter)
             saved_to_the_end(run)
             with averaged(run):
@@ -236,6 +237,7 @@ def _after_step(run: Run, metrics: dict[str, float], meter: Meter, reporter: Rep
         shown = metrics | run.validation
         reporter.update(Status(epoch, run.config.max_epochs, step, run.total_steps, shown, left))
     is_saved = is_epoch_end or (run.save_every_n_steps is not None and step % run.save_every_n_steps == 0)
+    is_saved |= run.checkpoints is not None and run.checkpoints.follows_evaluation and run.scores_step == step
     save_when_due(run, is_due=is_saved)
     if is_epoch_end:
         _end_epoch(run)

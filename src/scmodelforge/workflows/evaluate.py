@@ -1,4 +1,4 @@
-"""Evaluation of a run on its own held-out cells, or of a model on other data."""
+"""Evaluation of runs on their own held-out cells, or of models on other data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, nearest
 from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, RunConfig, SplitConfig
 from scmodelforge.data.cached import cells_in_cache
@@ -19,15 +19,20 @@ from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes
-from scmodelforge.eval.tables import terminal_table
+from scmodelforge.eval.merging import Result, merged
+from scmodelforge.eval.tables import about_intervals, terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.workflows.embed import find_model_folder
 from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
+from scmodelforge.workflows.evaluator import BASELINES
 from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
+from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
+from scmodelforge.workflows.scvi_baseline import check_scvi
+from scmodelforge.workflows.views import SeenCells
 
-__all__ = ["EvaluationResult", "evaluate_model"]
+__all__ = ["Choices", "EvaluationResult", "check_baselines", "evaluate_models"]
 
 _DEFAULT_BENCHMARKS = ("cell_type_annotation", "embedding_quality")
 
@@ -39,56 +44,81 @@ class EvaluationResult:
     Attributes
     ----------
     records
-        One for each benchmark, metric and representation.
+        One for each model, benchmark, metric and representation.
     table
         Headings and rows.
     title
         Title of the table.
     lines
         What to say after it.
+    runs
+        The run of each record, where several models were evaluated.
+    seen
+        The scored cells of each model, by the name of its run.
     """
 
     records: list[Record]
     table: list[list[str]]
     title: str
     lines: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    seen: dict[str, SeenCells] = field(default_factory=dict)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the records as plain values; of several models with their ``run``."""
+        if len(set(self.runs)) < 2:
+            return [record.to_dict() for record in self.records]
+        named = zip(self.runs, self.records, strict=True)
+        return [Result(run, record).to_dict() for run, record in named]
 
 
-def evaluate_model(
-    model: Path,
-    *,
-    data: Path | None = None,
-    label: str | None = None,
-    batch: str | None = None,
-    split_by: str | None = None,
-    benchmarks: Sequence[str] | None = None,
-    seed: int = 0,
-    out: Path | None = None,
-    force: bool = False,
-    trust_plugins: bool = False,
-) -> EvaluationResult:
-    """Evaluate a run on its own held-out cells, or a model on other data.
+@dataclass(frozen=True)
+class Choices:
+    """What is evaluated, and on which cells.
 
-    Parameters
+    Attributes
     ----------
-    model
-        A run folder, or a model folder together with ``data``.
     data
-        An .h5ad file. A share of it is held out: whole groups of ``split_by``.
+        An .h5ad file, of which a share is held out: whole groups of ``split_by``. ``None`` is a run's own cells.
     label, batch
         obs columns; of a run, those of its settings are the default.
     split_by
         As ``data.split.by``, with ``data`` only.
     benchmarks
         Registered names; default: those of the run's settings, else annotation and embedding quality.
+    baselines
+        Some of :data:`~scmodelforge.workflows.evaluator.BASELINES`; default: those of the run's settings.
     seed
         Seed of the split of ``data``, of probes and of intervals.
-    out
-        File for the records.
-    force
-        Replace ``out``.
     trust_plugins
         Import the Python files the model folder names.
+    """
+
+    data: Path | None = None
+    label: str | None = None
+    batch: str | None = None
+    split_by: str | None = None
+    benchmarks: Sequence[str] | None = None
+    baselines: Sequence[str] | None = None
+    seed: int = 0
+    trust_plugins: bool = False
+
+
+def evaluate_models(
+    models: Sequence[Path], choices: Choices, *, out: Path | None = None, force: bool = False
+) -> EvaluationResult:
+    """Evaluate runs on their own held-out cells, or models on other data.
+
+    Parameters
+    ----------
+    models
+        Run folders, or model folders together with ``choices.data``.
+    choices
+        What is evaluated.
+    out
+        File for the records; those of several models have ``run`` as a further field.
+    force
+        Replace ``out``.
 
     Raises
     ------
@@ -97,38 +127,81 @@ def evaluate_model(
     """
     if out is not None:
         check_output(out, force=force)
+    if choices.baselines is not None:
+        check_baselines(choices.baselines)
+    names = run_names(models)
+    prepared = [_prepare(model, choices) for model in models]
+    results, lines, seen = list[Result](), list[str](), {}
+    for name, each in zip(names, prepared, strict=True):
+        records, cells = _scored(each, choices)
+        results += [Result(name, record) for record in records]
+        own = [*skip_notes(records), *_seen_in_training(each), each.data.split.describe()]
+        lines += own if len(models) == 1 else [f"{name}: {line}" for line in own]
+        if cells is not None:
+            seen[name] = cells
+    shown = merged(results)
+    num = len(prepared[0].data.split.validation)
+    what = f"{num:,} held-out cells" if len(models) == 1 else f"{len(models)} models"
+    title = f"{what} ({about_intervals(shown)})"
+    records, runs = [each.record for each in results], [each.run for each in results]
+    found = EvaluationResult(records, terminal_table(shown), title, lines, runs, seen)
+    if out is not None:
+        _write(out, found.to_dicts())
+        lines.append(f"records: {out}")
+    return found
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Make sure that baselines are known, and that what they need is installed.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such baseline, or none is named.
+    ImportError
+        If scvi-tools is needed and not installed.
+    """
+    if not names:
+        msg = f"no baseline is named; a score says little without one. There are: {', '.join(BASELINES)}."
+        raise ConfigError(msg)
+    for name in names:
+        if name not in BASELINES:
+            msg = f"unknown baseline '{name}'.{nearest(name, BASELINES)} There are: {', '.join(BASELINES)}."
+            raise ConfigError(msg)
+    if "scvi" in names:
+        check_scvi()
+
+
+@dataclass
+class _Prepared:
+    """A model with the cells it is to be scored on."""
+
+    config: RunConfig
+    bundle: Bundle
+    data: PreparedData
+    is_own: bool
+
+
+def _prepare(model: Path, choices: Choices) -> _Prepared:
+    data = choices.data
     is_run = (model / "run.json").is_file()
     if data is None and not is_run:
         msg = f"{model} is not a run folder, so there are no held-out cells to use; name a file with --data."
         raise ConfigError(msg)
-    if data is None and split_by is not None:
+    if data is None and choices.split_by is not None:
         msg = "--split-by is for other data (--data FILE); a run is scored on the cells it held out."
         raise ConfigError(msg)
     _, config, split, facts = RunFolder.read(model) if is_run else (None, RunConfig(), None, {})
-    bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins or is_run)
-    if data is not None or seed:
-        config.eval.seed = seed
-    config.data.label_column = label or config.data.label_column
-    config.data.batch_column = batch or config.data.batch_column
+    bundle = load_bundle(find_model_folder(model), trust_plugins=choices.trust_plugins or is_run)
+    if data is not None or choices.seed:
+        config.eval.seed = choices.seed
+    config.data.label_column = choices.label or config.data.label_column
+    config.data.batch_column = choices.batch or config.data.batch_column
     if data is not None:
-        _use_other_data(config, data, split_by=split_by or "auto", seed=seed)
-    _choose_benchmarks(config, benchmarks, is_other_data=data is not None)
+        _use_other_data(config, data, split_by=choices.split_by or "auto", seed=choices.seed)
+    _choose_benchmarks(config, choices.benchmarks, is_other_data=data is not None)
     prepared = split_for_evaluation(config.data, bundle) if data is not None else _own(config, bundle, split, facts)
-    records = _scored(config, bundle, prepared)
-    prepared.source.close()
-    if out is not None:
-        _write(out, records)
-    return EvaluationResult(
-        records=records,
-        table=terminal_table(records),
-        title=f"{len(prepared.split.validation):,} held-out cells (± half of the 95 % bootstrap interval)",
-        lines=[
-            *skip_notes(records),
-            *_seen_in_training(bundle, prepared, is_own=data is None),
-            prepared.split.describe(),
-            *([f"records: {out}"] if out else []),
-        ],
-    )
+    return _Prepared(config, bundle, prepared, is_own=data is None)
 
 
 def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) -> None:
@@ -171,28 +244,32 @@ def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict
     return PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
 
 
-def _scored(config: RunConfig, bundle: Bundle, prepared: PreparedData) -> list[Record]:
+def _scored(each: _Prepared, choices: Choices) -> tuple[list[Record], SeenCells | None]:
+    bundle, config = each.bundle, each.config
+
     def untrained() -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(config.training.seed)
             return build_model(bundle.model_config, bundle.tokenizer)
 
-    evaluator = run_evaluator(config, prepared, untrained=untrained)
+    evaluator = run_evaluator(config, each.data, untrained=untrained, baselines=choices.baselines)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
+    records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
+    each.data.source.close()
+    return records, evaluator.seen()
 
 
-def _write(out: Path, records: Sequence[Record]) -> None:
+def _write(out: Path, records: Sequence[dict[str, Any]]) -> None:
     temporary = out.with_name(out.name + ".writing")
-    temporary.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records))
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
     temporary.replace(out)
 
 
-def _seen_in_training(bundle: Bundle, data: PreparedData, *, is_own: bool) -> list[str]:
+def _seen_in_training(each: _Prepared) -> list[str]:
     """Return a warning if the model was trained on files that its probes are now said to be held out from."""
-    trained = {entry["sha256"] for entry in bundle.fingerprint.get("data", [])}
-    seen = [entry["name"] for entry in data.source.fingerprint() if entry["sha256"] in trained]
-    if is_own or not seen:
+    trained = {entry["sha256"] for entry in each.bundle.fingerprint.get("data", [])}
+    seen = [entry["name"] for entry in each.data.source.fingerprint() if entry["sha256"] in trained]
+    if each.is_own or not seen:
         return []
     return [
         f"warning: the model was trained on {', '.join(seen)}, so these scores are not of unseen cells; "

@@ -9,6 +9,7 @@ from torch import nn
 
 from scmodelforge import datasets
 from scmodelforge._errors import ConfigError
+from scmodelforge.config.best_metric import OWN_CELLS
 from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
 from scmodelforge.data.scan import scan
@@ -25,12 +26,19 @@ __all__ = ["HELD_OUT_SHARE", "require_data_sets", "run_evaluator", "split_for_ev
 
 #: Share held out of a data set that is only evaluated on: enough cells to score, enough to fit probes.
 HELD_OUT_SHARE = 0.3
-_OWN = "heldout"
 _SCHEME = "dataset://"
 
 
-def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[[], nn.Module]) -> Evaluator:
+def run_evaluator(
+    config: RunConfig,
+    data: PreparedData,
+    *,
+    untrained: Callable[[], nn.Module],
+    baselines: Sequence[str] | None = None,
+) -> Evaluator:
     """Return the evaluator of a run's settings: benchmarks on the run's own cells and on other data sets.
+
+    ``baselines`` take the place of those of the settings.
 
     Raises
     ------
@@ -41,12 +49,13 @@ def run_evaluator(config: RunConfig, data: PreparedData, *, untrained: Callable[
     for name, benchmarks in _by_set(config.eval.benchmarks).items():
         if name is None:
             filled = [_with_keys(each, config.data) for each in benchmarks]
-            sets.append(EvaluationSet(_OWN, data, config.data, filled))
+            sets.append(EvaluationSet(OWN_CELLS, data, config.data, filled))
         else:
             sets.append(_other_set(name, data, benchmarks, seed=config.eval.seed))
     return Evaluator(
         sets,
         untrained=untrained,
+        baselines=config.eval.baselines if baselines is None else baselines,
         max_cells=config.eval.max_cells,
         batch_size=known_batch_size(config.training),
         seed=config.eval.seed,
@@ -79,7 +88,7 @@ def _by_set(benchmarks: Sequence[BenchmarkConfig]) -> dict[str | None, list[Benc
     for name in found:
         if name is not None:
             first = titles.setdefault(_title(name), name)
-            if first != name or _title(name) == _OWN:
+            if first != name or _title(name) == OWN_CELLS:
                 others = f"'{first}'" if first != name else "the run's own held-out cells"
                 msg = f"eval.benchmarks: '{name}' and {others} are both called '{_title(name)}' in results; rename one."
                 raise ConfigError(msg)

@@ -1,55 +1,34 @@
-"""Scores a model on sets of cells beside PCA, random and untrained embeddings of the same cells."""
+"""Scores a model on sets of cells beside baselines: other embeddings of the same cells."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError
-from scmodelforge._registry import BENCHMARKS
-from scmodelforge.config.schema import BenchmarkConfig, DataConfig
-from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
-from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
-from scmodelforge.eval.harness import evaluate, stratified_subsample
+from scmodelforge._errors import ConfigError, nearest
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.baselines import hvg_embedding, pca_embedding, random_embedding
 from scmodelforge.objectives.collate import collate_for_encoding
-from scmodelforge.workflows._obs_text import ObsColumn
-from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
+from scmodelforge.workflows.prepare import PreparedData, sequential_loader
+from scmodelforge.workflows.scored_cells import EvaluationSet, ScoredCells
+from scmodelforge.workflows.scvi_baseline import scvi_embedding
 from scmodelforge.workflows.team import Team
 from scmodelforge.workflows.views import CellViews, SeenCells
 
-__all__ = ["EvaluationSet", "Evaluator"]
+__all__ = ["BASELINES", "EvaluationSet", "Evaluator"]
 
+#: All baselines, in the order of tables. The last is trained, and needs the extra ``scvi``.
+BASELINES = ("pca", "hvg", "random", "untrained", "scvi")
+
+_FROM_COUNTS = frozenset({"pca", "hvg", "scvi"})
 _PCA_COMPONENTS = 50
-
-
-@dataclass
-class EvaluationSet:
-    """Cells that benchmarks are run on.
-
-    Attributes
-    ----------
-    name
-        Name in the results.
-    data
-        Source, tokenizer and preprocessing; its split says which cells probes are fitted on and which are scored.
-    config
-        How the source is read.
-    benchmarks
-        What is run.
-    """
-
-    name: str
-    data: PreparedData
-    config: DataConfig
-    benchmarks: list[BenchmarkConfig]
+_TRIED_WIDTH = 16
 
 
 class Evaluator:
@@ -61,6 +40,8 @@ class Evaluator:
         The cells and what is run on them.
     untrained
         Makes the model before training.
+    baselines
+        Some of :data:`BASELINES`.
     max_cells
         Most cells of each part, subsampled by label.
     batch_size
@@ -74,12 +55,14 @@ class Evaluator:
         sets: Sequence[EvaluationSet],
         *,
         untrained: Callable[[], nn.Module],
+        baselines: Sequence[str],
         max_cells: int,
         batch_size: int,
         seed: int,
     ) -> None:
         self._untrained, self._batch_size, self._seed = untrained, batch_size, seed
-        self._sets = [_Prepared.of(each, max_cells=max_cells, seed=seed) for each in sets]
+        self._names = [name for name in BASELINES if name in baselines]
+        self._sets = [ScoredCells.of(each, max_cells=max_cells, seed=seed) for each in sets]
         self._baselines: dict[str, dict[str, np.ndarray]] = {}
         self._scored: dict[str, list[Record]] = {}
         self._last: dict[str, np.ndarray] = {}
@@ -114,37 +97,48 @@ class Evaluator:
         for each in self._sets:
             self._last[each.name] = self._embed(each, model, team, where)
             if each.name not in self._baselines:
-                untrained = self._embed(each, team.place(self._untrained), team, where)
-                self._baselines[each.name] = {"untrained": untrained}
+                self._baselines[each.name] = {}
+                if "untrained" in self._names:
+                    untrained = self._embed(each, team.place(self._untrained), team, where)
+                    self._baselines[each.name] = {"untrained": untrained}
 
     def score(self, model_id: str) -> list[Record]:
         """Return the records of the model that embedded the cells last, and of the baselines; no model is needed."""
         records: list[Record] = []
         for each in self._sets:
-            found = self._baselines[each.name]
-            if set(found) == {"untrained"}:
-                self._baselines[each.name] = self._embed_baselines(each, found["untrained"])
+            if each.name not in self._scored:
+                self._baselines[each.name] = self._embed_baselines(each)
             records += self._score(each, self._last[each.name], model_id)
         return records
 
-    def _score(self, each: _Prepared, vectors: np.ndarray, model_id: str) -> list[Record]:
-        """Return the records of a set. The baselines never change, so they are scored once."""
-        inputs = {"model": each.inputs(vectors, "model", model_id, self._seed)}
-        if each.name in self._scored:
-            found = evaluate(each.benchmarks, inputs)
-            baselines = [replace(record, model_id=model_id) for record in self._scored[each.name]]
-            for record in found:
-                record.baselines |= {
-                    other.representation: other.value
-                    for other in baselines
-                    if other.key == record.key and other.value is not None
-                }
-            return [*found, *baselines]
-        for name, rows in self._baselines[each.name].items():
-            inputs[name] = each.inputs(rows, name, model_id, self._seed)
-        found = evaluate(each.benchmarks, inputs)
-        self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
-        return found
+    def check_metric(self, key: str) -> None:
+        """Make sure that a benchmark gives a metric on these cells, by scoring noise.
+
+        A benchmark that needs more of a model than its embeddings is not tried.
+
+        Raises
+        ------
+        ConfigError
+            If it does not.
+        """
+        _, benchmark, dataset, metric = key.split("/")
+        for each in self._sets:
+            named = zip(each.benchmark_names, each.benchmarks, strict=True)
+            chosen = [made for name, made in named if name == benchmark and made.needs <= {"embeddings"}]
+            if each.name != dataset or not chosen:
+                continue
+            noise = random_embedding(each.positions, _TRIED_WIDTH, seed=self._seed)
+            tried = replace(each, benchmarks=chosen, reference=noise).score({"model": noise}, "")
+            found = {record.metric: record for record in tried}
+            if metric not in found:
+                msg = (
+                    f"output.best_metric is '{key}', which benchmark '{benchmark}' does not give."
+                    f"{nearest(metric, list(found))} It gives: {', '.join(found)}."
+                )
+                raise ConfigError(msg)
+            if found[metric].value is None:
+                msg = f"output.best_metric is '{key}', which has no value here: {found[metric].skipped_reason}."
+                raise ConfigError(msg)
 
     def seen(self) -> SeenCells | None:
         """Return the held-out cells of the first set that has labels, else of the first, as last evaluated."""
@@ -172,7 +166,23 @@ class Evaluator:
         seen = self.seen()
         return None if seen is None else seen.views()
 
-    def _embed(self, each: _Prepared, model: nn.Module, team: Team, where: dict[str, Any]) -> np.ndarray:
+    def _score(self, each: ScoredCells, vectors: np.ndarray, model_id: str) -> list[Record]:
+        """Return the records of a set. The baselines never change, so they are scored once."""
+        if each.name not in self._scored:
+            found = each.score({"model": vectors, **self._baselines[each.name]}, model_id)
+            self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
+            return found
+        found = each.score({"model": vectors}, model_id)
+        baselines = [replace(record, model_id=model_id) for record in self._scored[each.name]]
+        values: dict[str, dict[str, float]] = {}
+        for other in baselines:
+            if other.value is not None:
+                values.setdefault(other.key, {})[other.representation] = other.value
+        for record in found:
+            record.baselines |= values.get(record.key, {})
+        return [*found, *baselines]
+
+    def _embed(self, each: ScoredCells, model: nn.Module, team: Team, where: dict[str, Any]) -> np.ndarray:
         pad_id = each.data.vocab.pad_id
 
         @contextmanager
@@ -191,121 +201,19 @@ class Evaluator:
         ordered = team.embed(model, batches_of, positions=positions, batch_size=self._batch_size, **where)
         return ordered[np.searchsorted(positions, each.positions)]
 
-    def _embed_baselines(self, each: _Prepared, untrained: np.ndarray) -> dict[str, np.ndarray]:
-        return {
-            "pca": pca_embedding(
-                each.counts(), num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
+    def _embed_baselines(self, each: ScoredCells) -> dict[str, np.ndarray]:
+        """Return the embeddings of all baselines by name; the untrained model's are there."""
+        known, width = self._baselines[each.name], self._last[each.name].shape[1]
+        counts = each.counts() if _FROM_COUNTS & set(self._names) else None  # one walk through the data for all
+        makers: dict[str, Callable[[], np.ndarray]] = {
+            "pca": lambda: pca_embedding(
+                counts, num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
             ),
-            "random": random_embedding(each.positions, untrained.shape[1], seed=self._seed),
-            "untrained": untrained,
+            "hvg": lambda: hvg_embedding(counts, num_train=each.num_train),
+            "random": lambda: random_embedding(each.positions, width, seed=self._seed),
+            "untrained": lambda: known["untrained"],
+            "scvi": lambda: scvi_embedding(each, counts),
         }
-
-
-@dataclass
-class _Prepared:
-    """The cells of a set that take part: those that probes are fitted on, then those that are scored."""
-
-    name: str
-    data: PreparedData
-    config: DataConfig
-    benchmarks: list[Any]
-    positions: np.ndarray
-    num_train: int
-    labels: np.ndarray | None
-    batches: np.ndarray | None
-    label_key: str | None
-    batch_key: str | None
-    data_hash: str
-    split_hash: str
-
-    @classmethod
-    def of(cls, each: EvaluationSet, *, max_cells: int, seed: int) -> _Prepared:
-        """Choose the cells and read their labels and batches."""
-        label_key = _one_key(each, "label")
-        batch_key = _one_key(each, "batch")
-        labels = ObsColumn.of(each.data, label_key)
-        batches = ObsColumn.of(each.data, batch_key)
-        split = each.data.split
-        parts = []
-        for part in (split.train, split.validation):
-            codes = labels.codes[part] if labels is not None else np.zeros(len(part), dtype=np.int32)
-            parts.append(part[stratified_subsample(codes, max_cells, seed)])
-        positions = np.concatenate(parts)
-        return cls(
-            name=each.name,
-            data=each.data,
-            config=each.config,
-            benchmarks=[_checked(config) for config in each.benchmarks],
-            positions=positions,
-            num_train=len(parts[0]),
-            labels=None if labels is None else labels.text(positions),
-            batches=None if batches is None else batches.text(positions),
-            label_key=label_key,
-            batch_key=batch_key,
-            data_hash=_hash([entry["sha256"] for entry in each.data.source.fingerprint()]),
-            split_hash=split.to_dict()["hash"],
-        )
-
-    def inputs(self, vectors: np.ndarray, representation: str, model_id: str, seed: int) -> BenchmarkInputs:
-        """Return what a benchmark gets for one representation of the cells."""
-
-        def part(rows: slice) -> Cells:
-            return Cells(
-                embeddings=vectors[rows],
-                labels=None if self.labels is None else self.labels[rows],
-                batches=None if self.batches is None else self.batches[rows],
-                positions=self.positions[rows],
-            )
-
-        return BenchmarkInputs(
-            dataset=self.name,
-            dataset_hash=self.data_hash,
-            train=part(slice(None, self.num_train)),
-            heldout=part(slice(self.num_train, None)),
-            label_key=self.label_key,
-            batch_key=self.batch_key,
-            split_hash=self.split_hash,
-            split_seed=self.data.split.seed,
-            seed=seed,
-            representation=representation,
-            model_id=model_id,
-        )
-
-    def counts(self) -> Any:
-        """Return the counts of the cells over the vocabulary's genes, CSR (n, number of genes)."""
-        matrix = CountMatrix(self.data.vocab)
-        order = np.argsort(self.positions)
-        with sequential_loader(
-            Readable(self.data.source, matrix, _unchanged),
-            self.positions[order],
-            collate=lambda tokens: tokens,
-            config=self.config,
-            batch_size=1024,
-            seed=0,
-        ) as loader:
-            blocks = [block for group in loader.one_pass() for block in group]
-        return matrix.stack(blocks)[np.argsort(order)]
-
-
-def _checked(config: BenchmarkConfig) -> Any:
-    check_columns(config.name, label_key=config.label, batch_key=config.batch)
-    return BENCHMARKS.get(config.name)(config)
-
-
-def _one_key(each: EvaluationSet, field_name: str) -> str | None:
-    keys = {getattr(benchmark, field_name) for benchmark in each.benchmarks} - {None}
-    if len(keys) > 1:
-        msg = (
-            f"eval.benchmarks name several {field_name} columns for the same cells ({', '.join(sorted(keys))}); "
-            "use one, or evaluate the others with: scmodelforge evaluate RUN --" + field_name
-        )
-        raise ConfigError(msg)
-    return next(iter(keys), None)
-
-
-def _hash(parts: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _unchanged(block: Any) -> Any:
-    return block
+        found = {name: makers[name]() for name in self._names}
+        each.reference = found.get("pca")
+        return found

@@ -5,15 +5,21 @@ from __future__ import annotations
 import shutil
 
 from scmodelforge.training.checkpoint import Checkpoints
+from scmodelforge.workflows.best_checkpoint import why_best
 from scmodelforge.workflows.runfolder import RunFolder
 
 __all__ = ["export_best"]
 
 
-def export_best(folder: RunFolder, checkpoints: Checkpoints, *, by_score: bool) -> str:
-    """Copy the model of the best checkpoint, or the last, to where the run's model belongs; return which it is."""
-    best = checkpoints.best() if by_score else None
-    why = "the lowest validation loss of the checkpoints kept" if best else "the last step"
+def export_best(folder: RunFolder, checkpoints: Checkpoints, *, metric: str | None) -> str:
+    """Copy the model of the best checkpoint by a metric, or the last, to where the run's model belongs.
+
+    Returns
+    -------
+    In words, which it is.
+    """
+    best = checkpoints.best() if metric else None
+    why = why_best(metric) if metric and best else "the last step"
     best = best or Checkpoints.find_last(folder.checkpoints)
     temporary = folder.model.with_name("model.writing")
     shutil.rmtree(temporary, ignore_errors=True)

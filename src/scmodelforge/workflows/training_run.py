@@ -36,13 +36,14 @@ from scmodelforge.training._waiting import others_waiting
 from scmodelforge.training.batch_records import BatchRecords
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.devices import set_up
-from scmodelforge.training.ema import Ema
+from scmodelforge.training.ema import Ema, averaged
 from scmodelforge.training.loop import Progress, Run, fit
 from scmodelforge.training.metrics import MetricsLog
 from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
 from scmodelforge.training.recipe import recipe_callbacks
 from scmodelforge.training.setup import seed_everything
+from scmodelforge.workflows.best_checkpoint import checkpoint_scores
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
 from scmodelforge.workflows.evaluation_sets import run_evaluator
@@ -112,6 +113,8 @@ class TrainingRun:
         # On every process: each embeds a part of the cells, though the first alone scores them.
         if config.eval.benchmarks:
             self.evaluator = run_evaluator(config, data, untrained=self._fresh_model)
+            if config.output.best_metric.startswith("eval/"):
+                self.evaluator.check_metric(config.output.best_metric)
 
     def facts(self) -> dict[str, Any]:
         """Return what ``run.json`` says of the model and where it is trained."""
@@ -131,6 +134,7 @@ class TrainingRun:
         evaluation = EvalCallback(
             self._evaluate_now,
             every_n_epochs=self.config.eval.every_n_epochs,
+            every_n_steps=self.config.eval.every_n_steps,
             max_epochs=self.config.training.max_epochs,
             results=self.folder.results,
         )
@@ -196,6 +200,8 @@ class TrainingRun:
             save_top_k=self.config.output.save_top_k,
             save_model=self._save_model,
             config_hash=self.fingerprint["config_hash"],
+            scores=checkpoint_scores(self.config.output.best_metric, self.folder.results),
+            follows_evaluation=self.config.output.best_metric.startswith("eval/"),
         )
         run = Run(
             fabric=self.fabric,
@@ -268,7 +274,8 @@ class TrainingRun:
     def _evaluate_now(self, run: Run) -> list[Record]:
         """Evaluate the model as it is: every device embeds a part of the cells, the first one scores them."""
         assert self.evaluator is not None
-        self._embed(run)
+        with averaged(run):  # at the end of an epoch they are in place already
+            self._embed(run)
         records: list[Record] = []
         with others_waiting(self.fabric):
             if self.fabric.is_global_zero:
@@ -303,7 +310,8 @@ class TrainingRun:
         why = ""
         with others_waiting(self.fabric):
             if self.fabric.is_global_zero:
-                why = export_best(self.folder, checkpoints, by_score=self.config.output.save_top_k > 0)
+                metric = self.config.output.best_metric if self.config.output.save_top_k else None
+                why = export_best(self.folder, checkpoints, metric=metric)
         if self.evaluator is not None:
             settle(run.model)
             load_weights(run.model, self.folder.model / "model.safetensors")

@@ -81,7 +81,9 @@ class SeenCells:
         """Return the model's view beside that of PCA, or ``None`` without labels."""
         if self.labels is None:
             return None
-        embeddings = {"model": self.model, "PCA of the counts": self.baselines["pca"]}
+        embeddings = {"model": self.model}
+        if "pca" in self.baselines:
+            embeddings["PCA of the counts"] = self.baselines["pca"]
         return CellViews(f"{self.dataset} cells, by {self.label_key}", embeddings, self.labels)
 
 

@@ -8,10 +8,20 @@ from markupsafe import Markup
 
 from scmodelforge.report.charts import Line
 
-__all__ = ["NAMES", "Figure", "LegendEntry", "entry_of", "style_of_representation"]
+__all__ = ["Figure", "LegendEntry", "entry_of", "name_of_representation", "style_of_representation"]
 
 #: What the representations of the results are called on the page.
-NAMES = {"model": "model", "pca": "PCA of the counts", "untrained": "untrained model", "random": "random vectors"}
+_NAMES = {
+    "model": "model",
+    "pca": "PCA of the counts",
+    "hvg": "variable genes",
+    "scvi": "scVI",
+    "untrained": "untrained model",
+    "random": "random vectors",
+    "majority": "constant guess: majority",
+}
+#: Those with a style of their own.
+_STYLED = frozenset({"model", "pca", "hvg", "untrained", "random"})
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,11 @@ def entry_of(line: Line) -> LegendEntry:
     return LegendEntry(line.name, line.style if len(line.points) > 1 else f"dot {line.style}")
 
 
+def name_of_representation(name: str) -> str:
+    """Return what a representation, or a baseline of another kind, is called on a page."""
+    return _NAMES.get(name, name.replace("_", " "))
+
+
 def style_of_representation(name: str) -> str:
     """Return the style of a representation in charts; all constant guesses and others share one."""
-    return name if name in NAMES else "other"
+    return name if name in _STYLED else "other"

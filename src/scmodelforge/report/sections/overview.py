@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scmodelforge.eval.harness import MODEL, winners
-from scmodelforge.report.sections.figure import NAMES
+from scmodelforge.report.sections.figure import name_of_representation
 from scmodelforge.report.text import command_path, count, duration, number, size, without_places
 from scmodelforge.workflows.run_record import RunRecord
 
@@ -67,7 +67,7 @@ def verdict(run: RunRecord) -> str:
         return "None of its metrics could be computed."
     total = len(rows)
     counts = winners([record for record in records if record.key in rows])
-    others = [f"{NAMES.get(name, name)} in {wins}" for name, wins in counts.most_common() if name != MODEL]
+    others = [f"{name_of_representation(name)} in {wins}" for name, wins in counts.most_common() if name != MODEL]
     which = "exported model" if run.exported else "model"
     cells = "held-out cells" if {record.dataset for record in records} == {"heldout"} else "cells"
     one_or_many = "metric" if total == 1 else "metrics"

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import MODEL
 from scmodelforge.report.charts import Level, Line, Score, dot_plot, line_chart
-from scmodelforge.report.sections.figure import NAMES, Figure, LegendEntry, entry_of, style_of_representation
+from scmodelforge.report.sections.figure import (
+    Figure,
+    LegendEntry,
+    entry_of,
+    name_of_representation,
+    style_of_representation,
+)
 from scmodelforge.report.text import number
 from scmodelforge.workflows.run_record import RunRecord
 
@@ -58,7 +64,7 @@ def score_tables(run: RunRecord) -> list[ScoreTable]:
             cells = [_cell(row.get(name), values[metric], name, is_high=first.higher_is_better) for name in names]
             n = max(record.n for record in row.values())
             rows[first.is_detail].append(Row(metric.replace("_", " "), n, direction, cells))
-        columns = [NAMES.get(name, f"constant guess: {name}") for name in names]
+        columns = [name_of_representation(name) for name in names]
         tables.append(ScoreTable(_title(benchmark), dataset, columns, rows[False], rows[True]))
     return tables
 
@@ -83,7 +89,7 @@ def score_figures(run: RunRecord) -> list[Figure]:
         described = f"{title}: " + "; ".join(
             f"{score.name}: " + ", ".join(f"{name} {number(v)}" for name, v in score.values.items()) for score in scores
         )
-        legend = [LegendEntry(NAMES.get(name, f"constant guess: {name}"), f"mark {style_of_representation(name)}")
+        legend = [LegendEntry(name_of_representation(name), f"mark {style_of_representation(name)}")
                   for name in seen]  # fmt: skip
         caption = f"Scores of the {_cells_of(dataset)}. Bars are 95 % bootstrap intervals over these cells."
         figures.append(Figure(title, dot_plot(scores, x_name="score", title=described), caption, legend))
@@ -102,7 +108,7 @@ def training_figures(run: RunRecord) -> list[Figure]:
         if not points:
             continue
         first, last = records[0], [r for r in records if r.representation == MODEL][-1]
-        levels = [Level(NAMES.get(name, f"constant guess: {name}"), value, style_of_representation(name))
+        levels = [Level(name_of_representation(name), value, style_of_representation(name))
                   for name, value in last.baselines.items()]  # fmt: skip
         title = f"{first.metric.replace('_', ' ')}"
         where = f"{_title(first.benchmark)}, {_cells_of(first.dataset)}"
@@ -175,6 +181,9 @@ def _cell(record: Record | None, values: dict[str, float | None], name: str, *, 
     interval = ""
     if record is not None and record.interval is not None:
         interval = f"{record.interval[0]:.3f} to {record.interval[1]:.3f}"
+    if record is not None and record.group_interval is not None:
+        bounds = f"{record.group_key}: {record.group_interval[0]:.3f} to {record.group_interval[1]:.3f}"
+        interval = f"{interval}; {bounds}" if interval else bounds
     return Cell(f"{value:.3f}", interval, value == (max(known) if is_high else min(known)))
 
 

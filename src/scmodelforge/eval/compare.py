@@ -1,0 +1,258 @@
+"""Two sets of results side by side: which scores can be compared, and how far they are apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scmodelforge._errors import DataError
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.metrics import bootstrap_mean, interval
+
+__all__ = ["Comparison", "compare_records", "obstacles", "reservations"]
+
+#: Entries of ``Record.params`` that say what came out, not what was asked for: they may differ between models.
+OUTCOMES = frozenset(
+    {
+        "between_batches",
+        "cells_with_fewer_neighbors",
+        "converged",
+        "labels_averaged",
+        "labels_in_pieces",
+        "n_found",
+        "num_duplicates",
+        "resolution",
+    }
+)
+
+_SAME = (
+    ("dataset_hash", "data"),
+    ("split_hash", "split"),
+    ("label_key", "label column"),
+    ("batch_key", "batch column"),
+    ("n", "number of scored cells"),
+    ("subsample", "number of cells to choose from"),
+    ("higher_is_better", "direction"),
+)
+_MUST_BE_KNOWN = frozenset({"dataset_hash", "split_hash"})
+_SHOWN_OF_A_HASH = 8
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric in two sets of results.
+
+    Attributes
+    ----------
+    key
+        The metric: ``eval/<benchmark>/<dataset>/<metric>``.
+    first, second
+        The two records.
+    obstacles
+        Why the scores cannot be compared; empty if they can.
+    reservations
+        What differs and need not matter: versions, seeds.
+    difference
+        Second less first; ``None`` if they cannot be compared.
+    interval
+        95 % interval of the difference, ``None`` if the records do not allow one.
+    group_interval
+        The same over whole groups of cells.
+    method
+        How the intervals were made.
+    """
+
+    key: str
+    first: Record
+    second: Record
+    obstacles: list[str] = field(default_factory=list)
+    reservations: list[str] = field(default_factory=list)
+    difference: float | None = None
+    interval: list[float] | None = None
+    group_interval: list[float] | None = None
+    method: str = ""
+
+    @property
+    def better(self) -> str:
+        """Which is better, ``first`` or ``second``; ``undecided`` if an interval holds zero, or there is none."""
+        known = [each for each in (self.interval, self.group_interval) if each is not None]
+        if self.difference is None or not known or any(low <= 0 <= high for low, high in known):
+            return "undecided"
+        return "second" if (self.difference > 0) == self.first.higher_is_better else "first"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that is known, as plain values."""
+        return {
+            "key": self.key,
+            "first": self.first.value,
+            "second": self.second.value,
+            "difference": self.difference,
+            "interval": self.interval,
+            "group_interval": self.group_interval,
+            "group_key": self.first.group_key if self.group_interval else None,
+            "method": self.method or None,
+            "better": self.better,
+            "higher_is_better": self.first.higher_is_better,
+            "obstacles": self.obstacles,
+            "reservations": self.reservations,
+        }
+
+
+def compare_records(
+    first: Iterable[Record], second: Iterable[Record], *, representation: str = "model"
+) -> list[Comparison]:
+    """Compare the metrics that two sets of results both have.
+
+    Parameters
+    ----------
+    first, second
+        Records of one model each, at one step.
+    representation
+        What is compared: ``model``, or a baseline.
+
+    Raises
+    ------
+    DataError
+        If a set has a metric twice.
+    """
+    ours, theirs = (_by_key(records, representation) for records in (first, second))
+    return [_compared(ours[key], theirs[key]) for key in ours if key in theirs]
+
+
+def obstacles(first: Record, second: Record) -> list[str]:
+    """Return why two scores of the same metric cannot be compared, one text for each reason."""
+    found = []
+    for name, what in _SAME:
+        values = getattr(first, name), getattr(second, name)
+        if name in _MUST_BE_KNOWN and None in values:
+            found.append(f"the {what} of one of them is not known (no {name})")
+        elif values[0] != values[1]:
+            found.append(f"different {what} ({_shown(name, values[0])} and {_shown(name, values[1])})")
+    names = sorted({*first.params, *second.params} - OUTCOMES - {"seed"})
+    for name in names:
+        values = first.params.get(name), second.params.get(name)
+        if values[0] != values[1]:
+            found.append(f"different {name} ({_text(values[0])} and {_text(values[1])})")
+    for record in (first, second):
+        if record.value is None:
+            found.append(f"not scored in one of them: {record.skipped_reason or 'no reason is given'}")
+    return list(dict.fromkeys(found))
+
+
+def reservations(first: Record, second: Record) -> list[str]:
+    """Return what differs between two comparable scores and need not matter."""
+    found = []
+    ours, theirs = ([part.strip() for part in each.library.split(";")] for each in (first, second))
+    if ours != theirs:
+        left = ", ".join(part for part in ours if part not in theirs) or "none"
+        right = ", ".join(part for part in theirs if part not in ours) or "none"
+        found.append(f"other versions ({left} and {right})")
+    seeds = first.params.get("seed"), second.params.get("seed")
+    if seeds[0] != seeds[1]:
+        found.append(f"other seeds of probes and intervals ({_text(seeds[0])} and {_text(seeds[1])})")
+    return found
+
+
+def _by_key(records: Iterable[Record], representation: str) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    for record in records:
+        if record.representation != representation:
+            continue
+        if record.key in found:
+            msg = (
+                f"{record.key} is there twice for '{representation}' (of {found[record.key].model_id} and "
+                f"{record.model_id}); compare results of one model with those of one other."
+            )
+            raise DataError(msg)
+        found[record.key] = record
+    return found
+
+
+def _compared(first: Record, second: Record) -> Comparison:
+    why_not = obstacles(first, second)
+    if why_not or first.value is None or second.value is None:
+        return Comparison(first.key, first, second, obstacles=why_not)
+    difference = second.value - first.value
+    bounds: list[float] | None
+    groups: list[float] | None = None
+    paired = _paired(first, second)
+    if paired is not None:
+        bounds, method = paired
+    else:
+        bounds = _unpaired(first, second, first.interval, second.interval)
+        same_groups = first.group_key is not None and first.group_key == second.group_key
+        groups = _unpaired(first, second, first.group_interval, second.group_interval) if same_groups else None
+        method = "unpaired" if bounds or groups else "no interval"
+    return Comparison(
+        first.key,
+        first,
+        second,
+        reservations=reservations(first, second),
+        difference=difference,
+        interval=bounds,
+        group_interval=groups,
+        method=method,
+    )
+
+
+def _paired(first: Record, second: Record) -> tuple[list[float], str] | None:
+    """Return an interval over the items that both scores are the mean of, if the tables of the records have them."""
+    for name in first.tables:
+        ours, theirs = (_items(record, name) for record in (first, second))
+        if ours is None or theirs is None or ours.keys() != theirs.keys() or len(ours) < 2:
+            continue
+        items = sorted(ours)
+        gains = np.array([theirs[item] - ours[item] for item in items])
+        draws = bootstrap_mean(gains, seed=int(first.params.get("seed") or 0), purpose="compare")
+        found = interval(draws)
+        if found is not None:
+            return list(found), f"paired over {len(items)} items of {name}"
+    return None
+
+
+def _items(record: Record, name: str) -> dict[str, float] | None:
+    """Return the values that a score is the mean of, by the names of what they belong to."""
+    table = record.tables.get(name)
+    if not isinstance(table, Mapping) or record.metric not in table:
+        return None
+    values = table[record.metric]
+    columns = [column for column in table.values() if all(isinstance(each, str) for each in column)]
+    names = [" ".join(words) for words in zip(*columns, strict=True)]
+    if len(names) != len(values) or len(set(names)) < len(names):
+        return None
+    found = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    if any(not isinstance(value, (int, float)) or not math.isfinite(value) for value in found.values()):
+        return None
+    if not found or record.value is None:
+        return None
+    is_mean = math.isclose(sum(found.values()) / len(found), record.value, rel_tol=1e-6, abs_tol=1e-9)
+    return found if is_mean else None
+
+
+def _unpaired(
+    first: Record, second: Record, ours: list[float] | None, theirs: list[float] | None
+) -> list[float] | None:
+    """Return an interval of the difference made of two intervals (Zou and Donner 2008, doi:10.1002/sim.3095).
+
+    It takes the two scores as independent. They are of the same cells, and what is hard for one model mostly is for the
+    other, so that an interval over the same draws would be narrower.
+    """
+    if ours is None or theirs is None or first.value is None or second.value is None:
+        return None
+    difference = second.value - first.value
+    below = math.hypot(second.value - theirs[0], ours[1] - first.value)
+    above = math.hypot(theirs[1] - second.value, first.value - ours[0])
+    return [difference - below, difference + above]
+
+
+def _shown(name: str, value: Any) -> str:
+    return str(value)[:_SHOWN_OF_A_HASH] if name.endswith("_hash") else _text(value)
+
+
+def _text(value: Any) -> str:
+    text = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,102 @@
+"""Results of several runs in one table: columns for models and baselines, and a block for each set of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.harness import MODEL
+
+__all__ = ["Result", "merged"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A record and the run it is of."""
+
+    run: str
+    record: Record
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of the record and ``run``."""
+        return {"run": self.run, **self.record.to_dict()}
+
+
+def merged(results: Sequence[Result]) -> list[Record]:
+    """Return records that one table can show.
+
+    With several runs the model's column is named as its run. A baseline has one column if it scored the same in all of
+    them, else one for each run, ``run:pca``. Scores of other cells are in a block of their own: the data set is then
+    named with the beginning of the hash of its split.
+
+    Parameters
+    ----------
+    results
+        Of any runs and data sets.
+    """
+    several_cells = _keys_of_several_cells(results)
+    placed = [
+        Result(
+            each.run, replace(each.record, dataset=_dataset(each.record, is_one=each.record.key not in several_cells))
+        )
+        for each in results
+    ]
+    if len({each.run for each in results}) < 2:
+        return [each.record for each in placed]
+    shared = _shared_names(placed)
+    represented = {each.record.representation for each in placed}
+
+    def named(run: str, name: str) -> str:
+        return run if name == MODEL else name if name in shared else f"{run}:{name}"
+
+    found: dict[tuple[str, str], Record] = {}
+    for run, record in ((each.run, each.record) for each in placed):
+        guesses = {named(run, name): value for name, value in record.baselines.items() if name not in represented}
+        name = named(run, record.representation)
+        found.setdefault((record.key, name), replace(record, representation=name, baselines=guesses))
+    order = {name: place for place, name in enumerate(_columns(placed, named))}
+    return sorted(found.values(), key=lambda record: order[record.representation])
+
+
+def _columns(results: Sequence[Result], named: Any) -> list[str]:
+    """Return the names of the columns, models first."""
+    is_model = [
+        [each for each in results if (each.record.representation == MODEL) is wanted] for wanted in (True, False)
+    ]
+    return list(dict.fromkeys(named(each.run, each.record.representation) for part in is_model for each in part))
+
+
+def _cells_of(record: Record) -> tuple[Any, ...]:
+    return (record.dataset_hash, record.split_hash, record.label_key, record.subsample,
+            record.params.get("subsample_seed"))  # fmt: skip
+
+
+def _keys_of_several_cells(results: Iterable[Result]) -> set[str]:
+    cells: dict[str, set[Any]] = {}
+    for each in results:
+        cells.setdefault(each.record.key, set()).add(_cells_of(each.record))
+    return {key for key, found in cells.items() if len(found) > 1}
+
+
+def _dataset(record: Record, *, is_one: bool) -> str:
+    if is_one:
+        return record.dataset
+    words = [f"split {(record.split_hash or 'unknown')[:8]}", f"data {(record.dataset_hash or 'unknown')[:8]}"]
+    words += [] if record.label_key is None else [record.label_key]
+    seed = record.params.get("subsample_seed")
+    words += [] if record.subsample is None else [f"{record.n} of {record.subsample} cells, seed {seed}"]
+    return f"{record.dataset} [{', '.join(words)}]"
+
+
+def _shared_names(results: Iterable[Result]) -> set[str]:
+    """Return the baselines and constant guesses that never have two values for one metric."""
+    values: dict[tuple[str, str], set[float | None]] = {}
+    for each in results:
+        record = each.record
+        own = {} if record.representation == MODEL else {record.representation: record.value}
+        for name, value in {**record.baselines, **own}.items():
+            values.setdefault((name, record.key), set()).add(value)
+    names = {name for name, _ in values}
+    return names - {name for (name, _), found in values.items() if len(found) > 1}

@@ -1,0 +1,191 @@
+"""``evaluate`` with baselines, several models and pictures; ``results show`` and ``results compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from scmodelforge.cli.main import app
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.records import append_records, read_records
+from tests.conftest import make_adata
+from tests.test_life_cycle import settings
+
+
+def invoke(*words: object):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def answer(*words: object) -> str:
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refusal(*words: object) -> str:
+    """Return the one line that a wrong command is answered with."""
+    result = invoke(*words)
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Path, Path]:
+    """Return two short runs on the same cells, which differ in what they learned."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_adata(80, 30).write_h5ad(folder / "cells.h5ad")
+    for name, seed in (("a", 0), ("b", 1)):
+        config = settings(folder / "cells.h5ad", folder / name, training__max_epochs=1, eval__every_n_epochs=1)
+        config["training"] |= {"steps_per_epoch": 2, "seed": seed}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+        answer("train", folder / f"{name}.yaml")
+    return folder / "a", folder / "b"
+
+
+class TestEvaluate:
+    def test_several_runs_are_in_one_table_with_their_baselines(self, runs, tmp_path):
+        out = tmp_path / "both.jsonl"
+        table = answer("evaluate", *runs, "--baselines", "pca,hvg", "--eval", "embedding_quality", "--out", out)
+        heading = next(line for line in table.splitlines() if line.split()[:1] == ["metric"])
+        assert heading.split() == ["metric", "a", "b", "pca", "hvg", "best"]
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+        assert {line["run"] for line in lines} == {"a", "b"}
+        assert {record.benchmark for record in read_records(out)} == {"embedding_quality"}
+        assert answer("results", "show", out).splitlines()[2:] == table.splitlines()[2:]
+
+    @pytest.mark.parametrize("place", ["last", "before an option", "before a run"])
+    def test_baselines_without_names_are_those_that_need_no_training(self, runs, place):
+        words = {
+            "last": ["evaluate", runs[0], "--eval", "embedding_quality", "--json", "--baselines"],
+            "before an option": ["evaluate", runs[0], "--baselines", "--eval", "embedding_quality", "--json"],
+            "before a run": ["evaluate", "--json", "--eval", "embedding_quality", "--baselines", runs[0]],
+        }[place]
+        found = [json.loads(line) for line in answer(*words).splitlines()]
+        assert {line["representation"] for line in found} == {"model", "pca", "hvg", "random", "untrained"}
+
+    def test_benchmarks_may_be_repeated_or_listed(self, runs):
+        words = ["evaluate", runs[0], "--json", "--baselines", "random"]
+        listed = answer(*words, "--eval", "embedding_quality,cell_type_annotation")
+        repeated = answer(*words, "--benchmark", "embedding_quality", "--benchmark", "cell_type_annotation")
+        assert [json.loads(line)["metric"] for line in listed.splitlines()] == [
+            json.loads(line)["metric"] for line in repeated.splitlines()
+        ]
+
+    def test_draws_what_it_scored(self, runs, tmp_path):
+        words = ["evaluate", runs[0], "--eval", "embedding_quality", "--plots", tmp_path / "plots"]
+        answer(*words)
+        names = sorted(path.name for path in (tmp_path / "plots").iterdir())
+        assert names == ["cells_by_batch.png", "cells_by_label.png", "scores_heldout.png"]
+        assert "has pictures already (cells_by_batch.png)" in refusal(*words)
+
+    def test_refuses_what_it_does_not_know(self, runs, tmp_path, monkeypatch):
+        assert "unknown baseline 'pcaa'. Did you mean 'pca'?" in refusal("evaluate", runs[0], "--baselines", "pcaa")
+        assert "no baseline is named" in refusal("evaluate", runs[0], "--baselines", ",")
+        assert "no_such" in refusal("evaluate", runs[0], "--eval", "no_such")
+        monkeypatch.setitem(__import__("sys").modules, "scvi", None)
+        assert "pip install 'scmodelforge[scvi]'" in refusal("evaluate", runs[0], "--baselines", "scvi")
+
+
+class TestShow:
+    def test_runs_stand_side_by_side(self, runs):
+        table = answer("results", "show", *runs, "--metric", "accuracy_*", "--benchmark", "cell_type_annotation")
+        heading = next(line for line in table.splitlines() if line.split()[:1] == ["metric"]).split()
+        assert heading[:3] == ["metric", "a", "b"]
+        assert {"a:untrained", "b:untrained", "pca", "hvg"} <= set(heading)  # other first weights, the same counts
+        assert "macro_f1" not in table
+
+    def test_json_can_be_read_again(self, runs, tmp_path):
+        both = tmp_path / "both.jsonl"
+        both.write_text(answer("results", "show", *runs, "--json"))
+        assert {json.loads(line)["run"] for line in both.read_text().splitlines()} == {"a", "b"}
+        assert answer("results", "show", both) == answer("results", "show", *runs)
+
+    def test_steps_of_training_are_columns(self, tmp_path):
+        records = [Record("b", "d", "model", "m", value, step=step) for step, value in ((10, 0.5), (20, 0.7))]
+        append_records(tmp_path / "results.jsonl", records)
+        table = answer("results", "show", tmp_path / "results.jsonl", "--step", "all")
+        assert "results@10" in table
+        assert "results@20" in table
+        assert "0.500" in answer("results", "show", tmp_path / "results.jsonl", "--step", 10)
+        last = answer("results", "show", tmp_path / "results.jsonl")
+        assert "0.700" in last
+        assert "0.500" not in last
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["--benchmark", "cell_type_anotation"], "Did you mean 'cell_type_annotation'?"),
+            (["--metric", "purity"], "no record is of 'purity'"),
+            (["--step", "7"], "has no results of step 7; it has those of steps: 2"),
+            (["--step", "first"], "--step is 'first'"),
+        ],
+    )
+    def test_nothing_found_is_one_line(self, runs, words, expected):
+        assert expected in refusal("results", "show", runs[0], *words)
+
+    def test_what_cannot_be_read_is_one_line(self, tmp_path):
+        assert "no such file" in refusal("results", "show", tmp_path / "none.jsonl")
+        assert "has no results" in refusal("results", "show", tmp_path)
+        newer = {**Record("b", "d", "model", "m", 1.0).to_dict(), "colour": "blue"}
+        for name, text, words in [
+            ("newer.jsonl", json.dumps(newer) + "\n", "line 1: not a result record of this version: unknown field"),
+            ("other.jsonl", "[1, 2]\n", "line 1: not a JSON object"),
+            ("empty.jsonl", "", "there are no records"),
+        ]:
+            (tmp_path / name).write_text(text)
+            assert words in refusal("results", "show", tmp_path / name)
+        (tmp_path / "cells.h5ad").write_bytes(b"\x89HDF\xff\xfe")
+        assert "cannot be read as records" in refusal("results", "show", tmp_path / "cells.h5ad")
+
+
+class TestCompare:
+    def test_says_how_far_two_runs_are_apart_and_how_sure_that_is(self, runs):
+        result = invoke("results", "compare", *runs)
+        assert result.exit_code == 0, result.output
+        assert "21 of 21 metrics can be compared" not in result.stdout  # annotation alone was run
+        assert "15 of 15 metrics can be compared" in result.stdout
+        assert "unpaired" in result.stdout
+        assert "would mostly be narrower" in result.stderr
+
+    def test_json_has_the_difference_of_the_values(self, runs):
+        found = [json.loads(line) for line in answer("results", "compare", *runs, "--json").splitlines()]
+        values = [
+            {r.key: r.value for r in read_records(run / "exported_results.jsonl") if r.representation == "model"}
+            for run in runs
+        ]
+        assert {each["key"] for each in found} == set(values[0])
+        for each in found:
+            assert each["difference"] == pytest.approx(values[1][each["key"]] - values[0][each["key"]])
+
+    def test_of_a_baseline_on_the_same_cells_is_nothing(self, runs):
+        found = answer("results", "compare", *runs, "--representation", "pca", "--json").splitlines()
+        assert {json.loads(line)["difference"] for line in found} == {0.0}
+
+    def test_nothing_comparable_is_one_line(self, runs, tmp_path):
+        other = tmp_path / "other.jsonl"
+        records = [r for r in read_records(runs[1] / "exported_results.jsonl") if r.representation == "model"]
+        for record in records:
+            record.split_hash = "f" * 64
+        append_records(other, records)
+        line = refusal("results", "compare", runs[0], other)
+        assert "no score of" in line
+        assert "different split" in line
+
+    def test_what_is_not_comparable_is_listed_beside_what_is(self, runs, tmp_path):
+        other = tmp_path / "other.jsonl"
+        records = [r for r in read_records(runs[1] / "exported_results.jsonl") if r.representation == "model"]
+        for record in records[5:]:
+            record.params["k"] = 99
+        append_records(other, records)
+        result = invoke("results", "compare", runs[0], other)
+        assert "5 of 15 metrics can be compared" in result.stdout
+        assert "not comparable: different k (15 and 99): 10 metrics" in result.stderr
+
+    def test_of_other_metrics_is_one_line(self, runs, tmp_path):
+        append_records(tmp_path / "other.jsonl", [Record("b", "d", "model", "m", 1.0)])
+        assert "no metric of 'model' is in both" in refusal("results", "compare", runs[0], tmp_path / "other.jsonl")

@@ -1,0 +1,140 @@
+"""Which scores can be compared, how far they are apart, and several runs in one table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scmodelforge._errors import DataError
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.compare import compare_records
+from scmodelforge.eval.harness import summary_table
+from scmodelforge.eval.merging import Result, merged
+
+FIRST = Record(
+    "b", "heldout", "model", "m", 0.6, [0.5, 0.7], n=50, dataset_hash="d" * 64, split_hash="s" * 64,
+    label_key="cell_type", params={"k": 15, "seed": 0}, library="scmodelforge 1; numpy 2", model_id="a@10",
+)  # fmt: skip
+
+
+def compared(**changes):
+    (found,) = compare_records([FIRST], [replace(FIRST, **changes)])
+    return found
+
+
+class TestObstacles:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"dataset_hash": "e" * 64}, "different data (dddddddd and eeeeeeee)"),
+            ({"dataset_hash": None}, "the data of one of them is not known (no dataset_hash)"),
+            ({"split_hash": "t" * 64}, "different split (ssssssss and tttttttt)"),
+            ({"label_key": "lineage"}, "different label column (cell_type and lineage)"),
+            ({"batch_key": "batch"}, "different batch column (none and batch)"),
+            ({"n": 1500}, "different number of scored cells (50 and 1,500)"),
+            ({"params": {"k": 30, "seed": 0}}, "different k (15 and 30)"),
+            ({"params": {"seed": 0}}, "different k (15 and none)"),
+            ({"params": {"k": 15, "seed": 0, "subsample_seed": 1}}, "different subsample_seed (none and 1)"),
+            ({"value": None, "skipped_reason": "one batch"}, "not scored in one of them: one batch"),
+        ],
+    )
+    def test_are_named(self, changes, words):
+        found = compared(**changes)
+        assert found.obstacles == [words]
+        assert (found.difference, found.interval, found.better) == (None, None, "undecided")
+
+    def test_another_variant_is_another_metric(self):
+        assert compare_records([FIRST], [replace(FIRST, metric="m_knn")]) == []
+
+    def test_versions_and_seeds_are_reservations_only(self):
+        found = compared(library="scmodelforge 1; numpy 3", params={"k": 15, "seed": 4})
+        assert found.obstacles == []
+        assert found.reservations == [
+            "other versions (numpy 2 and numpy 3)",
+            "other seeds of probes and intervals (0 and 4)",
+        ]
+
+    def test_what_came_out_may_differ(self):
+        assert compared(params={"k": 15, "seed": 0, "converged": False, "num_duplicates": 2}).obstacles == []
+
+    def test_a_file_of_two_models_is_refused(self):
+        with pytest.raises(DataError, match="eval/b/heldout/m is there twice for 'model' \\(of a@10 and c@10\\)"):
+            compare_records([FIRST, replace(FIRST, model_id="c@10")], [FIRST])
+
+
+class TestDifference:
+    def test_has_an_unpaired_interval_of_the_two(self):
+        """Of symmetric intervals the halves add as the sides of a right angle do."""
+        found = compared(value=0.9, interval=[0.75, 1.05])
+        assert found.difference == pytest.approx(0.3)
+        half = np.hypot(0.1, 0.15)
+        assert found.interval == pytest.approx([0.3 - half, 0.3 + half])
+        assert (found.method, found.better) == ("unpaired", "second")
+
+    def test_of_equal_scores_is_undecided_and_lower_may_be_better(self):
+        assert compared().better == "undecided"
+        lower = replace(FIRST, higher_is_better=False)
+        (found,) = compare_records([lower], [replace(lower, value=0.9, interval=[0.85, 0.95])])
+        assert found.better == "first"
+
+    def test_without_intervals_says_so(self):
+        found = compared(interval=None)
+        assert (found.interval, found.method, found.better) == (None, "no interval", "undecided")
+
+    def test_over_groups_needs_the_same_groups(self):
+        ours = replace(FIRST, group_interval=[0.4, 0.8], group_key="donor")
+        (same,) = compare_records([ours], [ours])
+        (other,) = compare_records([ours], [replace(ours, group_key="batch")])
+        assert same.group_interval == pytest.approx([-np.hypot(0.2, 0.2), np.hypot(0.2, 0.2)])
+        assert other.group_interval is None
+
+    def test_is_paired_where_records_have_what_the_score_is_the_mean_of(self):
+        values = np.random.default_rng(0).random(40)
+        ours, theirs = (self.of_items(values + shift) for shift in (0.0, 0.01))
+        (found,) = compare_records([ours], [theirs])
+        assert found.method == "paired over 40 items of per_perturbation"
+        assert found.interval == pytest.approx([0.01, 0.01])  # every item gains as much
+        assert found.better == "second"
+
+    def test_is_not_paired_if_items_differ_or_the_score_is_not_their_mean(self):
+        ours = self.of_items(np.linspace(0, 1, 9))
+        other = self.of_items(np.linspace(0, 1, 9), names="z")
+        assert compare_records([ours], [other])[0].method == "unpaired"
+        median = replace(ours, value=0.1)
+        assert compare_records([ours], [median])[0].method == "unpaired"
+
+    @staticmethod
+    def of_items(values, names="p"):
+        table = {"perturbation": [f"{names}{i}" for i in range(len(values))], "m": values.tolist()}
+        return replace(FIRST, value=float(values.mean()), tables={"per_perturbation": table})
+
+
+class TestMerged:
+    def records(self, run, value, **changes):
+        model = replace(FIRST, value=value, baselines={"pca": 0.7, "majority": 0.2}, **changes)
+        return [Result(run, model), Result(run, replace(model, representation="pca", value=0.7, baselines={}))]
+
+    def test_one_run_is_as_it_is(self):
+        results = self.records("a", 0.6)
+        assert merged(results) == [each.record for each in results]
+
+    def test_runs_are_columns_and_a_baseline_that_is_the_same_is_one(self):
+        heading, row = summary_table(merged([*self.records("a", 0.6), *self.records("b", 0.8)]))
+        assert heading == ["metric", "a", "b", "pca", "majority", "best"]
+        assert [cell[:5].rstrip("*") for cell in row[1:5]] == ["0.600", "0.800", "0.700", "0.200"]
+        assert row[-1] == "b"
+
+    def test_a_baseline_that_is_not_the_same_stands_with_each_run(self):
+        other = self.records("b", 0.8)
+        other[1].record.value = 0.65
+        heading, _ = summary_table(merged([*self.records("a", 0.6), *other]))
+        assert heading[:5] == ["metric", "a", "b", "a:pca", "b:pca"]
+
+    def test_scores_of_other_cells_never_share_a_row(self):
+        rows = summary_table(merged([*self.records("a", 0.6), *self.records("b", 0.8, split_hash="t" * 64)]))[1:]
+        assert [row[0] for row in rows] == [
+            f"eval/b/heldout [split {each * 8}, data dddddddd, cell_type]/m" for each in "st"
+        ]
+        assert [row[-1] for row in rows] == ["pca", "b"]
