@@ -37,6 +37,9 @@ if not find_spec("scvi"):
     collect_ignore += ["test_models/test_scvi.py", "test_training/test_scvi.py"]
 if not find_spec("pertpy"):
     collect_ignore += ["test_data/test_perturbation.py", "test_data/test_perturbation_metadata.py"]
+#: And those that compare with scib-metrics and scanpy: extra ``scib-metrics``.
+if not find_spec("scib_metrics"):
+    collect_ignore += ["test_eval/test_embedding/test_official.py"]
 
 #: Models that need one of these packages. Where it is installed, tests of their own hold them to the common contract.
 OPTIONAL_MODELS = frozenset({"scvi"})

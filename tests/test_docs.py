@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from scmodelforge.config import load_config
+from scmodelforge.eval.embedding.catalogue import all_names
+from scmodelforge.eval.embedding.names import INTEGRATION_DEFAULT
 from scmodelforge.hub import load_bundle
 from scmodelforge.models import AutoregressiveTransformer
 from scmodelforge.models.scdiva_diffusion import ScDivaDiffusion
@@ -210,3 +212,22 @@ class TestPageOnGuards:
         (code,) = blocks("guards.md", "python")
         assert "replay_batch(" in code
         compile(code, "guards.md", "exec")
+
+
+class TestPageOnScoresOfEmbeddings:
+    PAGE = (DOCS / "evaluation/embedding.md").read_text()
+
+    def test_its_settings_are_valid(self, tmp_path):
+        (text,) = blocks("evaluation/embedding.md", "yaml")
+        path = tmp_path / "run.yaml"
+        path.write_text(f"data:\n  paths: [lung.h5ad]\n{text}")
+        quality, integration = load_config(path).eval.benchmarks
+        assert quality.metrics == ["nmi_kmeans", "ari_kmeans", "silhouette_label", "clisi_knn"]
+        assert integration.backend == "native"
+
+    def test_explains_every_metric_and_marks_the_defaults(self):
+        rows = [line for line in self.PAGE.splitlines() if line.startswith("| `")]
+        explained = {name: line for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+        assert set(all_names()) <= set(explained)
+        defaults = {name for name in all_names() if "*default*" in explained[name]}
+        assert defaults == set(INTEGRATION_DEFAULT)

@@ -54,7 +54,8 @@ class TestEveryBenchmark:
     def test_skips_every_metric_of_labels_by_name_for_one_label(self, name):
         rng = np.random.default_rng(0)
         found = run(name, split(rng.normal(size=(60, 4)), ["only"] * 60, ["b0", "b1"] * 30))
-        skipped = [record for metric, record in found.items() if metric != "silhouette_batch"]
+        of_batches = {"silhouette_batch", "bras", "kbet_per_label", "batch_correction", "ilisi_knn", "pcr_comparison"}
+        skipped = [record for metric, record in found.items() if metric not in of_batches]
         assert skipped
         for record in skipped:
             assert record.value is None
@@ -66,10 +67,9 @@ class TestEveryBenchmark:
         labels = inputs.heldout.labels.copy()
         labels[:7] = ""
         found = run(name, replace(inputs, heldout=replace(inputs.heldout, labels=labels)))
-        assert any(record.value is not None for record in found.values())
-        for record in found.values():
-            if record.value is None:  # for another reason, which it names
-                continue
+        given = [record for record in found.values() if record.value is not None]
+        assert given
+        for record in given:
             assert (record.n, record.n_skipped) == (len(labels) - 7, 7)
             assert "without a label" in record.skipped_reason
 
@@ -121,7 +121,7 @@ class TestEmbeddingQuality:
 
 class TestBatchIntegration:
     def test_never_gives_the_batch_score_without_the_biology_scores(self):
-        assert set(run("batch_integration", clustered())) == {"silhouette_batch", *BIOLOGY}
+        assert {"silhouette_batch", *BIOLOGY} < set(run("batch_integration", clustered()))
 
     def test_is_the_mean_over_labels_of_one_minus_the_absolute_silhouette(self):
         from sklearn.metrics import silhouette_samples

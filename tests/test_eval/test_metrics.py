@@ -53,30 +53,6 @@ class TestScoresOfATable:
             assert score(table[:, [2, 0, 1]]) == pytest.approx(score(table), abs=1e-12)
 
 
-class TestSilhouette:
-    @pytest.mark.parametrize("chunk", [64 * 2**20, 500])
-    def test_equals_that_of_scikit_learn(self, chunk, monkeypatch):
-        from sklearn.metrics import silhouette_samples
-
-        monkeypatch.setattr(metrics, "_CHUNK_BYTES", chunk)
-        rng = np.random.default_rng(0)
-        points, codes = rng.normal(size=(60, 5)) * 1e3, rng.integers(0, 4, 60)
-        codes[0] = 4  # alone in its label
-        expected = silhouette_samples(points, codes)
-        np.testing.assert_allclose(metrics.silhouette_samples(points, codes), expected, rtol=0, atol=1e-10)
-
-    def test_does_not_change_when_the_embedding_is_turned_moved_or_scaled(self):
-        rng = np.random.default_rng(0)
-        points, codes = rng.normal(size=(40, 6)), rng.integers(0, 3, 40)
-        turned = points @ np.linalg.qr(rng.normal(size=(6, 6)))[0] * 7.5 + 3
-        np.testing.assert_allclose(
-            metrics.silhouette_samples(turned, codes), metrics.silhouette_samples(points, codes), atol=1e-9
-        )
-
-    def test_is_zero_where_nothing_differs(self):
-        assert (metrics.silhouette_samples(np.ones((6, 2)), np.array([0, 0, 0, 1, 1, 1])) == 0).all()
-
-
 class TestBootstrap:
     def test_interval_holds_the_true_share_about_as_often_as_promised(self):
         rng = np.random.default_rng(0)

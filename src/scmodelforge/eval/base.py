@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+
 from scmodelforge import __version__
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import BENCHMARKS
@@ -155,11 +157,15 @@ class BenchmarkInputs:
         Vectors of genes.
     model
         Access to the model itself, for what cannot be computed beforehand. Each is ``None`` where there is none.
+    reference
+        The held-out cells before any integration, in the order of ``heldout``, shape (n, P): principal components of
+        their log-normalised counts. ``None`` where there are none.
 
     Raises
     ------
     DataError
-        If a held-out cell is a training cell, the two parts differ in width, or an embedding is not finite.
+        If a held-out cell is a training cell, the two parts differ in width, an embedding is not finite, or the
+        reference is not of the held-out cells.
     """
 
     dataset: str
@@ -177,6 +183,7 @@ class BenchmarkInputs:
     predictions: Any = None
     gene_embeddings: Any = None
     model: Any = None
+    reference: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         widths = self.train.embeddings.shape[1], self.heldout.embeddings.shape[1]
@@ -188,6 +195,11 @@ class BenchmarkInputs:
         check_disjoint(self.train, self.heldout)
         for part in (self.train, self.heldout):
             part.check_finite(self.representation)
+        if self.reference is not None:
+            if len(self.reference) != len(self.heldout):
+                msg = f"{len(self.reference):,} reference rows for {len(self.heldout):,} held-out cells; give one each."
+                raise DataError(msg)
+            Cells(self.reference).check_finite("reference")
 
     def record(self, benchmark: str, metric: str, value: float | None, *, library: str, **others: Any) -> Record:
         """Return a record of these cells; ``others`` are further fields of :class:`Record`."""

@@ -81,8 +81,12 @@ class Cells:
 
     def in_order(self) -> Cells:
         """Return the cells in an order that does not depend on how they were listed."""
+        return self.select(self.order())
+
+    def order(self) -> np.ndarray:
+        """Return the rows in that order."""
         key = self.positions if self.positions is not None else self.names
-        return self.select(np.argsort(key, kind="stable") if key is not None else self._order_by_content())
+        return np.argsort(key, kind="stable") if key is not None else self._order_by_content()
 
     def check_finite(self, representation: str) -> None:
         """Make sure that every number is one.

@@ -22,12 +22,10 @@ __all__ = [
     "interval",
     "macro_f1",
     "normalized_mutual_information",
-    "silhouette_samples",
     "weighted_f1",
 ]
 
 RESAMPLES = 200
-_CHUNK_BYTES = 64 * 2**20  # of one block of distances
 
 
 def count_table(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -85,42 +83,6 @@ def adjusted_rand_index(table: np.ndarray) -> np.ndarray:
     return _ratio(together - by_chance, (rows + columns) / 2 - by_chance, otherwise=1.0)
 
 
-def silhouette_samples(embeddings: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return the silhouette of each cell (Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7), Euclidean.
-
-    Distances are computed in blocks of rows; there is never one for every pair of cells at a time.
-
-    Parameters
-    ----------
-    embeddings
-        Shape (n, H).
-    codes
-        Label of each cell, shape (n,), integers 0 to L - 1, at least two of which occur.
-
-    Returns
-    -------
-    Shape (n,), float64, -1 to 1; 0 for a cell that is alone in its label.
-    """
-    order = np.argsort(codes, kind="stable")  # cells of a label side by side, so that sums over labels are slices
-    _, own, sizes = np.unique(codes[order], return_inverse=True, return_counts=True)
-    points = embeddings[order].astype(np.float64)
-    points -= points.mean(axis=0)  # small numbers lose least where distances are differences of squares
-    squares = np.einsum("ij,ij->i", points, points)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    step = max(1, _CHUNK_BYTES // (8 * len(points)))
-    found = np.zeros(len(points))
-    for begin in range(0, len(points), step):
-        rows = np.arange(begin, min(begin + step, len(points)))
-        distances = squares[rows, None] + squares[None, :] - 2 * (points[rows] @ points.T)
-        distances[np.arange(len(rows)), rows] = 0
-        np.sqrt(np.maximum(distances, 0, out=distances), out=distances)
-        sums = np.add.reduceat(distances, starts, axis=1)  # (rows, L)
-        found[rows] = _silhouette(sums, own[rows], sizes)
-    result = np.empty_like(found)
-    result[order] = found
-    return result
-
-
 def bootstrap_tables(table: np.ndarray, *, seed: int, purpose: str, resamples: int = RESAMPLES) -> np.ndarray:
     """Return tables of resampled cells, shape (resamples, R, C).
 
@@ -171,16 +133,6 @@ def interval(draws: np.ndarray, *, around: float | None = None) -> list[float] |
     if around is not None:
         draws = np.minimum(draws - draws.mean() + around, 1.0)
     return [float(bound) for bound in np.percentile(draws, [2.5, 97.5])]
-
-
-def _silhouette(sums: np.ndarray, own: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    rows = np.arange(len(sums))
-    within = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
-    means = sums / sizes
-    means[rows, own] = np.inf
-    nearest = means.min(axis=1)
-    scores = _ratio(nearest - within, np.maximum(nearest, within), otherwise=0.0)
-    return np.where(sizes[own] > 1, scores, 0.0)
 
 
 def _diagonal(table: np.ndarray) -> np.ndarray:

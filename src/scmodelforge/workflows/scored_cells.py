@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,6 @@ from scmodelforge.workflows._obs_text import ObsColumn
 from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
 
 __all__ = ["EvaluationSet", "ScoredCells"]
-
-_TAKES_REFERENCE = "reference" in {each.name for each in fields(BenchmarkInputs)}
 
 
 @dataclass
@@ -141,9 +139,6 @@ class ScoredCells:
                 positions=self.positions[rows],
             )
 
-        others: dict[str, Any] = {}
-        if _TAKES_REFERENCE and self.reference is not None:
-            others["reference"] = self.reference[self.num_train :]
         return BenchmarkInputs(
             dataset=self.name,
             dataset_hash=self.data_hash,
@@ -157,7 +152,7 @@ class ScoredCells:
             seed=self.seed,
             representation=representation,
             model_id=model_id,
-            **others,
+            reference=None if self.reference is None else self.reference[self.num_train :],
         )
 
     def score(self, representations: Mapping[str, np.ndarray], model_id: str) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Do cells of a type lie together? Clusterings and silhouette by label on held-out cells."""
+"""Do cells of a type lie together? Clusterings, silhouettes and neighbourhoods by label on held-out cells."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from pydantic import Field
 
 from scmodelforge.config.schema import BenchmarkConfig
 from scmodelforge.eval.base import BenchmarkInputs, Record, register_benchmark
-from scmodelforge.eval.biology import biology_records
+from scmodelforge.eval.embedding.names import BIOLOGY_DEFAULT, BiologyMetric
+from scmodelforge.eval.embedding.score import score_embedding
+from scmodelforge.eval.embedding.settings import EmbeddingBenchmarkConfig
 
 __all__ = ["EmbeddingQuality", "EmbeddingQualityConfig"]
 
+_NAME = "embedding_quality"
 
-class EmbeddingQualityConfig(BenchmarkConfig):
+
+class EmbeddingQualityConfig(EmbeddingBenchmarkConfig):
     """Settings of the benchmark."""
 
-    name: str = "embedding_quality"
-    kmeans_starts: int = Field(10, gt=0)
-    """Starts of k-means; the tightest clustering counts."""
+    name: str = _NAME
+    metrics: list[BiologyMetric] = Field(list(BIOLOGY_DEFAULT), min_length=1)
+    """What is computed; docs/evaluation/embedding.md explains each."""
 
 
-@register_benchmark("embedding_quality")
+@register_benchmark(_NAME)
 class EmbeddingQuality:
-    """``nmi_kmeans``, ``ari_kmeans`` and ``silhouette_label`` of the held-out cells."""
+    """Metrics of the held-out cells that need labels only; ``metrics`` lists them."""
 
     config_class: ClassVar[type[BenchmarkConfig]] = EmbeddingQualityConfig
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
@@ -34,4 +38,5 @@ class EmbeddingQuality:
 
     def run(self, inputs: BenchmarkInputs) -> list[Record]:
         """Score the held-out cells; nothing is fitted on training cells."""
-        return biology_records("embedding_quality", inputs, n_init=self.config.kmeans_starts)
+        own = self.config
+        return score_embedding(_NAME, inputs, own.metrics, kmeans_starts=own.kmeans_starts, backend=own.backend)
