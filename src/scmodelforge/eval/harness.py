@@ -121,6 +121,8 @@ def skip_notes(records: Iterable[Record]) -> list[str]:
     """Return a line for each group of metrics of the model that could not be given, or not for all cells, and why."""
     notes: dict[str, list[str]] = {}
     for record in records:
+        if record.value is None and record.is_detail:  # short tables leave it out as well
+            continue
         if record.representation == MODEL and record.skipped_reason is not None:
             total = record.n + record.n_skipped
             what = "not scored" if record.value is None else f"{record.n_skipped:,} of {total:,} cells left out"

@@ -153,8 +153,9 @@ def _shard(model: nn.Module, mesh: DeviceMesh, *, mixes: bool, offloads: bool) -
         fully_shard(group, **policies)
     # Not every batch reaches every parameter, and processes must agree on what they sum up.
     model.set_reduce_scatter_unused_params(True)  # type: ignore[operator]
-    if hasattr(model, "encode"):
-        register_fsdp_forward_method(model, "encode")
+    for method in ("encode", "score_cell_types"):
+        if hasattr(model, method):
+            register_fsdp_forward_method(model, method)
     return model
 
 

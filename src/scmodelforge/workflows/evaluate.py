@@ -24,7 +24,9 @@ from scmodelforge.eval.tables import about_intervals, terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.workflows.embed import find_model_folder
 from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
+from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import BASELINES
+from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.results import run_names
@@ -116,7 +118,8 @@ def evaluate_models(
     choices
         What is evaluated.
     out
-        File for the records; those of several models have ``run`` as a further field.
+        File for the records; those of several models have ``run`` as a further field. The splits of other data than the
+        run's own go into a folder beside it, ``NAME.splits``.
     force
         Replace ``out``.
 
@@ -133,7 +136,8 @@ def evaluate_models(
     prepared = [_prepare(model, choices) for model in models]
     results, lines, seen = list[Result](), list[str](), {}
     for name, each in zip(names, prepared, strict=True):
-        records, cells = _scored(each, choices)
+        splits = None if out is None else out.with_suffix(".splits") / ("" if len(models) == 1 else name)
+        records, cells = _scored(each, choices, splits)
         results += [Result(name, record) for record in records]
         own = [*skip_notes(records), *_seen_in_training(each), each.data.split.describe()]
         lines += own if len(models) == 1 else [f"{name}: {line}" for line in own]
@@ -244,7 +248,7 @@ def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict
     return PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
 
 
-def _scored(each: _Prepared, choices: Choices) -> tuple[list[Record], SeenCells | None]:
+def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[list[Record], SeenCells | None]:
     bundle, config = each.bundle, each.config
 
     def untrained() -> nn.Module:
@@ -252,9 +256,18 @@ def _scored(each: _Prepared, choices: Choices) -> tuple[list[Record], SeenCells 
             torch.manual_seed(config.training.seed)
             return build_model(bundle.model_config, bundle.tokenizer)
 
-    evaluator = run_evaluator(config, each.data, untrained=untrained, baselines=choices.baselines)
+    evaluator = run_evaluator(
+        config,
+        each.data,
+        untrained=untrained,
+        head_of=lambda model: label_head(model, bundle.model_config, bundle.labels),
+        baselines=choices.baselines,
+        trained_on=frozenset(entry["sha256"] for entry in bundle.fingerprint.get("data", [])),
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
+    if splits is not None:
+        write_splits(splits, evaluator, with_own=not each.is_own)
     each.data.source.close()
     return records, evaluator.seen()
 

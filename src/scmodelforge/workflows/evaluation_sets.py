@@ -16,13 +16,16 @@ from scmodelforge.data.scan import scan
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import split_cells
 from scmodelforge.datasets import DatasetInfo
+from scmodelforge.eval.benchmarks.label_transfer import LabelTransfer, LabelTransferConfig
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows.evaluator import EvaluationSet, Evaluator
+from scmodelforge.workflows.label_predictions import LabelHead
+from scmodelforge.workflows.label_transfer import TransferSet, transfer_sets
 from scmodelforge.workflows.prepare import PreparedData, open_source, with_data_sets
 from scmodelforge.workflows.split_recipes import recipe_split
 from scmodelforge.workflows.trained_cells import refuse_trained_cells
 
-__all__ = ["HELD_OUT_SHARE", "require_data_sets", "run_evaluator", "split_for_evaluation"]
+__all__ = ["HELD_OUT_SHARE", "known_set", "require_data_sets", "run_evaluator", "split_for_evaluation"]
 
 #: Share held out of a data set that is only evaluated on: enough cells to score, enough to fit probes.
 HELD_OUT_SHARE = 0.3
@@ -34,11 +37,24 @@ def run_evaluator(
     data: PreparedData,
     *,
     untrained: Callable[[], nn.Module],
+    head_of: Callable[[nn.Module], LabelHead | None] = lambda _: None,
     baselines: Sequence[str] | None = None,
+    trained_on: frozenset[str] | None = None,
 ) -> Evaluator:
     """Return the evaluator of a run's settings: benchmarks on the run's own cells and on other data sets.
 
-    ``baselines`` take the place of those of the settings.
+    Parameters
+    ----------
+    config, data
+        The settings, and the run's own cells.
+    untrained
+        Makes the model before training.
+    head_of
+        Returns the head of a model that learned cell types.
+    baselines
+        Take the place of those of the settings.
+    trained_on
+        Checksums of the files that the model is trained on; ``None`` are those of ``data``.
 
     Raises
     ------
@@ -54,11 +70,29 @@ def run_evaluator(
             sets.append(_other_set(name, data, benchmarks, seed=config.eval.seed))
     return Evaluator(
         sets,
+        transfers=_transfers(config, data, untrained, trained_on),
+        head_of=head_of,
         untrained=untrained,
         baselines=config.eval.baselines if baselines is None else baselines,
         max_cells=config.eval.max_cells,
         batch_size=known_batch_size(config.training),
         seed=config.eval.seed,
+    )
+
+
+def _transfers(
+    config: RunConfig, data: PreparedData, untrained: Callable[[], nn.Module], trained_on: frozenset[str] | None
+) -> list[TransferSet]:
+    if trained_on is None:
+        trained_on = frozenset(entry["sha256"] for entry in data.source.fingerprint())
+    return transfer_sets(
+        config.eval.benchmarks,
+        data,
+        untrained=untrained,
+        max_cells=config.eval.max_cells,
+        batch_size=known_batch_size(config.training),
+        seed=config.eval.seed,
+        trained_on=trained_on,
     )
 
 
@@ -75,13 +109,19 @@ def require_data_sets(config: RunConfig) -> None:
     with_data_sets(config.data)
     for name in _by_set(config.eval.benchmarks):
         if name is not None:
-            _known_set(name)
+            known_set(name)
+    for benchmark in config.eval.benchmarks:
+        if isinstance(benchmark, LabelTransferConfig):
+            for name in LabelTransfer(benchmark).names:
+                known_set(name)
 
 
 def _by_set(benchmarks: Sequence[BenchmarkConfig]) -> dict[str | None, list[BenchmarkConfig]]:
     """Return the benchmarks of each data set; no two sets may be called the same in the results."""
     found: dict[str | None, list[BenchmarkConfig]] = {}
     for benchmark in benchmarks:
+        if isinstance(benchmark, LabelTransferConfig):  # of two data sets
+            continue
         name = benchmark.dataset
         found.setdefault(name and name.removeprefix(_SCHEME), []).append(benchmark)
     titles: dict[str, str] = {}
@@ -105,7 +145,7 @@ def _is_file(name: str) -> bool:
 
 def _other_set(name: str, data: PreparedData, benchmarks: list[BenchmarkConfig], *, seed: int) -> EvaluationSet:
     """Return a registered data set or a file, prepared for a model with the run's vocabulary."""
-    known = _known_set(name)
+    known = known_set(name)
     if known is None:
         config = LocalDataConfig(paths=[name])
         config.split = SplitConfig(by="auto", validation_fraction=HELD_OUT_SHARE, seed=seed)
@@ -119,8 +159,15 @@ def _other_set(name: str, data: PreparedData, benchmarks: list[BenchmarkConfig],
     return EvaluationSet(title, prepared, config, [_with_keys(each, config) for each in benchmarks])
 
 
-def _known_set(name: str) -> DatasetInfo | None:
-    """Return what is known of a data set that is on this machine, or ``None`` for a file or store."""
+def known_set(name: str) -> DatasetInfo | None:
+    """Return what is known of a data set that is on this machine, or ``None`` for a file or store.
+
+    Raises
+    ------
+    DataError
+        If there is none of this name, or it is not on this machine.
+    """
+    name = name.removeprefix(_SCHEME)
     if _is_file(name):
         return None
     datasets.path(name)

@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError, nearest
+from scmodelforge.eval.annotation import LabelPredictions
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.baselines import hvg_embedding, pca_embedding, random_embedding
 from scmodelforge.objectives.collate import collate_for_encoding
+from scmodelforge.workflows.label_predictions import LabelHead
+from scmodelforge.workflows.label_transfer import TransferSet
 from scmodelforge.workflows.prepare import PreparedData, sequential_loader
 from scmodelforge.workflows.scored_cells import EvaluationSet, ScoredCells
 from scmodelforge.workflows.scvi_baseline import scvi_embedding
@@ -38,8 +41,12 @@ class Evaluator:
     ----------
     sets
         The cells and what is run on them.
+    transfers
+        Pairs of data sets, of which one gives labels to the other.
     untrained
         Makes the model before training.
+    head_of
+        Returns the head of a model that learned cell types, which labels the held-out cells.
     baselines
         Some of :data:`BASELINES`.
     max_cells
@@ -54,7 +61,9 @@ class Evaluator:
         self,
         sets: Sequence[EvaluationSet],
         *,
+        transfers: Sequence[TransferSet] = (),
         untrained: Callable[[], nn.Module],
+        head_of: Callable[[nn.Module], LabelHead | None] = lambda _: None,
         baselines: Sequence[str],
         max_cells: int,
         batch_size: int,
@@ -63,6 +72,8 @@ class Evaluator:
         self._untrained, self._batch_size, self._seed = untrained, batch_size, seed
         self._names = [name for name in BASELINES if name in baselines]
         self._sets = [ScoredCells.of(each, max_cells=max_cells, seed=seed) for each in sets]
+        self._transfers, self._head_of = transfers, head_of
+        self._predictions: dict[str, LabelPredictions] = {}
         self._baselines: dict[str, dict[str, np.ndarray]] = {}
         self._scored: dict[str, list[Record]] = {}
         self._last: dict[str, np.ndarray] = {}
@@ -93,14 +104,20 @@ class Evaluator:
         Those that need no model are left to the process that scores.
         """
         team = team or Team.alone(device)
-        where = {"device": device, "autocast": autocast}
+        where: dict[str, Any] = {"device": device, "autocast": autocast}
         for each in self._sets:
-            self._last[each.name] = self._embed(each, model, team, where)
+            self._last[each.name] = self._embed(each, model, each.positions, team, where)
+            head = self._head_of(model)
+            if head is not None:
+                rows = self._embed(each, head, each.positions[each.num_train :], team, where)
+                self._predictions[each.name] = head.predictions(rows)
             if each.name not in self._baselines:
                 self._baselines[each.name] = {}
                 if "untrained" in self._names:
-                    untrained = self._embed(each, team.place(self._untrained), team, where)
+                    untrained = self._embed(each, team.place(self._untrained), each.positions, team, where)
                     self._baselines[each.name] = {"untrained": untrained}
+        for pair in self._transfers:
+            pair.embed(model, team=team, **where)
 
     def score(self, model_id: str) -> list[Record]:
         """Return the records of the model that embedded the cells last, and of the baselines; no model is needed."""
@@ -109,6 +126,8 @@ class Evaluator:
             if each.name not in self._scored:
                 self._baselines[each.name] = self._embed_baselines(each)
             records += self._score(each, self._last[each.name], model_id)
+        for pair in self._transfers:
+            records += pair.score(model_id)
         return records
 
     def check_metric(self, key: str) -> None:
@@ -168,11 +187,12 @@ class Evaluator:
 
     def _score(self, each: ScoredCells, vectors: np.ndarray, model_id: str) -> list[Record]:
         """Return the records of a set. The baselines never change, so they are scored once."""
+        predictions = self._predictions.get(each.name)
         if each.name not in self._scored:
-            found = each.score({"model": vectors, **self._baselines[each.name]}, model_id)
+            found = each.score({"model": vectors, **self._baselines[each.name]}, model_id, predictions=predictions)
             self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
             return found
-        found = each.score({"model": vectors}, model_id)
+        found = each.score({"model": vectors}, model_id, predictions=predictions)
         baselines = [replace(record, model_id=model_id) for record in self._scored[each.name]]
         values: dict[str, dict[str, float]] = {}
         for other in baselines:
@@ -182,7 +202,9 @@ class Evaluator:
             record.baselines |= values.get(record.key, {})
         return [*found, *baselines]
 
-    def _embed(self, each: ScoredCells, model: nn.Module, team: Team, where: dict[str, Any]) -> np.ndarray:
+    def _embed(
+        self, each: ScoredCells, model: nn.Module, wanted: np.ndarray, team: Team, where: dict[str, Any]
+    ) -> np.ndarray:
         pad_id = each.data.vocab.pad_id
 
         @contextmanager
@@ -197,9 +219,9 @@ class Evaluator:
             ) as loader:
                 yield (batch for group in loader.one_pass() for batch in group)
 
-        positions = np.sort(each.positions)
+        positions = np.sort(wanted)
         ordered = team.embed(model, batches_of, positions=positions, batch_size=self._batch_size, **where)
-        return ordered[np.searchsorted(positions, each.positions)]
+        return ordered[np.searchsorted(positions, wanted)]
 
     def _embed_baselines(self, each: ScoredCells) -> dict[str, np.ndarray]:
         """Return the embeddings of all baselines by name; the untrained model's are there."""

@@ -14,7 +14,6 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from scmodelforge import datasets
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, SplitConfig
 from scmodelforge.data.sources.local import LocalDataConfig
@@ -125,7 +124,8 @@ def open_transfer(
     ConfigError, DataError
         If a data set or column is not there or not named, or the genes are not the model's.
     """
-    from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, split_for_evaluation  # which makes sets of these
+    # Which makes sets of these.
+    from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, known_set, split_for_evaluation
 
     assert benchmark.reference is not None  # the benchmark makes sure of both
     assert benchmark.dataset is not None
@@ -135,9 +135,9 @@ def open_transfer(
         (benchmark.dataset, benchmark.label, "label"),
     ):
         path, label, batch = name, own, benchmark.batch if setting == "label" else None
-        if not name.endswith(".h5ad"):
-            known = datasets.info(name)
-            path, label, batch = str(datasets.path(name)), own or known.label_column, batch or known.batch_column
+        known = known_set(name)
+        if known is not None:
+            path, label, batch = f"dataset://{known.name}", own or known.label_column, batch or known.batch_column
         label = label or benchmark.label
         if label is None:
             msg = f"label_transfer: no obs column with the labels of {name} is named; set '{setting}' of the benchmark."
@@ -182,6 +182,7 @@ class TransferSet:
     seed: int
     trained_on: frozenset[str] = frozenset()
     _baselines: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _last: np.ndarray | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         shared = sorted(set(self.reference.files) & set(self.query.files))
@@ -202,16 +203,31 @@ class TransferSet:
         team: Team | None = None,
     ) -> list[Record]:
         """Return the records of the model and of the baselines; of a team, the first process gets them."""
+        self.embed(model, device=device, autocast=autocast, team=team)
+        return self.score(model_id) if team is None or team.is_first else []
+
+    def embed(
+        self,
+        model: nn.Module,
+        *,
+        device: torch.device,
+        autocast: Callable[[], Any] = nullcontext,
+        team: Team | None = None,
+    ) -> None:
+        """Embed the cells of both data sets, by all processes of a team, for :meth:`score`."""
         team = team or Team.alone(device)
         where = {"device": device, "autocast": autocast}
-        vectors = {"model": self._embed(model, team, where)}
+        self._last = self._embed(model, team, where)
         if "untrained" not in self._baselines:
             self._baselines["untrained"] = self._embed(team.place(self.untrained), team, where)
-        if not team.is_first:
-            return []
+
+    def score(self, model_id: str) -> list[Record]:
+        """Return the records of the model that embedded the cells last, and of the baselines."""
+        assert self._last is not None
         if "pca" not in self._baselines:
             self._baselines = self._others() | self._baselines
-        inputs = {name: self._inputs(rows, name, model_id) for name, rows in (vectors | self._baselines).items()}
+        vectors = {"model": self._last, **self._baselines}
+        inputs = {name: self._inputs(rows, name, model_id) for name, rows in vectors.items()}
         records = evaluate([self.benchmark], inputs)
         for record in records:
             record.params |= self._known()

@@ -15,7 +15,7 @@ from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
 from scmodelforge.eval.baselines import CountMatrix
-from scmodelforge.eval.harness import evaluate, stratified_subsample
+from scmodelforge.eval.harness import MODEL, evaluate, stratified_subsample
 from scmodelforge.workflows._obs_text import ObsColumn
 from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
 
@@ -127,7 +127,9 @@ class ScoredCells:
             seed=seed,
         )
 
-    def inputs(self, vectors: np.ndarray, representation: str, model_id: str | None = None) -> BenchmarkInputs:
+    def inputs(
+        self, vectors: np.ndarray, representation: str, model_id: str | None = None, *, predictions: Any = None
+    ) -> BenchmarkInputs:
         """Return what a benchmark gets for one representation of the cells."""
 
         def part(rows: slice) -> Cells:
@@ -153,11 +155,20 @@ class ScoredCells:
             representation=representation,
             model_id=model_id,
             reference=None if self.reference is None else self.reference[self.num_train :],
+            predictions=predictions,
         )
 
-    def score(self, representations: Mapping[str, np.ndarray], model_id: str) -> list[Record]:
-        """Return the records of several embeddings of the cells, by name, each shape (n, H)."""
-        inputs = {name: self.inputs(vectors, name, model_id) for name, vectors in representations.items()}
+    def score(
+        self, representations: Mapping[str, np.ndarray], model_id: str, *, predictions: Any = None
+    ) -> list[Record]:
+        """Return the records of several embeddings of the cells, by name, each shape (n, H).
+
+        ``predictions`` are what the model among them predicts for the held-out cells.
+        """
+        inputs = {
+            name: self.inputs(vectors, name, model_id, predictions=predictions if name == MODEL else None)
+            for name, vectors in representations.items()
+        }
         records = evaluate(self.benchmarks, inputs)
         num_scored = len(self.positions) - self.num_train
         if num_scored < self.num_heldout_there:

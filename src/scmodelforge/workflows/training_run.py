@@ -50,6 +50,7 @@ from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
+from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.provenance import data_facts
@@ -112,7 +113,12 @@ class TrainingRun:
         self.evaluator: Evaluator | None = None
         # On every process: each embeds a part of the cells, though the first alone scores them.
         if config.eval.benchmarks:
-            self.evaluator = run_evaluator(config, data, untrained=self._fresh_model)
+            self.evaluator = run_evaluator(
+                config,
+                data,
+                untrained=self._fresh_model,
+                head_of=lambda model: label_head(model, config.model, self.labels),
+            )
             if config.output.best_metric.startswith("eval/"):
                 self.evaluator.check_metric(config.output.best_metric)
 

@@ -55,7 +55,8 @@ class LabelTransfer:
                 "{name: label_transfer, reference: LABELLED, dataset: TO_LABEL}, each a registered name or an .h5ad."
             )
             raise ConfigError(msg)
-        self.expected = transfer_name(self.config.reference, self.config.dataset)
+        self.names = self.config.reference, self.config.dataset
+        self.expected = transfer_name(*self.names)
 
     def run(self, inputs: BenchmarkInputs) -> list[Record]:
         """Fit the probes on the cells of the reference and score them on those of the query.
