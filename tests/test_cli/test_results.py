@@ -147,8 +147,8 @@ class TestCompare:
     def test_says_how_far_two_runs_are_apart_and_how_sure_that_is(self, runs):
         result = invoke("results", "compare", *runs)
         assert result.exit_code == 0, result.output
-        assert "21 of 21 metrics can be compared" not in result.stdout  # annotation alone was run
-        assert "15 of 15 metrics can be compared" in result.stdout
+        # Annotation alone was run: eight scores of three probes; those of unknown labels have no value in either.
+        assert "24 of 24 metrics can be compared" in result.stdout
         assert "unpaired" in result.stdout
         assert "would mostly be narrower" in result.stderr
 
@@ -158,7 +158,7 @@ class TestCompare:
             {r.key: r.value for r in read_records(run / "exported_results.jsonl") if r.representation == "model"}
             for run in runs
         ]
-        assert {each["key"] for each in found} == set(values[0])
+        assert {each["key"] for each in found} == {key for key, value in values[0].items() if value is not None}
         for each in found:
             assert each["difference"] == pytest.approx(values[1][each["key"]] - values[0][each["key"]])
 
@@ -179,12 +179,13 @@ class TestCompare:
     def test_what_is_not_comparable_is_listed_beside_what_is(self, runs, tmp_path):
         other = tmp_path / "other.jsonl"
         records = [r for r in read_records(runs[1] / "exported_results.jsonl") if r.representation == "model"]
-        for record in records[5:]:
-            record.params["k"] = 99
+        for record in records:
+            if not record.metric.endswith("linear_probe"):
+                record.params["k"] = 99
         append_records(other, records)
         result = invoke("results", "compare", runs[0], other)
-        assert "5 of 15 metrics can be compared" in result.stdout
-        assert "not comparable: different k (15 and 99): 10 metrics" in result.stderr
+        assert "8 of 24 metrics can be compared" in result.stdout
+        assert "not comparable: different k (15 and 99): 16 metrics" in result.stderr
 
     def test_of_other_metrics_is_one_line(self, runs, tmp_path):
         append_records(tmp_path / "other.jsonl", [Record("b", "d", "model", "m", 1.0)])

@@ -34,7 +34,7 @@ class TestUnknownSettings:
             ("tokenizer: {scales: [1]}", "unknown setting 'tokenizer.scales'. "
              "'scales' is a setting of strategy 'toy_tokens'."),
             ("eval: {benchmarks: [embedding_quality: {folds: 3}]}", "unknown setting 'eval.benchmarks[0].folds'. "
-             "'folds' is a setting of benchmark 'toy_benchmark'."),
+             "'folds' is a setting of benchmark 'cell_type_annotation', 'toy_benchmark'."),
             ("training: {eval: {}}", "unknown setting 'training.eval'. "
              "'eval' stands at the top level; indent it less."),
             ("xyz: {}", "unknown setting 'xyz'. Sections: plugins, data, tokenizer, model, training, eval, output."),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from scmodelforge import _console
+from scmodelforge._errors import ConfigError
+
+if TYPE_CHECKING:
+    from scmodelforge.workflows.evaluate import EvaluationResult
 
 __all__ = ["BareBaselines", "evaluate"]
 
@@ -30,8 +34,8 @@ class BareBaselines(TyperCommand):
 
 def evaluate(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="Run folders, or model folders (with --data).")
-    ],
+        list[Path] | None, typer.Argument(metavar="MODEL...", help="Run folders, or model folders (with --data).")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="AnnData file to evaluate on; default: the held-out cells of the run.")
     ] = None,
@@ -50,6 +54,22 @@ def evaluate(
             help=f"Score these beside the model: {_UNTRAINED} (also without names), scvi (is trained first).",
         ),
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Instead of MODEL: AnnData file of predicted perturbations; --data has the real."),
+    ] = None,
+    condition: Annotated[str | None, typer.Option(help="With --predictions: obs column of the perturbation.")] = None,
+    control: Annotated[str | None, typer.Option(help="With --predictions: its value that means control.")] = None,
+    covariate: Annotated[
+        list[str] | None, typer.Option(help="With --predictions: obs column such as the cell line. Repeatable.")
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="With --predictions: log1p or counts; never guessed.")] = None,
+    train_conditions: Annotated[
+        Path | None, typer.Option(help="With --predictions: file of the conditions trained on, or a split.")
+    ] = None,
+    gene_vectors: Annotated[
+        Path | None, typer.Option(help="With --predictions: gene vectors, for baselines on them.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of splits, probes and intervals.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the records to this .jsonl file.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Also draw the scores and the cells into this folder.")] = None,
@@ -57,27 +77,56 @@ def evaluate(
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record a line instead of a table.")] = False,
 ) -> None:
-    """Score models on held-out cells, beside their baselines.
+    """Score models on held-out cells, or predictions of perturbations, beside their baselines.
 
     Example: scmodelforge evaluate runs/quickstart --baselines
     """
-    from scmodelforge.workflows.evaluate import Choices, evaluate_models
-
     if plots is not None:
         from scmodelforge.report.evaluation_plots import check_plots
 
         check_plots(plots, force=force)
-    choices = Choices(
-        data=data,
-        label=label,
-        batch=batch,
-        split_by=split_by,
-        benchmarks=_listed(benchmarks or []) or None,
-        baselines=None if baselines is None else _listed([baselines]),
-        seed=seed,
-        trust_plugins=trust_plugins,
-    )
-    result = evaluate_models(models, choices, out=out, force=force)
+    names = _listed(benchmarks or []) or None
+    of_predictions: dict[str, Any] = {
+        "condition": condition,
+        "control": control,
+        "covariates": covariate,
+        "scale": scale,
+        "train_conditions": train_conditions,
+        "gene_vectors": gene_vectors,
+    }
+    of_models: dict[str, Any] = {"label": label, "batch": batch, "split_by": split_by, "baselines": baselines}
+    if predictions is not None:
+        _refuse("--predictions", {**of_models, "trust_plugins": trust_plugins or None})
+        if models or data is None:
+            msg = "--predictions needs --data REAL.h5ad, and takes the place of MODEL."
+            raise ConfigError(msg)
+        from scmodelforge.workflows.score_predictions import score_predictions
+
+        of_predictions["covariates"] = covariate or ()
+        settings: Any = {**of_predictions, "benchmarks": names, "seed": seed, "out": out, "force": force}
+        result = score_predictions(predictions, data, **settings)
+    else:
+        _refuse("MODEL", of_predictions)
+        if not models:
+            msg = "name a run or model folder, or a file of predicted perturbations with --predictions."
+            raise ConfigError(msg)
+        from scmodelforge.workflows.evaluate import Choices, evaluate_models
+
+        of_models["baselines"] = None if baselines is None else _listed([baselines])
+        chosen: Any = {**of_models, "data": data, "benchmarks": names, "seed": seed, "trust_plugins": trust_plugins}
+        result = evaluate_models(models, Choices(**chosen), out=out, force=force)
+    _show(result, plots=plots, seed=seed, as_json=as_json)
+
+
+def _refuse(beside: str, options: dict[str, Any]) -> None:
+    """Refuse options that have no effect beside another one."""
+    given = [f"--{name.removesuffix('s' if name == 'covariates' else '')}" for name, value in options.items() if value]
+    if given:
+        msg = f"{given[0].replace('_', '-')} has no effect with {beside}; leave it out."
+        raise ConfigError(msg)
+
+
+def _show(result: EvaluationResult, *, plots: Path | None, seed: int, as_json: bool) -> None:
     if plots is not None:
         from scmodelforge.report.evaluation_plots import write_plots
 

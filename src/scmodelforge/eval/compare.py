@@ -26,6 +26,8 @@ OUTCOMES = frozenset(
         "n_found",
         "num_duplicates",
         "resolution",
+        "share_rejected",
+        "threshold",
     }
 )
 
@@ -105,7 +107,7 @@ class Comparison:
 def compare_records(
     first: Iterable[Record], second: Iterable[Record], *, representation: str = "model"
 ) -> list[Comparison]:
-    """Compare the metrics that two sets of results both have.
+    """Compare the metrics that two sets of results both have, and at least one of them with a value.
 
     Parameters
     ----------
@@ -120,7 +122,8 @@ def compare_records(
         If a set has a metric twice.
     """
     ours, theirs = (_by_key(records, representation) for records in (first, second))
-    return [_compared(ours[key], theirs[key]) for key in ours if key in theirs]
+    shared = [(ours[key], theirs[key]) for key in ours if key in theirs]
+    return [_compared(*pair) for pair in shared if any(record.value is not None for record in pair)]
 
 
 def obstacles(first: Record, second: Record) -> list[str]:

@@ -1,0 +1,1 @@
+"""Scores of predicted perturbations: what is read, metrics, baselines, splits."""

@@ -1,0 +1,200 @@
+"""Scores of a file of predicted perturbations, whatever model made it, beside every baseline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._registry import BENCHMARKS
+from scmodelforge.config.schema import BenchmarkConfig
+from scmodelforge.data.sources._digest import content_digest
+from scmodelforge.data.splits import split_digest
+from scmodelforge.eval.base import BenchmarkInputs, Cells, Record
+from scmodelforge.eval.harness import evaluate
+from scmodelforge.eval.perturbation.baselines import baseline_cells, baseline_means, baseline_names
+from scmodelforge.eval.perturbation.cells import Scale
+from scmodelforge.eval.perturbation.inputs import PerturbationPredictions, read_predictions
+from scmodelforge.eval.perturbation.linear import GeneFactors
+from scmodelforge.eval.perturbation.splits import read_conditions
+from scmodelforge.eval.tables import terminal_table
+from scmodelforge.tokenizers.vector_files import read_vectors
+from scmodelforge.workflows.evaluate import EvaluationResult
+from scmodelforge.workflows.outputs import check_output
+
+__all__ = ["score_predictions"]
+
+_DEFAULT_BENCHMARKS = ("perturbation_prediction",)
+
+
+def score_predictions(
+    predictions: Path,
+    data: Path,
+    *,
+    scale: Scale | None,
+    condition: str | None,
+    control: str | None,
+    covariates: Sequence[str] = (),
+    train_conditions: Path | None = None,
+    gene_vectors: Path | None = None,
+    benchmarks: Sequence[str] | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    force: bool = False,
+) -> EvaluationResult:
+    """Score predictions of perturbations against what was measured.
+
+    Parameters
+    ----------
+    predictions, data
+        AnnData files; see :func:`~scmodelforge.eval.perturbation.inputs.read_predictions`.
+    scale, condition, control, covariates
+        As there; the first three must be said.
+    train_conditions
+        File with the conditions that were trained on, or a split.
+    gene_vectors
+        File of gene vectors, for baselines on them.
+    benchmarks
+        Registered names of benchmarks of predictions.
+    seed
+        Seed of intervals, noise ceilings and random embeddings.
+    out, force
+        File for the records, and whether to replace it.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For everything a user can get wrong.
+    """
+    for option, value in (("--scale", scale), ("--condition", condition), ("--control", control)):
+        if value is None:
+            msg = (
+                f"{option} is not given; predictions need --condition COLUMN, --control NAME, --scale log1p or counts."
+            )
+            raise ConfigError(msg)
+    assert scale is not None
+    assert condition is not None
+    assert control is not None
+    if out is not None:
+        check_output(out, force=force)
+    made = [_benchmark(name) for name in benchmarks or _DEFAULT_BENCHMARKS]
+    split = read_conditions(train_conditions) if train_conditions is not None else {}
+    vectors = _vectors(gene_vectors)
+    found = read_predictions(
+        _read(predictions, "--predictions"),
+        _read(data, "--data"),
+        scale=scale,
+        condition=condition,
+        control=control,
+        covariates=covariates,
+        train=split.get("train"),
+        test=split.get("test"),
+    )
+    facts = _facts(data, predictions, split, seed)
+    records = evaluate(made, _representations(found, vectors, facts))
+    if out is not None:
+        _write(out, records)
+    return EvaluationResult(
+        records,
+        terminal_table(records),
+        title=f"{len(found.comparison.groups):,} held-out perturbations (± half of the 95 % bootstrap interval)",
+        lines=[*_notes(found, records), *([f"records: {out}"] if out else [])],
+        runs=[predictions.stem] * len(records),
+    )
+
+
+def _facts(data: Path, predictions: Path, split: dict[str, list[tuple[str, str]]], seed: int) -> dict[str, Any]:
+    """Return what all records have in common."""
+    plain = {name: sorted(map(list, pairs)) for name, pairs in split.items()}
+    return {
+        "dataset": data.stem,
+        "dataset_hash": content_digest(data)["sha256"],
+        "split_hash": split_digest(plain) if split else None,
+        "model_id": content_digest(predictions)["sha256"],
+        "seed": seed,
+    }
+
+
+def _benchmark(name: str) -> Any:
+    benchmark = BENCHMARKS.get(name)
+    if "predictions" not in benchmark.needs:  # type: ignore[attr-defined]
+        own = [each for each in BENCHMARKS.names() if "predictions" in BENCHMARKS.get(each).needs]  # type: ignore[attr-defined]
+        msg = f"benchmark '{name}' does not score predictions; with --predictions use one of: {', '.join(own)}."
+        raise ConfigError(msg)
+    return benchmark(getattr(benchmark, "config_class", BenchmarkConfig)(name=name))
+
+
+def _read(path: Path, option: str) -> Any:
+    import anndata as ad
+
+    if not path.is_file():
+        msg = f"{option}: no file '{path}'; correct the path."
+        raise ConfigError(msg)
+    try:
+        return ad.read_h5ad(path)
+    except (OSError, KeyError, ValueError) as problem:
+        msg = f"{option}: {path} cannot be read as an .h5ad file ({' '.join(str(problem).split())}); name another."
+        raise DataError(msg) from problem
+
+
+def _vectors(path: Path | None) -> GeneFactors | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        msg = f"--gene-vectors: no file '{path}'; correct the path."
+        raise ConfigError(msg)
+    named = read_vectors(path)
+    return GeneFactors.given(named.genes, named.vectors)
+
+
+def _representations(
+    found: PerturbationPredictions, vectors: GeneFactors | None, facts: dict[str, Any]
+) -> dict[str, BenchmarkInputs]:
+    """Return the inputs of the model and of each baseline, made from the training conditions alone."""
+    comparison = found.comparison
+    own = {"model": found}
+    for name in baseline_names(found.training, comparison.groups, vectors):
+        means = baseline_means(name, found.training, comparison.groups, seed=facts["seed"], vectors=vectors)
+        own[name] = found.predicting(baseline_cells(means, comparison.real))
+    labels = np.array([group.label for group in comparison.groups])
+    heldout = Cells(np.zeros((len(labels), 0), np.float32), names=labels)
+    nothing = Cells(np.zeros((0, 0), np.float32), names=labels[:0])
+    return {
+        name: BenchmarkInputs(train=nothing, heldout=heldout, representation=name, predictions=each, **facts)
+        for name, each in own.items()
+    }
+
+
+def _notes(found: PerturbationPredictions, records: Iterable[Record]) -> list[str]:
+    facts, notes = found.facts, []
+    if facts["num_genes_not_predicted"]:
+        total = facts["num_genes"] + facts["num_genes_not_predicted"]
+        notes.append(
+            f"{facts['num_genes_not_predicted']:,} of {total:,} measured genes are not predicted, and left out"
+        )
+    if facts["num_predicted_not_scored"]:
+        notes.append(f"{facts['num_predicted_not_scored']:,} predicted conditions are not measured or not to be scored")
+    if facts["num_test_not_predicted"]:
+        notes.append(f"warning: {facts['num_test_not_predicted']:,} conditions of the split's test are not predicted")
+    if facts["predicted_control"] == "real":
+        notes.append("the predictions have no control cells; the real ones are taken")
+    if not found.training.means:
+        notes.append("warning: no condition to train on, so 'no_change' is the only baseline (--train-conditions)")
+    skipped: dict[tuple[int, str], list[str]] = {}
+    for record in records:
+        if record.representation == "model" and record.skipped_reason:
+            skipped.setdefault((record.n_skipped, record.skipped_reason), []).append(record.metric)
+    for (count, reason), metrics in skipped.items():
+        what = metrics[0] if len(metrics) == 1 else f"{len(metrics)} metrics"
+        notes.append(f"{what}: without a value for {count:,} of {len(found.comparison.groups):,}: {reason}")
+    return notes
+
+
+def _write(out: Path, records: Sequence[Record]) -> None:
+    temporary = out.with_name(out.name + ".writing")
+    temporary.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records), encoding="utf-8")
+    temporary.replace(out)

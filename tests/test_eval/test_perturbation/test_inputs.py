@@ -1,0 +1,141 @@
+"""Reading predictions: names of conditions and genes, scales, what is refused and what is counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.data.genes import human_genes
+from scmodelforge.eval.perturbation.conditions import CONTROL, Conditions, Group, gene_key
+from tests.test_eval.test_perturbation.screens import HELD_OUT, only, read, screen
+
+REAL = screen()
+
+
+class TestConditions:
+    def test_of_a_combination_have_one_name(self):
+        names = Conditions.of(["ctrl", "TP53+KRAS", "KRAS+TP53", "KRAS+ctrl"], control="ctrl")
+        assert names.names(["TP53+KRAS", "KRAS+TP53", " KRAS + TP53+ctrl"]) == ["KRAS+TP53"] * 3
+        assert names.names(["KRAS+ctrl", "ctrl+KRAS", "KRAS"]) == ["KRAS"] * 3
+        assert names.name("ctrl") == CONTROL
+
+    def test_of_a_gene_under_two_schemes_are_one(self):
+        names = Conditions.of(["NT", "KRAS", "ENSG00000133703"], control="NT")
+        assert names.names(["KRAS", "ENSG00000133703", "ENSG00000133703.14"]) == ["KRAS"] * 3
+        ensembl, older = next(iter(human_genes().other_symbol_of.items()))
+        assert gene_key(older) == gene_key(ensembl) == human_genes().symbol_of[ensembl] != older
+
+    def test_may_be_joined_by_another_sign(self):
+        names = Conditions.of(["control", "B", "A", "B_A"], control="control")
+        assert names.name("B_A") == "A+B"
+
+    def test_a_second_control_is_a_condition_of_its_own(self):
+        assert Conditions.of(["NT", "non-targeting_2", "A"], control="NT").name("non-targeting_2") == "non-targeting_2"
+
+    def test_need_the_control(self):
+        with pytest.raises(ConfigError, match=r"no cell has the condition 'ctrl' \(--control\).*There are: A, control"):
+            Conditions.of(["A", "control"], control="ctrl")
+
+    def test_have_targets_and_a_control_of_their_covariate(self):
+        group = Group("k562", "A+B")
+        assert (group.targets, group.control, group.label) == (("A", "B"), Group("k562", CONTROL), "k562|A+B")
+
+
+class TestGenes:
+    def test_are_aligned_by_name_and_missing_ones_counted(self):
+        predicted = only(REAL, HELD_OUT)[:, 5:][:, ::-1].copy()
+        found = read(predicted, REAL)
+        assert (found.facts["num_genes"], found.facts["num_genes_not_predicted"]) == (35, 5)
+        np.testing.assert_array_equal(found.comparison.predicted_means, found.comparison.real_means)
+
+    def test_may_have_ids_on_one_side_and_symbols_on_the_other(self):
+        real, predicted = screen(["GENE001"]), screen(["GENE001"])
+        symbols, ids = ["KRAS", "TP53"], ["ENSG00000133703", "ENSG00000141510"]
+        real, predicted = real[:, :2].copy(), predicted[:, :2].copy()
+        real.var_names, predicted.var_names = symbols, ids
+        assert read(predicted, real).comparison.genes == ("KRAS", "TP53")
+
+    def test_that_have_nothing_in_common_are_refused(self):
+        predicted = only(REAL, HELD_OUT)
+        predicted.var_names = [f"other{i}" for i in range(predicted.n_vars)]
+        with pytest.raises(DataError, match="none of the genes of the real data: other0"):
+            read(predicted, REAL)
+
+    def test_that_are_there_twice_are_refused(self):
+        predicted = only(REAL, HELD_OUT)
+        predicted.var_names = ["GENE000", "GENE000", *predicted.var_names[2:]]
+        with pytest.raises(DataError, match="two genes of the predictions have the name 'GENE000'"):
+            read(predicted, REAL)
+
+
+class TestScale:
+    def counts(self, adata):
+        found = adata.copy()
+        found.X = sp.csr_matrix(np.rint(np.expm1(adata.X.toarray())).astype(np.float32))
+        return found
+
+    def test_of_counts_is_made_that_of_logarithms(self):
+        counts = self.counts(REAL)
+        found = read(only(counts, HELD_OUT), counts, scale="counts").comparison
+        chosen = counts.X[(counts.obs["condition"] == "GENE005").to_numpy()].toarray()
+        expected = np.log1p(chosen / chosen.sum(axis=1, keepdims=True) * 1e4).mean(axis=0)
+        np.testing.assert_allclose(found.real.mean(Group("", "GENE005")), expected, rtol=1e-6)
+
+    @pytest.mark.parametrize("scale", [None, "guess"])
+    def test_must_be_declared(self, scale):
+        with pytest.raises(ConfigError, match="say what the values are: log1p"):
+            read(only(REAL, HELD_OUT), REAL, scale=scale)
+
+    @pytest.mark.parametrize(("factor", "what"), [(1, "only whole numbers"), (10.5, "values of [0-9.]+")])
+    def test_that_the_values_contradict_is_refused(self, factor, what):
+        counts = self.counts(REAL)
+        counts.X = counts.X * factor
+        with pytest.raises(DataError, match=f"{what}, which logarithms of counts do not have, and --scale says log1p"):
+            read(only(counts, HELD_OUT), counts)
+
+    def test_of_counts_cannot_be_negative(self):
+        wrong = REAL.copy()
+        wrong.X = wrong.X * -1
+        with pytest.raises(DataError, match="negative"):
+            _ = read(only(wrong, HELD_OUT), wrong, scale="counts").comparison.real_means
+
+    def test_values_that_are_no_numbers_are_refused(self):
+        predicted = only(REAL, HELD_OUT)
+        predicted.X.data[-1] = np.nan
+        with pytest.raises(DataError, match=r"predictions of '.*' have values that are NaN"):
+            _ = read(predicted, REAL).comparison.predicted_means
+
+
+class TestControls:
+    def test_of_the_real_data_are_taken_for_predictions_without(self):
+        predicted = REAL[REAL.obs["condition"].isin(HELD_OUT)].copy()
+        found = read(predicted, REAL)
+        assert found.facts["predicted_control"] == "real"
+        np.testing.assert_array_equal(found.comparison.predicted_control, found.comparison.real_control)
+
+    def test_are_needed_in_the_real_data_of_every_covariate(self):
+        real = screen(["GENE001"], lines=("k562", "rpe1"))
+        lacking = real[~((real.obs["line"] == "rpe1") & (real.obs["condition"] == "control"))].copy()
+        with pytest.raises(DataError, match=r"no control for rpe1\|GENE001"):
+            read(real, lacking, covariates=["line"])
+
+    def test_belong_to_their_covariate(self):
+        real = screen(["GENE001", "GENE002"], lines=("k562", "rpe1"))
+        found = read(real, real, covariates=["line"]).comparison
+        assert [group.label for group in found.groups][:2] == ["k562|GENE001", "k562|GENE002"]
+        assert not np.allclose(found.real_control[0], found.real_control[2], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"condition": "conditon"}, "no obs column 'conditon'. Did you mean 'condition'"),
+        ({"covariates": ["donor"]}, "no obs column 'donor'"),
+        ({"test": [("", "GENE001")]}, "no condition is predicted, measured and held out"),
+    ],
+)
+def test_what_cannot_be_scored_is_said(settings, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        read(only(REAL, HELD_OUT), REAL, **settings)

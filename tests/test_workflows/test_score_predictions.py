@@ -1,0 +1,117 @@
+"""Files of predictions scored from the command line: baselines beside every score, mistakes said in a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.cli.main import app
+from scmodelforge.eval.perturbation.conditions import Group
+from scmodelforge.eval.perturbation.splits import split_perturbations
+from scmodelforge.workflows.score_predictions import score_predictions
+from tests.test_eval.test_perturbation.screens import DOUBLES, HELD_OUT, SINGLES, only, screen
+
+BASELINES = ["no_change", "perturbed_mean", "additive", "linear", "linear_random", "nearest"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("screen")
+    screen().write_h5ad(folder / "screen.h5ad")
+    only(screen(seed=1), HELD_OUT).write_h5ad(folder / "predicted.h5ad")
+    return folder / "predicted.h5ad", folder / "screen.h5ad"
+
+
+def score(files, **settings):
+    given = {"scale": "log1p", "condition": "condition", "control": "control", "benchmarks": ["perturbbench"]}
+    return score_predictions(*files, **{**given, **settings})
+
+
+def test_every_baseline_stands_beside_every_score(files):
+    found = score(files)
+    own = [record for record in found.records if record.representation == "model"]
+    assert {record.representation for record in found.records} == {"model", *BASELINES}
+    for record in own:
+        assert set(BASELINES) - set(record.baselines) <= {"no_change"}, record.metric  # whose changes are undefined
+        assert record.noise_ceiling is not None
+        assert record.tables["per_perturbation"]["perturbation"] == sorted(HELD_OUT)
+        assert record.tables["by_num_seen"]["num_seen"] == [0, 1, 2]
+        assert sum(record.tables["by_num_seen"]["n"]) == record.n == 5
+        json.dumps(record.to_dict(), allow_nan=False)
+    values = {record.metric: record for record in own}
+    assert values["logfc_cosine"].value > values["logfc_cosine"].baselines["perturbed_mean"]
+
+
+def test_interval_is_over_perturbations(files):
+    record = next(each for each in score(files).records if each.metric == "average_rmse")
+    each = np.array(record.tables["per_perturbation"]["average_rmse"])
+    low, high = record.interval
+    assert each.min() <= low < record.value < high <= each.max()
+    assert record.value == pytest.approx(each.mean())
+
+
+def test_numbers_are_the_same_again(files):
+    first, second = score(files).records, score(files).records
+    assert [(each.key, each.value, each.interval) for each in first] == [
+        (each.key, each.value, each.interval) for each in second
+    ]
+
+
+def test_a_split_says_what_is_scored(files, tmp_path):
+    split = split_perturbations([Group("", name) for name in (*SINGLES, *DOUBLES)], "combination", held_out=0.7)
+    split.write(tmp_path / "split.json")
+    found = score(files, train_conditions=tmp_path / "split.json")
+    record = found.records[0]
+    assert record.tables["per_perturbation"]["perturbation"] == [group.perturbation for group in split.test]
+    assert record.split_hash is not None
+    assert any("not to be scored" in line for line in found.lines)
+
+
+def test_vectors_of_genes_add_baselines(files, tmp_path):
+    names = np.array([f"GENE{i:03d}" for i in range(10)])
+    np.savez(tmp_path / "genes.npz", genes=names, vectors=np.eye(10, 4) + 0.1)
+    found = score(files, gene_vectors=tmp_path / "genes.npz")
+    assert {"linear_given", "nearest_given"} <= {record.representation for record in found.records}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": None}, "--scale is not given"),
+        ({"condition": None}, "--condition is not given"),
+        ({"control": "ctrl"}, "no cell has the condition 'ctrl'"),
+        ({"benchmarks": ["embedding_quality"]}, "does not score predictions; with --predictions use one of: .*vcc"),
+        ({"train_conditions": Path("none.txt")}, "none.txt cannot be read"),
+        ({"gene_vectors": Path("none.npz")}, "--gene-vectors: no file"),
+    ],
+)
+def test_mistakes_are_said(files, settings, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        score(files, **settings)
+
+
+class TestCommand:
+    def run(self, files, *options):
+        predicted, real = map(str, files)
+        own = ["--condition", "condition", "--control", "control", "--eval", "perturbbench"]
+        return CliRunner().invoke(app, ["evaluate", "--predictions", predicted, "--data", real, *own, *options])
+
+    def test_prints_one_table(self, files):
+        result = self.run(files, "--scale", "log1p")
+        assert result.exit_code == 0, result.output
+        assert "logfc_cosine" in result.output
+
+    def test_scale_is_never_guessed(self, files):
+        result = self.run(files)
+        assert result.exit_code == 2
+        assert "--scale is not given" in result.output
+
+    def test_takes_no_model(self, files):
+        result = self.run(files, "--scale", "log1p", "runs/model")
+        assert result.exit_code == 2
+        assert "takes the place of MODEL" in result.output
