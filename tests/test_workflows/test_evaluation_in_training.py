@@ -212,10 +212,6 @@ class TestCells:
             assert len(reads) == expected
 
 
-class Alone:
-    is_first = True
-
-
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_choose_the_same_checkpoint_as_one(data, tmp_path):
