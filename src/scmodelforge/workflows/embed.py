@@ -6,16 +6,20 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from scmodelforge import __version__
 from scmodelforge._errors import DataError, Interrupted
+from scmodelforge.data.coverage import Coverage
 from scmodelforge.data.inspect import describe_gene_ids
 from scmodelforge.data.protocols import CellSource
-from scmodelforge.data.scan import scan
+from scmodelforge.data.scan import ScanReport, scan
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.types import Panel
 from scmodelforge.eval.embed import embed_batches
@@ -25,7 +29,7 @@ from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 from scmodelforge.workflows.progress import Countdown
 
-__all__ = ["OBSM_KEY", "embed_file", "find_model_folder"]
+__all__ = ["OBSM_KEY", "ReadyCells", "embed_file", "embedded", "find_model_folder", "ready_cells"]
 
 _log = logging.getLogger(__name__)
 
@@ -74,41 +78,24 @@ def embed_file(
         msg = f"{out} is the input itself; choose another name for the output."
         raise DataError(msg)
     bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins)
-    config = LocalDataConfig(paths=[str(data)], layer=layer, gene_id_column=gene_id_column)
-    source = open_source(config)
-    panel = source.panels[0]
-    for line in getattr(source, "describe", list)():
-        _log.info(line)
-    _require_known_genes(bundle, panel)
-    coverage = bundle.vocab.coverage(panel)
-    report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
-    part = _Partial.open(out, identity=_identity(source, bundle, config), num_cells=report.num_cells)
-    positions = np.setdiff1d(np.arange(report.num_cells), report.empty)
-    remaining = positions[positions >= part.done]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with sequential_loader(
-        Readable(source, bundle.tokenizer, bundle.preprocessor.fitted(source)),
-        remaining,
-        collate=lambda tokens: collate_for_encoding(tokens, pad_id=bundle.vocab.pad_id),
-        config=config,
-        batch_size=batch_size,
-        seed=0,
-    ) as loader:
-        countdown = Countdown("embed", total=len(remaining))
-        try:
-            batches = (batch for group in loader.one_pass() for batch in group)
-            for rows, vectors in embed_batches(bundle.model.to(device), batches, device=device):
-                part.write(rows, vectors)
-                if countdown.done // _CELLS_BETWEEN_SAVES != (countdown.done + len(rows)) // _CELLS_BETWEEN_SAVES:
-                    part.flush()
-                countdown.advance(len(rows))
-        except KeyboardInterrupt as stop:
-            part.flush()
-            msg = f"stopped after {part.done:,} of {report.num_cells:,} cells; the same command goes on from there."
-            raise Interrupted(msg) from stop
-        finally:
-            countdown.close()
-            source.close()
+    cells = ready_cells(bundle, data, layer=layer, gene_id_column=gene_id_column)
+    report, coverage = cells.report, cells.coverage
+    part = _Partial.open(out, identity=_identity(cells.source, bundle, cells.config), num_cells=report.num_cells)
+    remaining = cells.positions[cells.positions >= part.done]
+    countdown = Countdown("embed", total=len(remaining))
+    try:
+        for rows, vectors in embedded(bundle, cells, remaining, batch_size=batch_size):
+            part.write(rows, vectors)
+            if countdown.done // _CELLS_BETWEEN_SAVES != (countdown.done + len(rows)) // _CELLS_BETWEEN_SAVES:
+                part.flush()
+            countdown.advance(len(rows))
+    except KeyboardInterrupt as stop:
+        part.flush()
+        msg = f"stopped after {part.done:,} of {report.num_cells:,} cells; the same command goes on from there."
+        raise Interrupted(msg) from stop
+    finally:
+        countdown.close()
+        cells.source.close()
     _write_copy(data, out, part.finish(), bundle=bundle, coverage=(coverage.known, coverage.total))
     part.remove()
     return [
@@ -117,6 +104,66 @@ def embed_file(
         f"embeddings: {out} obsm['{OBSM_KEY}'] ({report.num_cells:,} x {part.width})",
         f'next: python -c "import anndata; print(anndata.read_h5ad({str(out)!r}))"',
     ]
+
+
+@dataclass(frozen=True)
+class ReadyCells:
+    """The cells of a file as a model takes them.
+
+    Attributes
+    ----------
+    source, config
+        Where the cells are, and how they are read.
+    coverage
+        The genes the model knows.
+    report
+        The number of cells, and those without any of these genes.
+    """
+
+    source: Any
+    config: LocalDataConfig
+    coverage: Coverage
+    report: ScanReport
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The cells that can be embedded, ascending."""
+        return np.setdiff1d(np.arange(self.report.num_cells), self.report.empty)
+
+
+def ready_cells(bundle: Bundle, data: Path, *, layer: str | None, gene_id_column: str | None) -> ReadyCells:
+    """Open a file and check that a model can embed its cells; the caller closes the source.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, has values a model cannot take, or none of the model's genes.
+    """
+    config = LocalDataConfig(paths=[str(data)], layer=layer, gene_id_column=gene_id_column)
+    source = open_source(config)
+    panel = source.panels[0]
+    for line in getattr(source, "describe", list)():
+        _log.info(line)
+    _require_known_genes(bundle, panel)
+    report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
+    return ReadyCells(source, config, bundle.vocab.coverage(panel), report)
+
+
+def embedded(
+    bundle: Bundle, cells: ReadyCells, positions: np.ndarray, *, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions, shape (B,), and embeddings, shape (B, H), of some of the cells in order of position."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with sequential_loader(
+        Readable(cells.source, bundle.tokenizer, bundle.preprocessor.fitted(cells.source)),
+        positions,
+        collate=lambda tokens: collate_for_encoding(tokens, pad_id=bundle.vocab.pad_id),
+        config=cells.config,
+        batch_size=batch_size,
+        seed=0,
+    ) as loader:
+        batches = (batch for group in loader.one_pass() for batch in group)
+        yield from embed_batches(bundle.model.to(device), batches, device=device)
 
 
 def _require_known_genes(bundle: Bundle, panel: Panel) -> None:
