@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -115,3 +116,38 @@ class TestCommand:
         result = self.run(files, "--scale", "log1p", "runs/model")
         assert result.exit_code == 2
         assert "takes the place of MODEL" in result.output
+
+
+class TestExportForCellEval:
+    def words(self, files, out: Path, *more: str) -> list[str]:
+        given = ["--condition", "condition", "--control", "control", "--scale", "log1p", "--eval", "perturbbench"]
+        return ["evaluate", "--predictions", str(files[0]), "--data", str(files[1]), *given, *more, *_export(out)]
+
+    def test_writes_what_was_scored(self, files, tmp_path):
+        result = CliRunner().invoke(app, self.words(files, tmp_path / "vcc"))
+        assert result.exit_code == 0, result.output
+        assert "cell-eval run -ap" in result.output
+        pred, real = (ad.read_h5ad(tmp_path / "vcc" / name) for name in ("pred.h5ad", "real.h5ad"))
+        assert list(pred.var_names) == list(real.var_names)
+        for cells in (pred, real):
+            assert set(cells.obs["target_gene"]) == {*HELD_OUT, "non-targeting"}
+        original = ad.read_h5ad(files[0])
+        for name in HELD_OUT:
+            expected = np.asarray(original[original.obs["condition"] == name].X.mean(axis=0)).ravel()
+            found = np.asarray(pred[pred.obs["target_gene"] == name].X.mean(axis=0)).ravel()
+            order = [original.var_names.get_loc(gene) for gene in pred.var_names]
+            np.testing.assert_allclose(found, expected[order], atol=1e-5)
+
+    def test_replaces_nothing_and_says_so_before_anything_is_scored(self, files, tmp_path):
+        result = CliRunner().invoke(app, self.words(files, tmp_path))
+        assert result.exit_code == 2
+        assert "exists; name another folder" in result.output
+
+    def test_needs_predictions(self, tmp_path):
+        result = CliRunner().invoke(app, ["evaluate", str(tmp_path), *_export(tmp_path / "vcc")])
+        assert result.exit_code == 2
+        assert "--export-cell-eval has no effect with MODEL" in result.output
+
+
+def _export(folder: Path) -> list[str]:
+    return ["--export-cell-eval", str(folder)]

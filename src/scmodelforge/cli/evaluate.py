@@ -70,6 +70,10 @@ def evaluate(
     gene_vectors: Annotated[
         Path | None, typer.Option(help="With --predictions: gene vectors, for baselines on them.")
     ] = None,
+    export_cell_eval: Annotated[
+        Path | None,
+        typer.Option(help="With --predictions: new folder for pred.h5ad and real.h5ad as cell-eval reads them."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of splits, probes and intervals.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the records to this .jsonl file.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Also draw the scores and the cells into this folder.")] = None,
@@ -93,6 +97,7 @@ def evaluate(
         "scale": scale,
         "train_conditions": train_conditions,
         "gene_vectors": gene_vectors,
+        "export_cell_eval": export_cell_eval,
     }
     of_models: dict[str, Any] = {"label": label, "batch": batch, "split_by": split_by, "baselines": baselines}
     if predictions is not None:
@@ -103,6 +108,7 @@ def evaluate(
         from scmodelforge.workflows.score_predictions import score_predictions
 
         of_predictions["covariates"] = covariate or ()
+        of_predictions["export_to"] = of_predictions.pop("export_cell_eval")
         settings: Any = {**of_predictions, "benchmarks": names, "seed": seed, "out": out, "force": force}
         result = score_predictions(predictions, data, **settings)
     else:

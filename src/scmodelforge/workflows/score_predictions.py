@@ -18,6 +18,7 @@ from scmodelforge.eval.base import BenchmarkInputs, Cells, Record
 from scmodelforge.eval.harness import evaluate
 from scmodelforge.eval.perturbation.baselines import baseline_cells, baseline_means, baseline_names
 from scmodelforge.eval.perturbation.cells import Scale
+from scmodelforge.eval.perturbation.export import export_covariates
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions, read_predictions
 from scmodelforge.eval.perturbation.linear import GeneFactors
 from scmodelforge.eval.perturbation.splits import read_conditions
@@ -45,6 +46,7 @@ def score_predictions(
     seed: int = 0,
     out: Path | None = None,
     force: bool = False,
+    export_to: Path | None = None,
 ) -> EvaluationResult:
     """Score predictions of perturbations against what was measured.
 
@@ -64,6 +66,9 @@ def score_predictions(
         Seed of intervals, noise ceilings and random embeddings.
     out, force
         File for the records, and whether to replace it.
+    export_to
+        New folder for the same cells as cell-eval and the Virtual Cell Challenge read them; with covariates, a folder
+        in it for each.
 
     Raises
     ------
@@ -81,6 +86,9 @@ def score_predictions(
     assert control is not None
     if out is not None:
         check_output(out, force=force)
+    if export_to is not None and export_to.exists():
+        msg = f"--export-cell-eval: {export_to} exists; name another folder."
+        raise ConfigError(msg)
     made = [_benchmark(name) for name in benchmarks or _DEFAULT_BENCHMARKS]
     split = read_conditions(train_conditions) if train_conditions is not None else {}
     vectors = _vectors(gene_vectors)
@@ -98,11 +106,12 @@ def score_predictions(
     records = evaluate(made, _representations(found, vectors, facts))
     if out is not None:
         _write(out, records)
+    exported = [] if export_to is None else export_covariates(found, export_to)
     return EvaluationResult(
         records,
         terminal_table(records),
         title=f"{len(found.comparison.groups):,} held-out perturbations (± half of the 95 % bootstrap interval)",
-        lines=[*_notes(found, records), *([f"records: {out}"] if out else [])],
+        lines=[*_notes(found, records), *([f"records: {out}"] if out else []), *exported],
         runs=[predictions.stem] * len(records),
     )
 

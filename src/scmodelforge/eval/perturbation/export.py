@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from scmodelforge.eval.perturbation.cells import Expression
 from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions
 
-__all__ = ["export_for_cell_eval"]
+__all__ = ["export_covariates", "export_for_cell_eval"]
 
 
 def export_for_cell_eval(
@@ -65,6 +66,21 @@ def export_for_cell_eval(
     for path, cells in zip(paths, (comparison.predicted, comparison.real), strict=True):
         _as_adata(cells, groups, comparison.genes, column=column, control=control).write_h5ad(path)
     return paths
+
+
+def export_covariates(predictions: PerturbationPredictions, folder: Path) -> list[str]:
+    """Write the files of :func:`export_for_cell_eval`, those of each covariate into a folder of its name.
+
+    Returns
+    -------
+    A line for each pair of files: the command that reads them.
+    """
+    lines = []
+    for covariate in sorted({group.covariate for group in predictions.comparison.groups}):
+        into = folder / re.sub(r"[^\w.+-]", "_", covariate) if covariate else folder
+        pred, real = export_for_cell_eval(predictions, into, covariate=covariate)
+        lines.append(f"next: cell-eval run -ap {pred} -ar {real}")
+    return lines
 
 
 def _as_adata(cells: Expression, groups: Sequence[Group], genes: Sequence[str], *, column: str, control: str) -> Any:
