@@ -232,6 +232,23 @@ class BenchmarkConfig(Section):
     """obs column with the batch; ``None`` is ``data.batch_column``."""
 
 
+def refuse_biollm(backend: Any) -> None:
+    """Say that BioLLM is no backend, where it is asked for.
+
+    Raises
+    ------
+    ValueError
+        If it is.
+    """
+    if isinstance(backend, str) and backend.lower() == "biollm":
+        msg = (
+            "backend 'biollm' is not there: BioLLM is not on PyPI and its interface could not be checked; use the "
+            "benchmarks 'embedding_quality', 'batch_integration' or 'cz_benchmarks', or score what "
+            "'scmodelforge embed' writes with BioLLM itself"
+        )
+        raise ValueError(msg)
+
+
 class EvalConfig(Section):
     """Benchmarks during and after training."""
 
@@ -248,6 +265,18 @@ class EvalConfig(Section):
     log-normalised counts (both chosen on training cells), noise, the model before training."""
     seed: int = Field(0, ge=0)
     """Seed of subsamples, probes and bootstrap intervals."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _backend_is_of_benchmarks(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "backend" in values:
+            refuse_biollm(values["backend"])
+            msg = (
+                "eval has no setting 'backend', single benchmarks have; write it there, such as "
+                "eval.benchmarks: [{name: batch_integration, backend: scib-metrics}]"
+            )
+            raise ValueError(msg)
+        return values
 
     @model_validator(mode="after")
     def _one_clock(self) -> EvalConfig:

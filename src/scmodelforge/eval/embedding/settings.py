@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from scmodelforge.config.schema import BenchmarkConfig
+from scmodelforge.config.schema import BenchmarkConfig, refuse_biollm
 from scmodelforge.eval.embedding.score import Backend
 
 __all__ = ["EmbeddingBenchmarkConfig"]
@@ -17,6 +17,12 @@ class EmbeddingBenchmarkConfig(BenchmarkConfig):
     """Starts of k-means; the tightest clustering counts."""
     backend: Backend = "native"
     """What computes the metrics: this package, or ``scib-metrics`` (extra of that name) on the same neighbours."""
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _is_offered(cls, backend: object) -> object:
+        refuse_biollm(backend)
+        return backend
 
     @field_validator("metrics", check_fields=False)
     @classmethod
