@@ -45,6 +45,14 @@ if not find_spec("scib_metrics"):
 OPTIONAL_MODELS = frozenset({"scvi"})
 
 
+@pytest.fixture(scope="module")
+def real_umap():
+    """Let packages import UMAP, of which scanpy's neighbours are made, where it is installed."""
+    sys.modules.pop("umap", None)
+    yield
+    sys.modules["umap"] = None
+
+
 @pytest.fixture
 def tiny_config():
     """Settings of a model small enough to train in a test; no dropout, so that two passes agree."""

@@ -160,6 +160,9 @@ class BenchmarkInputs:
     reference
         The held-out cells before any integration, in the order of ``heldout``, shape (n, P): principal components of
         their log-normalised counts. ``None`` where there are none.
+    counts
+        Reads the counts of the held-out cells, in the order of ``heldout``, CSR (n, G): for baselines that a benchmark
+        makes itself. ``None`` where there are none.
 
     Raises
     ------
@@ -184,6 +187,7 @@ class BenchmarkInputs:
     gene_embeddings: Any = None
     model: Any = None
     reference: np.ndarray | None = None
+    counts: Callable[[], Any] | None = None
 
     def __post_init__(self) -> None:
         widths = self.train.embeddings.shape[1], self.heldout.embeddings.shape[1]

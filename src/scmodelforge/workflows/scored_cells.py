@@ -156,6 +156,7 @@ class ScoredCells:
             model_id=model_id,
             reference=None if self.reference is None else self.reference[self.num_train :],
             predictions=predictions,
+            counts=lambda: self.counts(self.positions[self.num_train :]),
         )
 
     def score(
@@ -177,13 +178,14 @@ class ScoredCells:
                 record.params.setdefault("subsample_seed", self.seed)
         return records
 
-    def counts(self) -> Any:
-        """Return the counts of the cells over the vocabulary's genes, CSR (n, number of genes)."""
+    def counts(self, positions: np.ndarray | None = None) -> Any:
+        """Return the counts of the cells, or of some of them, over the vocabulary's genes, CSR (n, number of genes)."""
         matrix = CountMatrix(self.data.vocab)
-        order = np.argsort(self.positions)
+        positions = self.positions if positions is None else positions
+        order = np.argsort(positions)
         with sequential_loader(
             Readable(self.data.source, matrix, _unchanged),
-            self.positions[order],
+            positions[order],
             collate=lambda tokens: tokens,
             config=self.config,
             batch_size=1024,
