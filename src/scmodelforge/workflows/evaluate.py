@@ -224,11 +224,12 @@ def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) 
 
 
 def _choose_benchmarks(config: RunConfig, names: Sequence[str] | None, *, is_other_data: bool) -> None:
-    """Keep the run's benchmarks on its own cells; elsewhere take their names only, or those asked for."""
+    """Keep the run's benchmarks, or those asked for, on its own cells; elsewhere take their names only."""
     own = config.eval.benchmarks
     if names or is_other_data or not own:
         chosen = names or dict.fromkeys(each.name for each in own) or _DEFAULT_BENCHMARKS
-        config.eval.benchmarks = [_benchmark(name) for name in chosen]
+        known = {} if is_other_data else {each.name: each for each in reversed(own) if each.dataset is None}
+        config.eval.benchmarks = [known.get(name) or _benchmark(name) for name in chosen]
 
 
 def _benchmark(name: str) -> BenchmarkConfig:

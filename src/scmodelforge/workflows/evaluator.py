@@ -16,6 +16,7 @@ from scmodelforge.eval.annotation import LabelPredictions
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.baselines import hvg_embedding, pca_embedding, random_embedding
 from scmodelforge.objectives.collate import collate_for_encoding
+from scmodelforge.workflows.gene_vectors import GeneInputs, gene_inputs
 from scmodelforge.workflows.label_predictions import LabelHead
 from scmodelforge.workflows.label_transfer import TransferSet
 from scmodelforge.workflows.prepare import PreparedData, sequential_loader
@@ -74,6 +75,8 @@ class Evaluator:
         self._sets = [ScoredCells.of(each, max_cells=max_cells, seed=seed) for each in sets]
         self._transfers, self._head_of = transfers, head_of
         self._predictions: dict[str, LabelPredictions] = {}
+        self._genes: dict[str, dict[str, GeneInputs]] = {}
+        self._train_counts: dict[str, Any] = {}
         self._baselines: dict[str, dict[str, np.ndarray]] = {}
         self._scored: dict[str, list[Record]] = {}
         self._last: dict[str, np.ndarray] = {}
@@ -111,11 +114,16 @@ class Evaluator:
             if head is not None:
                 rows = self._embed(each, head, each.positions[each.num_train :], team, where)
                 self._predictions[each.name] = head.predictions(rows)
+            if team.is_first:
+                self._genes[each.name] = {"model": self._gene_inputs(each, model, where)}
             if each.name not in self._baselines:
                 self._baselines[each.name] = {}
                 if "untrained" in self._names:
-                    untrained = self._embed(each, team.place(self._untrained), each.positions, team, where)
-                    self._baselines[each.name] = {"untrained": untrained}
+                    untrained = team.place(self._untrained)
+                    rows = self._embed(each, untrained, each.positions, team, where)
+                    self._baselines[each.name] = {"untrained": rows}
+                    if team.is_first:
+                        self._genes[each.name]["untrained"] = self._gene_inputs(each, untrained, where)
         for pair in self._transfers:
             pair.embed(model, team=team, **where)
 
@@ -129,6 +137,23 @@ class Evaluator:
         for pair in self._transfers:
             records += pair.score(model_id)
         return records
+
+    def require_embeddings_alone(self, why: str) -> None:
+        """Refuse benchmarks that look into the model itself.
+
+        Raises
+        ------
+        ConfigError
+            If there is one; ``why`` stands in the message.
+        """
+        for each in self._sets:
+            for name, benchmark in zip(each.benchmark_names, each.benchmarks, strict=True):
+                if benchmark.needs & {"gene_embeddings", "model"}:
+                    msg = (
+                        f"benchmark '{name}' looks into the whole model, and {why}; take it out of eval.benchmarks and "
+                        f"run it afterwards: scmodelforge evaluate RUN --benchmark {name}"
+                    )
+                    raise ConfigError(msg)
 
     def check_metric(self, key: str) -> None:
         """Make sure that a benchmark gives a metric on these cells, by scoring noise.
@@ -187,12 +212,15 @@ class Evaluator:
 
     def _score(self, each: ScoredCells, vectors: np.ndarray, model_id: str) -> list[Record]:
         """Return the records of a set. The baselines never change, so they are scored once."""
-        predictions = self._predictions.get(each.name)
+        more: dict[str, Any] = {
+            "predictions": self._predictions.get(each.name),
+            "genes": self._genes.pop(each.name),  # with a model that is of no more use, in the first evaluation
+        }
         if each.name not in self._scored:
-            found = each.score({"model": vectors, **self._baselines[each.name]}, model_id, predictions=predictions)
+            found = each.score({"model": vectors, **self._baselines[each.name]}, model_id, **more)
             self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
             return found
-        found = each.score({"model": vectors}, model_id, predictions=predictions)
+        found = each.score({"model": vectors}, model_id, **more)
         baselines = [replace(record, model_id=model_id) for record in self._scored[each.name]]
         values: dict[str, dict[str, float]] = {}
         for other in baselines:
@@ -201,6 +229,22 @@ class Evaluator:
         for record in found:
             record.baselines |= values.get(record.key, {})
         return [*found, *baselines]
+
+    def _gene_inputs(self, each: ScoredCells, model: nn.Module, where: dict[str, Any]) -> GeneInputs:
+        """Return what benchmarks of genes get of a model; the counts of training cells are read once."""
+        if each.name not in self._train_counts and any("gene_embeddings" in made.needs for made in each.benchmarks):
+            self._train_counts[each.name] = each.counts()[: each.num_train]
+        return gene_inputs(
+            model,
+            each.data,
+            each.config,
+            benchmarks=each.benchmarks,
+            positions=each.positions[: each.num_train],
+            batch_size=self._batch_size,
+            seed=self._seed,
+            counts=self._train_counts.get(each.name),
+            **where,
+        )
 
     def _embed(
         self, each: ScoredCells, model: nn.Module, wanted: np.ndarray, team: Team, where: dict[str, Any]

@@ -17,6 +17,7 @@ from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
 from scmodelforge.eval.baselines import CountMatrix
 from scmodelforge.eval.harness import MODEL, evaluate, stratified_subsample
 from scmodelforge.workflows._obs_text import ObsColumn
+from scmodelforge.workflows.gene_vectors import GeneInputs
 from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
 
 __all__ = ["EvaluationSet", "ScoredCells"]
@@ -128,7 +129,13 @@ class ScoredCells:
         )
 
     def inputs(
-        self, vectors: np.ndarray, representation: str, model_id: str | None = None, *, predictions: Any = None
+        self,
+        vectors: np.ndarray,
+        representation: str,
+        model_id: str | None = None,
+        *,
+        predictions: Any = None,
+        genes: GeneInputs | None = None,
     ) -> BenchmarkInputs:
         """Return what a benchmark gets for one representation of the cells."""
 
@@ -156,17 +163,26 @@ class ScoredCells:
             model_id=model_id,
             reference=None if self.reference is None else self.reference[self.num_train :],
             predictions=predictions,
+            gene_embeddings=None if genes is None else genes.vectors,
+            model=None if genes is None else genes.model,
         )
 
     def score(
-        self, representations: Mapping[str, np.ndarray], model_id: str, *, predictions: Any = None
+        self,
+        representations: Mapping[str, np.ndarray],
+        model_id: str,
+        *,
+        predictions: Any = None,
+        genes: Mapping[str, GeneInputs] | None = None,
     ) -> list[Record]:
         """Return the records of several embeddings of the cells, by name, each shape (n, H).
 
-        ``predictions`` are what the model among them predicts for the held-out cells.
+        ``predictions`` are what the model among them predicts for the held-out cells, ``genes`` what is known of genes
+        in those that are of models.
         """
+        own = {MODEL: predictions}
         inputs = {
-            name: self.inputs(vectors, name, model_id, predictions=predictions if name == MODEL else None)
+            name: self.inputs(vectors, name, model_id, predictions=own.get(name), genes=(genes or {}).get(name))
             for name, vectors in representations.items()
         }
         records = evaluate(self.benchmarks, inputs)
@@ -195,7 +211,15 @@ class ScoredCells:
 
 def _checked(config: BenchmarkConfig) -> Any:
     check_columns(config.name, label_key=config.label, batch_key=config.batch)
-    return BENCHMARKS.get(config.name)(config)
+    made: Any = BENCHMARKS.get(config.name)(config)
+    if "predictions" in made.needs:
+        msg = (
+            f"benchmark '{config.name}' scores predictions of perturbations, which this run does not make; take it out "
+            "of eval.benchmarks, and score a file of them: scmodelforge evaluate --predictions FILE --data REAL "
+            f"--eval {config.name}"
+        )
+        raise ConfigError(msg)
+    return made
 
 
 def _one_key(each: EvaluationSet, field_name: str) -> str | None:
