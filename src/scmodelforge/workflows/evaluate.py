@@ -91,7 +91,8 @@ class Choices:
     baselines
         Some of :data:`~scmodelforge.workflows.evaluator.BASELINES`; default: those of the run's settings.
     seed
-        Seed of the split of ``data``, of probes and of intervals.
+        Seed of the split of ``data``, of probes and of intervals; default: that of the run's settings on its own cells,
+        else 0.
     trust_plugins
         Import the Python files the model folder names.
     """
@@ -102,7 +103,7 @@ class Choices:
     split_by: str | None = None
     benchmarks: Sequence[str] | None = None
     baselines: Sequence[str] | None = None
-    seed: int = 0
+    seed: int | None = None
     trust_plugins: bool = False
 
 
@@ -138,6 +139,10 @@ def evaluate_models(
     for name, each in zip(names, prepared, strict=True):
         splits = None if out is None else out.with_suffix(".splits") / ("" if len(models) == 1 else name)
         records, cells = _scored(each, choices, splits)
+        if not each.is_own:
+            trained = bool(_files_trained_on(each))
+            for record in records:
+                record.params["trained_on"] = trained
         results += [Result(name, record) for record in records]
         own = [*skip_notes(records), *_seen_in_training(each), each.data.split.describe()]
         lines += own if len(models) == 1 else [f"{name}: {line}" for line in own]
@@ -197,12 +202,14 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
         raise ConfigError(msg)
     _, config, split, facts = RunFolder.read(model) if is_run else (None, RunConfig(), None, {})
     bundle = load_bundle(find_model_folder(model), trust_plugins=choices.trust_plugins or is_run)
-    if data is not None or choices.seed:
+    if choices.seed is not None:
         config.eval.seed = choices.seed
+    elif data is not None:
+        config.eval.seed = 0
     config.data.label_column = choices.label or config.data.label_column
     config.data.batch_column = choices.batch or config.data.batch_column
     if data is not None:
-        _use_other_data(config, data, split_by=choices.split_by or "auto", seed=choices.seed)
+        _use_other_data(config, data, split_by=choices.split_by or "auto", seed=config.eval.seed)
     _choose_benchmarks(config, choices.benchmarks, is_other_data=data is not None)
     prepared = split_for_evaluation(config.data, bundle) if data is not None else _own(config, bundle, split, facts)
     return _Prepared(config, bundle, prepared, is_own=data is None)
@@ -281,11 +288,16 @@ def _write(out: Path, records: Sequence[dict[str, Any]]) -> None:
 
 def _seen_in_training(each: _Prepared) -> list[str]:
     """Return a warning if the model was trained on files that its probes are now said to be held out from."""
-    trained = {entry["sha256"] for entry in each.bundle.fingerprint.get("data", [])}
-    seen = [entry["name"] for entry in each.data.source.fingerprint() if entry["sha256"] in trained]
+    seen = _files_trained_on(each)
     if each.is_own or not seen:
         return []
     return [
         f"warning: the model was trained on {', '.join(seen)}, so these scores are not of unseen cells; "
         "evaluate the run's folder without --data for its own held-out cells"
     ]
+
+
+def _files_trained_on(each: _Prepared) -> list[str]:
+    """Return the names of the scored files that the model was trained on."""
+    trained = {entry["sha256"] for entry in each.bundle.fingerprint.get("data", [])}
+    return [entry["name"] for entry in each.data.source.fingerprint() if entry["sha256"] in trained]

@@ -172,7 +172,8 @@ class Evaluator:
             if each.name != dataset or not chosen:
                 continue
             noise = random_embedding(each.positions, _TRIED_WIDTH, seed=self._seed)
-            tried = replace(each, benchmarks=chosen, reference=noise).score({"model": noise}, "")
+            own = replace(each, benchmarks=chosen, reference=noise if self._uses_reference(each) else None)
+            tried = own.score({"model": noise}, "")
             found = {record.metric: record for record in tried}
             if metric not in found:
                 msg = (
@@ -270,7 +271,8 @@ class Evaluator:
     def _embed_baselines(self, each: ScoredCells) -> dict[str, np.ndarray]:
         """Return the embeddings of all baselines by name; the untrained model's are there."""
         known, width = self._baselines[each.name], self._last[each.name].shape[1]
-        counts = each.counts() if _FROM_COUNTS & set(self._names) else None  # one walk through the data for all
+        needs_counts = bool(_FROM_COUNTS & set(self._names)) or self._uses_reference(each)
+        counts = each.counts() if needs_counts else None  # one walk through the data for all
         makers: dict[str, Callable[[], np.ndarray]] = {
             "pca": lambda: pca_embedding(
                 counts, num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
@@ -281,5 +283,10 @@ class Evaluator:
             "scvi": lambda: scvi_embedding(each, counts),
         }
         found = {name: makers[name]() for name in self._names}
-        each.reference = found.get("pca")
+        if self._uses_reference(each):
+            each.reference = found["pca"] if "pca" in found else makers["pca"]()
         return found
+
+    @staticmethod
+    def _uses_reference(each: ScoredCells) -> bool:
+        return any(hasattr(getattr(made, "config", None), "metrics") for made in each.benchmarks)

@@ -20,7 +20,7 @@ from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
-from scmodelforge.eval.harness import skip_notes
+from scmodelforge.eval.harness import MODEL, skip_notes
 from scmodelforge.eval.records import append_records
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
@@ -339,7 +339,7 @@ class TrainingRun:
             views = self.evaluator.views()
             self._views.keep(self.evaluator.seen(), step=None)
             self._keep_records(records, bundle.fingerprint)
-            notes += skip_notes(records)
+            notes += [*_choice_notes(self.config.output.best_metric), *skip_notes(records)]
         write_text(self.folder.model / "README.md", model_card(bundle, self.config, records=records))
         return TrainResult(self.folder, records, views, terminal_table(records), notes)
 
@@ -347,8 +347,19 @@ class TrainingRun:
         """Write the evaluation of the exported model, with the step it comes from."""
         for record in records:
             record.step, record.epoch = fingerprint["step"], fingerprint["epoch"]
+            if record.representation == MODEL:
+                record.params["chosen_by"] = self.config.output.best_metric
         self.folder.exported_results.unlink(missing_ok=True)
         append_records(self.folder.exported_results, records)
+
+
+def _choice_notes(metric: str) -> list[str]:
+    if not metric.startswith("eval/"):
+        return []
+    return [
+        f"the step was chosen by {metric}, so that score of the model is the best of several, and those of the "
+        "baselines are not: score the model on other cells before you compare them"
+    ]
 
 
 def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:
