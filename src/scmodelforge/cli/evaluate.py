@@ -34,7 +34,7 @@ class BareBaselines(TyperCommand):
 
 def evaluate(
     models: Annotated[
-        list[Path] | None, typer.Argument(metavar="MODEL...", help="Run folders, or model folders (with --data).")
+        list[Path] | None, typer.Argument(metavar="MODEL", help="Run folders, or model folders (with --data).")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="AnnData file to evaluate on; default: the held-out cells of the run.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.merging import Result, merged
+from scmodelforge.eval.records import write_records
 from scmodelforge.eval.tables import about_intervals, terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.workflows.embed import find_model_folder
@@ -155,7 +155,7 @@ def evaluate_models(
     records, runs = [each.record for each in results], [each.run for each in results]
     found = EvaluationResult(records, terminal_table(shown), title, lines, runs, seen)
     if out is not None:
-        _write(out, found.to_dicts())
+        write_records(out, found.to_dicts())
         lines.append(f"records: {out}")
     return found
 
@@ -194,6 +194,9 @@ class _Prepared:
 def _prepare(model: Path, choices: Choices) -> _Prepared:
     data = choices.data
     is_run = (model / "run.json").is_file()
+    if not model.exists():
+        msg = f"{model}: no such folder; give the folder of a run, or of a model together with --data."
+        raise ConfigError(msg)
     if data is None and not is_run:
         msg = f"{model} is not a run folder, so there are no held-out cells to use; name a file with --data."
         raise ConfigError(msg)
@@ -278,12 +281,6 @@ def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[lis
         write_splits(splits, evaluator, with_own=not each.is_own)
     each.data.source.close()
     return records, evaluator.seen()
-
-
-def _write(out: Path, records: Sequence[dict[str, Any]]) -> None:
-    temporary = out.with_name(out.name + ".writing")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
-    temporary.replace(out)
 
 
 def _seen_in_training(each: _Prepared) -> list[str]:

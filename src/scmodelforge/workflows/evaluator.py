@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +15,11 @@ from scmodelforge._errors import ConfigError, nearest
 from scmodelforge.eval.annotation import LabelPredictions
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.baselines import hvg_embedding, pca_embedding, random_embedding
-from scmodelforge.objectives.collate import collate_for_encoding
 from scmodelforge.workflows.gene_vectors import GeneInputs, gene_inputs
 from scmodelforge.workflows.label_predictions import LabelHead
 from scmodelforge.workflows.label_transfer import TransferSet
-from scmodelforge.workflows.prepare import PreparedData, sequential_loader
+from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.read_cells import embedded_cells
 from scmodelforge.workflows.scored_cells import EvaluationSet, ScoredCells
 from scmodelforge.workflows.scvi_baseline import scvi_embedding
 from scmodelforge.workflows.team import Team
@@ -172,7 +172,7 @@ class Evaluator:
             if each.name != dataset or not chosen:
                 continue
             noise = random_embedding(each.positions, _TRIED_WIDTH, seed=self._seed)
-            own = replace(each, benchmarks=chosen, reference=noise if self._uses_reference(each) else None)
+            own = replace(each, benchmarks=chosen, reference=noise if each.uses_reference else None)
             tried = own.score({"model": noise}, "")
             found = {record.metric: record for record in tried}
             if metric not in found:
@@ -250,28 +250,14 @@ class Evaluator:
     def _embed(
         self, each: ScoredCells, model: nn.Module, wanted: np.ndarray, team: Team, where: dict[str, Any]
     ) -> np.ndarray:
-        pad_id = each.data.vocab.pad_id
-
-        @contextmanager
-        def batches_of(positions: np.ndarray) -> Iterator[Iterable[Any]]:
-            with sequential_loader(
-                each.data,
-                positions,
-                collate=lambda tokens: collate_for_encoding(tokens, pad_id=pad_id),
-                config=each.config,
-                batch_size=self._batch_size,
-                seed=self._seed,
-            ) as loader:
-                yield (batch for group in loader.one_pass() for batch in group)
-
-        positions = np.sort(wanted)
-        ordered = team.embed(model, batches_of, positions=positions, batch_size=self._batch_size, **where)
-        return ordered[np.searchsorted(positions, wanted)]
+        return embedded_cells(
+            model, each.data, each.config, wanted, team=team, batch_size=self._batch_size, seed=self._seed, **where
+        )
 
     def _embed_baselines(self, each: ScoredCells) -> dict[str, np.ndarray]:
         """Return the embeddings of all baselines by name; the untrained model's are there."""
         known, width = self._baselines[each.name], self._last[each.name].shape[1]
-        needs_counts = bool(_FROM_COUNTS & set(self._names)) or self._uses_reference(each)
+        needs_counts = bool(_FROM_COUNTS & set(self._names)) or each.uses_reference
         counts = each.counts() if needs_counts else None  # one walk through the data for all
         makers: dict[str, Callable[[], np.ndarray]] = {
             "pca": lambda: pca_embedding(
@@ -283,10 +269,6 @@ class Evaluator:
             "scvi": lambda: scvi_embedding(each, counts),
         }
         found = {name: makers[name]() for name in self._names}
-        if self._uses_reference(each):
+        if each.uses_reference:
             each.reference = found["pca"] if "pca" in found else makers["pca"]()
         return found
-
-    @staticmethod
-    def _uses_reference(each: ScoredCells) -> bool:
-        return any(hasattr(getattr(made, "config", None), "metrics") for made in each.benchmarks)

@@ -15,11 +15,11 @@ from torch import nn
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.draws import mix
-from scmodelforge.eval.baselines import CountMatrix
 from scmodelforge.eval.genes.vectors import GeneVectors
 from scmodelforge.eval.insilico import GeneModel
 from scmodelforge.workflows.gene_model import TokenModel
-from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
+from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.read_cells import read_counts
 
 __all__ = ["GeneInputs", "gene_inputs"]
 
@@ -86,7 +86,7 @@ def gene_inputs(
     vectors = None
     if kinds:
         genes = _measured(data)
-        known = _counts(data, positions, config) if counts is None else counts
+        known = read_counts(data, config, positions) if counts is None else counts
         vectors = {kind: _vectors(kind, whole, genes, known[:, genes]) for kind in kinds}
     return GeneInputs(vectors, whole if any("model" in each.needs for each in benchmarks) else None)
 
@@ -144,22 +144,3 @@ def _sums_of_states(cells: TokenModel) -> tuple[np.ndarray, np.ndarray]:
         msg = "there are no training cells to take contextual vectors from; use vectors: input."
         raise DataError(msg)
     return sums.numpy(), num_cells
-
-
-def _counts(data: PreparedData, positions: np.ndarray, config: DataConfig) -> sp.csr_matrix:
-    """Return the counts of cells over the vocabulary's genes, CSR (n, number of genes)."""
-    matrix = CountMatrix(data.vocab)
-    with sequential_loader(
-        Readable(data.source, matrix, _unchanged),
-        positions,
-        collate=lambda tokens: tokens,
-        config=config,
-        batch_size=1024,
-        seed=0,
-    ) as loader:
-        blocks = [block for group in loader.one_pass() for block in group]
-    return matrix.stack(blocks)
-
-
-def _unchanged(block: Any) -> Any:
-    return block

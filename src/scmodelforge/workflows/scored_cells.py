@@ -14,11 +14,11 @@ from scmodelforge._errors import ConfigError
 from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
-from scmodelforge.eval.baselines import CountMatrix
 from scmodelforge.eval.harness import MODEL, evaluate, stratified_subsample
 from scmodelforge.workflows._obs_text import ObsColumn
 from scmodelforge.workflows.gene_vectors import GeneInputs
-from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
+from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.read_cells import read_counts
 
 __all__ = ["EvaluationSet", "ScoredCells"]
 
@@ -128,6 +128,11 @@ class ScoredCells:
             seed=seed,
         )
 
+    @property
+    def uses_reference(self) -> bool:
+        """Whether a benchmark compares embeddings with the cells before integration."""
+        return any(getattr(made, "uses_reference", False) for made in self.benchmarks)
+
     def inputs(
         self,
         vectors: np.ndarray,
@@ -195,18 +200,7 @@ class ScoredCells:
 
     def counts(self) -> Any:
         """Return the counts of the cells over the vocabulary's genes, CSR (n, number of genes)."""
-        matrix = CountMatrix(self.data.vocab)
-        order = np.argsort(self.positions)
-        with sequential_loader(
-            Readable(self.data.source, matrix, _unchanged),
-            self.positions[order],
-            collate=lambda tokens: tokens,
-            config=self.config,
-            batch_size=1024,
-            seed=0,
-        ) as loader:
-            blocks = [block for group in loader.one_pass() for block in group]
-        return matrix.stack(blocks)[np.argsort(order)]
+        return read_counts(self.data, self.config, self.positions)
 
 
 def _checked(config: BenchmarkConfig) -> Any:
@@ -235,7 +229,3 @@ def _one_key(each: EvaluationSet, field_name: str) -> str | None:
 
 def _hash(parts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _unchanged(block: Any) -> Any:
-    return block
