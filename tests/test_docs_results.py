@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -36,6 +37,7 @@ def test_every_baseline_is_in_its_table():
     assert "converged" in OUTCOMES
 
 
+@pytest.mark.slow
 def test_its_commands_run_as_written_one_after_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_adata(60, 30).write_h5ad("cells.h5ad")

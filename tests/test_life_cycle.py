@@ -99,6 +99,7 @@ class TestTrain:
         records = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
         assert {"model", "pca", "random", "untrained"} <= {record["representation"] for record in records}
 
+    @pytest.mark.slow
     def test_same_seed_gives_the_same_loss_curve_with_and_without_threads(self, run, data, tmp_path):
         inline = train(tmp_path, data, "inline", data__num_workers=0)
         threads = train(tmp_path, data, "threads", data__num_workers=2)

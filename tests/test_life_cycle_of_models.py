@@ -44,7 +44,13 @@ def write_settings(folder: Path, data: Path, name: str, architecture: str, **cha
     return path
 
 
-@pytest.mark.parametrize("architecture", names(MODELS))
+#: The others are tried in .ci/full.
+QUICK = ("transformer_encoder", "autoregressive_transformer")
+
+
+@pytest.mark.parametrize(
+    "architecture", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names(MODELS)]
+)
 def test_life_cycle(architecture, data, tmp_path, monkeypatch):
     from scmodelforge.training import loop
 

@@ -38,7 +38,7 @@ class TestList:
         assert "shipped" in rows["pbmc68k_reduced"]
         assert "published" in rows["pbmc68k_reduced"]
         assert "when fetched" in rows["tabula_sapiens"]
-        assert "CC BY 4.0" in rows["norman"]
+        assert rows["norman:"].endswith("CC BY 4.0 (scPerturb); raw data: GEO GSE133344")
         assert str(folder) in result.stderr
         assert "none is known here; it is pinned on the first fetch" in result.stderr
 

@@ -86,7 +86,7 @@ class TestSplitFile:
         ]
         ours = {key: value for key, value in split.to_dict().items() if key != "hash"}
         assert content.pop("hash") == split_digest(content)
-        assert content == {**ours, "filter": "kind == 'a'", "files": files}
+        assert content == {**ours, "split_hash": split.to_dict()["hash"], "filter": "kind == 'a'", "files": files}
         assert [each.name for each in tmp_path.iterdir()] == ["splits.json"]
 
     def test_names_of_files_do_not_matter(self, tmp_path):

@@ -46,7 +46,8 @@ class TestRecord:
         assert {name: getattr(again, name) for name in fields} == fields
 
     def test_never_holds_nan(self):
-        assert clustered().record("b", "m", float("nan"), library="numpy").value is None
+        record = clustered().record("b", "m", float("nan"), library="numpy")
+        assert (record.value, record.skipped_reason) == (None, "it is not defined for these cells")
 
     def test_refuses_fields_of_another_version(self):
         with pytest.raises(DataError, match="unknown field 'colour'"):

@@ -136,6 +136,7 @@ class TestSampling:
         errors = (expected * (1 - expected) / number).sqrt()
         assert ((shares - expected).abs() <= 4.5 * errors + 1e-9).all()
 
+    @pytest.mark.slow
     def test_data_of_two_kinds_are_not_mixed(self):
         torch.manual_seed(0)
         model = ScDivaDiffusion(12, 16, 1, 2, dropout=0.0)

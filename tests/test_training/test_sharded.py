@@ -14,7 +14,7 @@ from scmodelforge.training.loop import fit
 from .parts import curve, make_run, settings
 from .sharded_processes import Stacked, half_way
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]  # two processes take turns with everything: in .ci/full
 
 
 @pytest.fixture(scope="module")

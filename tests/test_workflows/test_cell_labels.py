@@ -107,6 +107,7 @@ def test_a_run_fills_in_numbers_and_keeps_names(tmp_path, data):
     assert losses(run) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "took_part"), [("learning", True), ("transformer_encoder", False)])
 def test_the_card_says_whether_labels_took_part(tmp_path, data, architecture, took_part):
     path = write(tmp_path, data)

@@ -17,8 +17,7 @@ from scmodelforge.cli.main import app
 from scmodelforge.config.load import load_config
 from scmodelforge.eval.records import read_records
 from scmodelforge.hub.bundle import build_model
-from scmodelforge.workflows import evaluator as evaluator_module
-from scmodelforge.workflows import scored_cells
+from scmodelforge.workflows import read_cells
 from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.prepare import prepare_data
 from tests.conftest import make_adata
@@ -202,11 +201,8 @@ class TestCells:
 
         evaluator = run_evaluator(config, prepared, untrained=make)
         reads = []
-        for module in (evaluator_module, scored_cells):
-            real = module.sequential_loader
-            monkeypatch.setattr(
-                module, "sequential_loader", lambda *a, real=real, **b: reads.append(1) or real(*a, **b)
-            )
+        real = read_cells.sequential_loader
+        monkeypatch.setattr(read_cells, "sequential_loader", lambda *a, **b: reads.append(1) or real(*a, **b))
         for expected in (3, 4, 5):
             evaluator.evaluate(make(), model_id="m", device=torch.device("cpu"))
             assert len(reads) == expected

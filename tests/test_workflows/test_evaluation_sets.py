@@ -93,6 +93,7 @@ class TestNames:
 
 
 class TestFetched:
+    @pytest.mark.slow
     def test_the_proposal_s_data_sets_are_scored_by_their_own_splits(self, tmp_path, tiny_h5ad, folder):
         fetched(folder, "tabula_sapiens")
         fetched(folder, "immune_atlas", final_annotation="cell_type", batch="donor_id")

@@ -121,6 +121,7 @@ AUTO = {"training__batch_size": "auto", "training__global_batch_size": 8}
 
 
 class TestAutomaticBatchSize:
+    @pytest.mark.slow
     def test_is_as_if_the_number_had_been_given(self, data, tmp_path, monkeypatch):
         given = write(tmp_path, data, "given", training__batch_size=4, training__gradient_accumulation=2)
         memory = json.loads(invoke("train", given, "--dry-run", "--json").stdout)["memory"]
@@ -255,6 +256,7 @@ class TestDryRun:
         path.write_text(resolved)
         assert load_config(path).training.batch_size == 4
 
+    @pytest.mark.slow
     def test_says_that_the_run_would_be_refused_where_one_lies(self, data, tmp_path):
         config, run = write(tmp_path, data), tmp_path / "run"
         assert "would be refused" not in invoke("train", config, "--dry-run").stdout

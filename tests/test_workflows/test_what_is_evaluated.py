@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from scmodelforge.cli.main import app
 from scmodelforge.eval.records import read_records
 from tests.conftest import make_adata
 from tests.test_life_cycle import invoke, settings
@@ -26,7 +28,8 @@ def folder(tmp_path_factory) -> Path:
     config["model"] = {"architecture": "scdiva", "hidden_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 24}
     config["model"] |= {"pretraining_task": "cell_type_annotation", "beta": 1e-3}
     config["tokenizer"] = {"strategy": "binned_expression", "max_genes": 24}
-    config["eval"] |= {"benchmarks": ["cell_type_annotation", {"label_transfer": {**transfer, "probes": ["knn"]}}]}
+    benchmarks = ["cell_type_annotation", {"label_transfer": {**transfer, "probes": ["knn"]}}]
+    config["eval"] |= {"benchmarks": benchmarks}
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
     invoke("train", "--config", folder / "run.yaml")
     return folder
@@ -72,3 +75,40 @@ def test_splits_of_other_data_lie_beside_the_records(folder):
     invoke("evaluate", folder / "run", *words, "--out", out)
     stored = json.loads((folder / "others.splits" / "heldout.json").read_text())
     assert {record.split_hash for record in read_records(out)} == {stored["split_hash"]}
+
+
+@pytest.fixture(scope="module")
+def of_genes(folder) -> Path:
+    """Return a run of a transformer that is asked about genes too."""
+    genes = make_adata(120, 30).var_names
+    edges = [f"{genes[i]}\t{genes[j]}" for i in range(3) for j in range(3 + i, 30, 3)]
+    (folder / "edges.tsv").write_text("\n".join(["tf\ttarget", *edges]) + "\n")
+    network = {"networks": [str(folder / "edges.tsv")], "score": "attention", "num_cells": 20, "baselines": ["random"]}
+    config = settings(folder / "cells.h5ad", folder / "genes", training__max_epochs=1)
+    config["eval"] |= {"benchmarks": ["embedding_quality", {"gene_network_inference": network}]}
+    (folder / "genes.yaml").write_text(yaml.safe_dump(config))
+    invoke("train", "--config", folder / "genes.yaml")
+    return folder / "genes"
+
+
+def test_genes_of_the_model_and_of_the_untrained_one_are_scored(of_genes):
+    found = by_key(of_genes / "exported_results.jsonl")
+    key = "eval/gene_network_inference/heldout/auroc_attention_edges"
+    assert {name for name, other in found if other == key} == {"model", "untrained"}
+    assert {"random", "untrained", "permuted_network"} <= set(found["model", key].baselines)
+
+
+def test_a_benchmark_asked_for_by_name_has_the_run_s_settings(of_genes):
+    out = of_genes.parent / "named.jsonl"
+    invoke("evaluate", of_genes, "--benchmark", "gene_network_inference", "--out", out)
+    again, first = by_key(out), by_key(of_genes / "exported_results.jsonl")
+    assert {place[1] for place in again} == {place[1] for place in first if "gene_network" in place[1]}
+    assert {place: record.value for place, record in again.items()} == {place: first[place].value for place in again}
+
+
+def test_what_a_run_cannot_be_asked_is_refused_before_its_first_step(folder, of_genes):
+    words = ("train", "--config", of_genes.with_suffix(".yaml"), "--set", f"output.run_dir={folder / 'none'}", "--set")
+    done = CliRunner().invoke(app, [str(word) for word in (*words, "eval.benchmarks=[vcc]")])
+    assert done.exit_code == 2
+    assert "which this run does not make" in done.stderr
+    assert not (folder / "none").exists()

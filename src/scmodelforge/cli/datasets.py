@@ -39,8 +39,10 @@ def list_(
     if as_json:
         _console.json_line(rows)
         return
-    columns = ["name", "here", "cells", "genes", "checksum", "licence", "description"]
+    columns = ["name", "here", "cells", "genes", "checksum"]
     _console.table(columns, [["" if row[each] is None else str(row[each]) for each in columns] for row in rows])
+    for row in rows:
+        sys.stdout.write(f"{row['name']}: {row['description']}. {row['licence']}\n")
     _console.say(f"fetched data sets lie in {data_folder()} (SCMODELFORGE_DATASETS names another folder)")
     _console.say(
         "checksum 'when fetched': none is known here; it is pinned on the first fetch and held to from then on"

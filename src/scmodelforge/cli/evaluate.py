@@ -34,7 +34,7 @@ class BareBaselines(TyperCommand):
 
 def evaluate(
     models: Annotated[
-        list[Path] | None, typer.Argument(metavar="MODEL...", help="Run folders, or model folders (with --data).")
+        list[Path] | None, typer.Argument(metavar="MODEL", help="Run folders, or model folders (with --data).")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="AnnData file to evaluate on; default: the held-out cells of the run.")
@@ -74,7 +74,9 @@ def evaluate(
         Path | None,
         typer.Option(help="With --predictions: new folder for pred.h5ad and real.h5ad as cell-eval reads them."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of splits, probes and intervals.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of splits, probes and intervals; default: the run's own, else 0.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the records to this .jsonl file.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Also draw the scores and the cells into this folder.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the files of --out and --plots.")] = False,
@@ -109,7 +111,7 @@ def evaluate(
 
         of_predictions["covariates"] = covariate or ()
         of_predictions["export_to"] = of_predictions.pop("export_cell_eval")
-        settings: Any = {**of_predictions, "benchmarks": names, "seed": seed, "out": out, "force": force}
+        settings: Any = {**of_predictions, "benchmarks": names, "seed": seed or 0, "out": out, "force": force}
         result = score_predictions(predictions, data, **settings)
     else:
         _refuse("MODEL", of_predictions)
@@ -121,7 +123,7 @@ def evaluate(
         of_models["baselines"] = None if baselines is None else _listed([baselines])
         chosen: Any = {**of_models, "data": data, "benchmarks": names, "seed": seed, "trust_plugins": trust_plugins}
         result = evaluate_models(models, Choices(**chosen), out=out, force=force)
-    _show(result, plots=plots, seed=seed, as_json=as_json)
+    _show(result, plots=plots, seed=seed or 0, as_json=as_json)
 
 
 def _refuse(beside: str, options: dict[str, Any]) -> None:

@@ -207,6 +207,8 @@ class BenchmarkInputs:
 
     def record(self, benchmark: str, metric: str, value: float | None, *, library: str, **others: Any) -> Record:
         """Return a record of these cells; ``others`` are further fields of :class:`Record`."""
+        if value is None or math.isnan(value):
+            others["skipped_reason"] = others.get("skipped_reason") or "it is not defined for these cells"
         return Record(
             benchmark=benchmark,
             dataset=self.dataset,

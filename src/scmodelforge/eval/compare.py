@@ -20,6 +20,7 @@ OUTCOMES = frozenset(
     {
         "between_batches",
         "cells_with_fewer_neighbors",
+        "chosen_by",
         "converged",
         "labels_averaged",
         "labels_in_pieces",

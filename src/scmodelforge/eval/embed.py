@@ -13,7 +13,7 @@ from torch import nn
 from scmodelforge._errors import DataError
 from scmodelforge.data.types import Batch
 
-__all__ = ["embed_batches", "embed_cells"]
+__all__ = ["embed_batches", "embed_cells", "evaluating"]
 
 
 def embed_cells(
@@ -84,7 +84,7 @@ def embed_batches(
         If the model gives NaN or infinite numbers.
     """
     encode: Callable[..., torch.Tensor] = model.encode  # type: ignore[assignment]
-    with _evaluating(model):
+    with evaluating(model):
         for batch in batches:
             cells = np.asarray(batch["cell_index"])
             if len(cells) == 0:
@@ -104,7 +104,7 @@ def embed_batches(
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch all modules to evaluation mode, then each back to its own mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

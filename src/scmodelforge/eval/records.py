@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from scmodelforge._errors import DataError
 from scmodelforge.eval.base import Record
 
-__all__ = ["append_records", "read_records", "read_scores", "truncate_records"]
+__all__ = ["append_records", "read_records", "read_scores", "truncate_records", "write_records"]
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:
@@ -20,6 +21,13 @@ def append_records(path: Path, records: Iterable[Record]) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write plain values of records, as of :meth:`Record.to_dict`, as a whole or not at all; a file is replaced."""
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    temporary.replace(path)
 
 
 def read_records(path: Path) -> list[Record]:

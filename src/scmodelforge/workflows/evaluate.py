@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.merging import Result, merged
+from scmodelforge.eval.records import write_records
 from scmodelforge.eval.tables import about_intervals, terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.workflows.embed import find_model_folder
@@ -91,7 +91,8 @@ class Choices:
     baselines
         Some of :data:`~scmodelforge.workflows.evaluator.BASELINES`; default: those of the run's settings.
     seed
-        Seed of the split of ``data``, of probes and of intervals.
+        Seed of the split of ``data``, of probes and of intervals; default: that of the run's settings on its own cells,
+        else 0.
     trust_plugins
         Import the Python files the model folder names.
     """
@@ -102,7 +103,7 @@ class Choices:
     split_by: str | None = None
     benchmarks: Sequence[str] | None = None
     baselines: Sequence[str] | None = None
-    seed: int = 0
+    seed: int | None = None
     trust_plugins: bool = False
 
 
@@ -138,6 +139,10 @@ def evaluate_models(
     for name, each in zip(names, prepared, strict=True):
         splits = None if out is None else out.with_suffix(".splits") / ("" if len(models) == 1 else name)
         records, cells = _scored(each, choices, splits)
+        if not each.is_own:
+            trained = bool(_files_trained_on(each))
+            for record in records:
+                record.params["trained_on"] = trained
         results += [Result(name, record) for record in records]
         own = [*skip_notes(records), *_seen_in_training(each), each.data.split.describe()]
         lines += own if len(models) == 1 else [f"{name}: {line}" for line in own]
@@ -150,7 +155,7 @@ def evaluate_models(
     records, runs = [each.record for each in results], [each.run for each in results]
     found = EvaluationResult(records, terminal_table(shown), title, lines, runs, seen)
     if out is not None:
-        _write(out, found.to_dicts())
+        write_records(out, found.to_dicts())
         lines.append(f"records: {out}")
     return found
 
@@ -189,6 +194,9 @@ class _Prepared:
 def _prepare(model: Path, choices: Choices) -> _Prepared:
     data = choices.data
     is_run = (model / "run.json").is_file()
+    if not model.exists():
+        msg = f"{model}: no such folder; give the folder of a run, or of a model together with --data."
+        raise ConfigError(msg)
     if data is None and not is_run:
         msg = f"{model} is not a run folder, so there are no held-out cells to use; name a file with --data."
         raise ConfigError(msg)
@@ -197,12 +205,14 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
         raise ConfigError(msg)
     _, config, split, facts = RunFolder.read(model) if is_run else (None, RunConfig(), None, {})
     bundle = load_bundle(find_model_folder(model), trust_plugins=choices.trust_plugins or is_run)
-    if data is not None or choices.seed:
+    if choices.seed is not None:
         config.eval.seed = choices.seed
+    elif data is not None:
+        config.eval.seed = 0
     config.data.label_column = choices.label or config.data.label_column
     config.data.batch_column = choices.batch or config.data.batch_column
     if data is not None:
-        _use_other_data(config, data, split_by=choices.split_by or "auto", seed=choices.seed)
+        _use_other_data(config, data, split_by=choices.split_by or "auto", seed=config.eval.seed)
     _choose_benchmarks(config, choices.benchmarks, is_other_data=data is not None)
     prepared = split_for_evaluation(config.data, bundle) if data is not None else _own(config, bundle, split, facts)
     return _Prepared(config, bundle, prepared, is_own=data is None)
@@ -224,11 +234,12 @@ def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) 
 
 
 def _choose_benchmarks(config: RunConfig, names: Sequence[str] | None, *, is_other_data: bool) -> None:
-    """Keep the run's benchmarks on its own cells; elsewhere take their names only, or those asked for."""
+    """Keep the run's benchmarks, or those asked for, on its own cells; elsewhere take their names only."""
     own = config.eval.benchmarks
     if names or is_other_data or not own:
         chosen = names or dict.fromkeys(each.name for each in own) or _DEFAULT_BENCHMARKS
-        config.eval.benchmarks = [_benchmark(name) for name in chosen]
+        known = {} if is_other_data else {each.name: each for each in reversed(own) if each.dataset is None}
+        config.eval.benchmarks = [known.get(name) or _benchmark(name) for name in chosen]
 
 
 def _benchmark(name: str) -> BenchmarkConfig:
@@ -272,19 +283,18 @@ def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[lis
     return records, evaluator.seen()
 
 
-def _write(out: Path, records: Sequence[dict[str, Any]]) -> None:
-    temporary = out.with_name(out.name + ".writing")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
-    temporary.replace(out)
-
-
 def _seen_in_training(each: _Prepared) -> list[str]:
     """Return a warning if the model was trained on files that its probes are now said to be held out from."""
-    trained = {entry["sha256"] for entry in each.bundle.fingerprint.get("data", [])}
-    seen = [entry["name"] for entry in each.data.source.fingerprint() if entry["sha256"] in trained]
+    seen = _files_trained_on(each)
     if each.is_own or not seen:
         return []
     return [
         f"warning: the model was trained on {', '.join(seen)}, so these scores are not of unseen cells; "
         "evaluate the run's folder without --data for its own held-out cells"
     ]
+
+
+def _files_trained_on(each: _Prepared) -> list[str]:
+    """Return the names of the scored files that the model was trained on."""
+    trained = {entry["sha256"] for entry in each.bundle.fingerprint.get("data", [])}
+    return [entry["name"] for entry in each.data.source.fingerprint() if entry["sha256"] in trained]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +15,11 @@ from scmodelforge._errors import ConfigError, nearest
 from scmodelforge.eval.annotation import LabelPredictions
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.baselines import hvg_embedding, pca_embedding, random_embedding
-from scmodelforge.objectives.collate import collate_for_encoding
+from scmodelforge.workflows.gene_vectors import GeneInputs, gene_inputs
 from scmodelforge.workflows.label_predictions import LabelHead
 from scmodelforge.workflows.label_transfer import TransferSet
-from scmodelforge.workflows.prepare import PreparedData, sequential_loader
+from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.read_cells import embedded_cells
 from scmodelforge.workflows.scored_cells import EvaluationSet, ScoredCells
 from scmodelforge.workflows.scvi_baseline import scvi_embedding
 from scmodelforge.workflows.team import Team
@@ -74,6 +75,8 @@ class Evaluator:
         self._sets = [ScoredCells.of(each, max_cells=max_cells, seed=seed) for each in sets]
         self._transfers, self._head_of = transfers, head_of
         self._predictions: dict[str, LabelPredictions] = {}
+        self._genes: dict[str, dict[str, GeneInputs]] = {}
+        self._train_counts: dict[str, Any] = {}
         self._baselines: dict[str, dict[str, np.ndarray]] = {}
         self._scored: dict[str, list[Record]] = {}
         self._last: dict[str, np.ndarray] = {}
@@ -111,11 +114,16 @@ class Evaluator:
             if head is not None:
                 rows = self._embed(each, head, each.positions[each.num_train :], team, where)
                 self._predictions[each.name] = head.predictions(rows)
+            if team.is_first:
+                self._genes[each.name] = {"model": self._gene_inputs(each, model, where)}
             if each.name not in self._baselines:
                 self._baselines[each.name] = {}
                 if "untrained" in self._names:
-                    untrained = self._embed(each, team.place(self._untrained), each.positions, team, where)
-                    self._baselines[each.name] = {"untrained": untrained}
+                    untrained = team.place(self._untrained)
+                    rows = self._embed(each, untrained, each.positions, team, where)
+                    self._baselines[each.name] = {"untrained": rows}
+                    if team.is_first:
+                        self._genes[each.name]["untrained"] = self._gene_inputs(each, untrained, where)
         for pair in self._transfers:
             pair.embed(model, team=team, **where)
 
@@ -129,6 +137,23 @@ class Evaluator:
         for pair in self._transfers:
             records += pair.score(model_id)
         return records
+
+    def require_embeddings_alone(self, why: str) -> None:
+        """Refuse benchmarks that look into the model itself.
+
+        Raises
+        ------
+        ConfigError
+            If there is one; ``why`` stands in the message.
+        """
+        for each in self._sets:
+            for name, benchmark in zip(each.benchmark_names, each.benchmarks, strict=True):
+                if benchmark.needs & {"gene_embeddings", "model"}:
+                    msg = (
+                        f"benchmark '{name}' looks into the whole model, and {why}; take it out of eval.benchmarks and "
+                        f"run it afterwards: scmodelforge evaluate RUN --benchmark {name}"
+                    )
+                    raise ConfigError(msg)
 
     def check_metric(self, key: str) -> None:
         """Make sure that a benchmark gives a metric on these cells, by scoring noise.
@@ -147,7 +172,8 @@ class Evaluator:
             if each.name != dataset or not chosen:
                 continue
             noise = random_embedding(each.positions, _TRIED_WIDTH, seed=self._seed)
-            tried = replace(each, benchmarks=chosen, reference=noise).score({"model": noise}, "")
+            own = replace(each, benchmarks=chosen, reference=noise if each.uses_reference else None)
+            tried = own.score({"model": noise}, "")
             found = {record.metric: record for record in tried}
             if metric not in found:
                 msg = (
@@ -187,12 +213,15 @@ class Evaluator:
 
     def _score(self, each: ScoredCells, vectors: np.ndarray, model_id: str) -> list[Record]:
         """Return the records of a set. The baselines never change, so they are scored once."""
-        predictions = self._predictions.get(each.name)
+        more: dict[str, Any] = {
+            "predictions": self._predictions.get(each.name),
+            "genes": self._genes.pop(each.name),  # with a model that is of no more use, in the first evaluation
+        }
         if each.name not in self._scored:
-            found = each.score({"model": vectors, **self._baselines[each.name]}, model_id, predictions=predictions)
+            found = each.score({"model": vectors, **self._baselines[each.name]}, model_id, **more)
             self._scored[each.name] = [replace(record) for record in found if record.representation != "model"]
             return found
-        found = each.score({"model": vectors}, model_id, predictions=predictions)
+        found = each.score({"model": vectors}, model_id, **more)
         baselines = [replace(record, model_id=model_id) for record in self._scored[each.name]]
         values: dict[str, dict[str, float]] = {}
         for other in baselines:
@@ -202,31 +231,34 @@ class Evaluator:
             record.baselines |= values.get(record.key, {})
         return [*found, *baselines]
 
+    def _gene_inputs(self, each: ScoredCells, model: nn.Module, where: dict[str, Any]) -> GeneInputs:
+        """Return what benchmarks of genes get of a model; the counts of training cells are read once."""
+        if each.name not in self._train_counts and any("gene_embeddings" in made.needs for made in each.benchmarks):
+            self._train_counts[each.name] = each.counts()[: each.num_train]
+        return gene_inputs(
+            model,
+            each.data,
+            each.config,
+            benchmarks=each.benchmarks,
+            positions=each.positions[: each.num_train],
+            batch_size=self._batch_size,
+            seed=self._seed,
+            counts=self._train_counts.get(each.name),
+            **where,
+        )
+
     def _embed(
         self, each: ScoredCells, model: nn.Module, wanted: np.ndarray, team: Team, where: dict[str, Any]
     ) -> np.ndarray:
-        pad_id = each.data.vocab.pad_id
-
-        @contextmanager
-        def batches_of(positions: np.ndarray) -> Iterator[Iterable[Any]]:
-            with sequential_loader(
-                each.data,
-                positions,
-                collate=lambda tokens: collate_for_encoding(tokens, pad_id=pad_id),
-                config=each.config,
-                batch_size=self._batch_size,
-                seed=self._seed,
-            ) as loader:
-                yield (batch for group in loader.one_pass() for batch in group)
-
-        positions = np.sort(wanted)
-        ordered = team.embed(model, batches_of, positions=positions, batch_size=self._batch_size, **where)
-        return ordered[np.searchsorted(positions, wanted)]
+        return embedded_cells(
+            model, each.data, each.config, wanted, team=team, batch_size=self._batch_size, seed=self._seed, **where
+        )
 
     def _embed_baselines(self, each: ScoredCells) -> dict[str, np.ndarray]:
         """Return the embeddings of all baselines by name; the untrained model's are there."""
         known, width = self._baselines[each.name], self._last[each.name].shape[1]
-        counts = each.counts() if _FROM_COUNTS & set(self._names) else None  # one walk through the data for all
+        needs_counts = bool(_FROM_COUNTS & set(self._names)) or each.uses_reference
+        counts = each.counts() if needs_counts else None  # one walk through the data for all
         makers: dict[str, Callable[[], np.ndarray]] = {
             "pca": lambda: pca_embedding(
                 counts, num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
@@ -237,5 +269,6 @@ class Evaluator:
             "scvi": lambda: scvi_embedding(each, counts),
         }
         found = {name: makers[name]() for name in self._names}
-        each.reference = found.get("pca")
+        if each.uses_reference:
+            each.reference = found["pca"] if "pca" in found else makers["pca"]()
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 
 from scmodelforge.training.checkpoint import Checkpoints
@@ -9,6 +10,8 @@ from scmodelforge.workflows.best_checkpoint import why_best
 from scmodelforge.workflows.runfolder import RunFolder
 
 __all__ = ["export_best"]
+
+_log = logging.getLogger(__name__)
 
 
 def export_best(folder: RunFolder, checkpoints: Checkpoints, *, metric: str | None) -> str:
@@ -18,9 +21,11 @@ def export_best(folder: RunFolder, checkpoints: Checkpoints, *, metric: str | No
     -------
     In words, which it is.
     """
-    best = checkpoints.best() if metric else None
-    why = why_best(metric) if metric and best else "the last step"
-    best = best or Checkpoints.find_last(folder.checkpoints)
+    by_metric = checkpoints.best() if metric else None
+    why = why_best(metric) if metric and by_metric else "the last step"
+    best = by_metric or Checkpoints.find_last(folder.checkpoints)
+    if metric and not metric.startswith("val/") and not by_metric:
+        _log.warning(f"no checkpoint that is kept has a value of {metric}: the model of the last step is exported")
     temporary = folder.model.with_name("model.writing")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(best / "model", temporary)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,13 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, SplitConfig
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record
-from scmodelforge.eval.baselines import CountMatrix, pca_embedding, random_embedding
+from scmodelforge.eval.baselines import pca_embedding, random_embedding
 from scmodelforge.eval.benchmarks.label_transfer import LabelTransfer, LabelTransferConfig
 from scmodelforge.eval.harness import evaluate, stratified_subsample
 from scmodelforge.hub.bundle import Bundle
-from scmodelforge.objectives.collate import collate_for_encoding
 from scmodelforge.workflows._obs_text import ObsColumn
-from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
+from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.read_cells import embedded_cells, read_counts
 from scmodelforge.workflows.team import Team
 
 __all__ = ["TransferSet", "TransferSide", "open_transfer", "transfer_sets"]
@@ -239,26 +239,14 @@ class TransferSet:
 
     def _embed(self, model: nn.Module, team: Team, where: Mapping[str, Any]) -> np.ndarray:
         """Return the embeddings of the reference's cells, then of the query's."""
-        found = []
-        for side in (self.reference, self.query):
-
-            @contextmanager
-            def batches_of(positions: np.ndarray, side: TransferSide = side) -> Iterator[Iterable[Any]]:
-                with sequential_loader(
-                    side.data,
-                    positions,
-                    collate=lambda tokens: collate_for_encoding(tokens, pad_id=side.data.vocab.pad_id),
-                    config=side.config,
-                    batch_size=self.batch_size,
-                    seed=self.seed,
-                ) as loader:
-                    yield (batch for group in loader.one_pass() for batch in group)
-
-            found.append(team.embed(model, batches_of, positions=side.positions, batch_size=self.batch_size, **where))
-        return np.concatenate(found)
+        options = {"team": team, "batch_size": self.batch_size, "seed": self.seed, **where}
+        sides = (self.reference, self.query)
+        return np.concatenate([embedded_cells(model, s.data, s.config, s.positions, **options) for s in sides])
 
     def _others(self) -> dict[str, np.ndarray]:
-        counts = sp.vstack([_counts(side) for side in (self.reference, self.query)]).tocsr()
+        counts = sp.vstack(
+            [read_counts(side.data, side.config, side.positions) for side in (self.reference, self.query)]
+        ).tocsr()
         width = self._baselines["untrained"].shape[1]
         return {
             "pca": pca_embedding(counts, num_train=len(self.reference.positions), seed=self.seed),
@@ -290,16 +278,3 @@ class TransferSet:
             seed=self.seed,
             model_id=model_id,
         )
-
-
-def _counts(side: TransferSide) -> sp.csr_matrix:
-    matrix = CountMatrix(side.data.vocab)
-    with sequential_loader(
-        Readable(side.data.source, matrix, lambda block: block),
-        side.positions,
-        collate=lambda tokens: tokens,
-        config=side.config,
-        batch_size=1024,
-        seed=0,
-    ) as loader:
-        return matrix.stack([block for group in loader.one_pass() for block in group])

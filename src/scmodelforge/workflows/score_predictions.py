@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from scmodelforge.eval.perturbation.export import export_covariates
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions, read_predictions
 from scmodelforge.eval.perturbation.linear import GeneFactors
 from scmodelforge.eval.perturbation.splits import read_conditions
+from scmodelforge.eval.records import write_records
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.tokenizers.vector_files import read_vectors
 from scmodelforge.workflows.evaluate import EvaluationResult
@@ -105,7 +105,7 @@ def score_predictions(
     facts = _facts(data, predictions, split, seed)
     records = evaluate(made, _representations(found, vectors, facts))
     if out is not None:
-        _write(out, records)
+        write_records(out, (record.to_dict() for record in records))
     exported = [] if export_to is None else export_covariates(found, export_to)
     return EvaluationResult(
         records,
@@ -201,9 +201,3 @@ def _notes(found: PerturbationPredictions, records: Iterable[Record]) -> list[st
         what = metrics[0] if len(metrics) == 1 else f"{len(metrics)} metrics"
         notes.append(f"{what}: without a value for {count:,} of {len(found.comparison.groups):,}: {reason}")
     return notes
-
-
-def _write(out: Path, records: Sequence[Record]) -> None:
-    temporary = out.with_name(out.name + ".writing")
-    temporary.write_text("".join(json.dumps(record.to_dict()) + "\n" for record in records), encoding="utf-8")
-    temporary.replace(out)

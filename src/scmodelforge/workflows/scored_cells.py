@@ -14,10 +14,11 @@ from scmodelforge._errors import ConfigError
 from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, check_columns
-from scmodelforge.eval.baselines import CountMatrix
 from scmodelforge.eval.harness import MODEL, evaluate, stratified_subsample
 from scmodelforge.workflows._obs_text import ObsColumn
-from scmodelforge.workflows.prepare import PreparedData, Readable, sequential_loader
+from scmodelforge.workflows.gene_vectors import GeneInputs
+from scmodelforge.workflows.prepare import PreparedData
+from scmodelforge.workflows.read_cells import read_counts
 
 __all__ = ["EvaluationSet", "ScoredCells"]
 
@@ -127,8 +128,19 @@ class ScoredCells:
             seed=seed,
         )
 
+    @property
+    def uses_reference(self) -> bool:
+        """Whether a benchmark compares embeddings with the cells before integration."""
+        return any(getattr(made, "uses_reference", False) for made in self.benchmarks)
+
     def inputs(
-        self, vectors: np.ndarray, representation: str, model_id: str | None = None, *, predictions: Any = None
+        self,
+        vectors: np.ndarray,
+        representation: str,
+        model_id: str | None = None,
+        *,
+        predictions: Any = None,
+        genes: GeneInputs | None = None,
     ) -> BenchmarkInputs:
         """Return what a benchmark gets for one representation of the cells."""
 
@@ -157,17 +169,26 @@ class ScoredCells:
             reference=None if self.reference is None else self.reference[self.num_train :],
             predictions=predictions,
             counts=lambda: self.counts(self.positions[self.num_train :]),
+            gene_embeddings=None if genes is None else genes.vectors,
+            model=None if genes is None else genes.model,
         )
 
     def score(
-        self, representations: Mapping[str, np.ndarray], model_id: str, *, predictions: Any = None
+        self,
+        representations: Mapping[str, np.ndarray],
+        model_id: str,
+        *,
+        predictions: Any = None,
+        genes: Mapping[str, GeneInputs] | None = None,
     ) -> list[Record]:
         """Return the records of several embeddings of the cells, by name, each shape (n, H).
 
-        ``predictions`` are what the model among them predicts for the held-out cells.
+        ``predictions`` are what the model among them predicts for the held-out cells, ``genes`` what is known of genes
+        in those that are of models.
         """
+        own = {MODEL: predictions}
         inputs = {
-            name: self.inputs(vectors, name, model_id, predictions=predictions if name == MODEL else None)
+            name: self.inputs(vectors, name, model_id, predictions=own.get(name), genes=(genes or {}).get(name))
             for name, vectors in representations.items()
         }
         records = evaluate(self.benchmarks, inputs)
@@ -180,24 +201,20 @@ class ScoredCells:
 
     def counts(self, positions: np.ndarray | None = None) -> Any:
         """Return the counts of the cells, or of some of them, over the vocabulary's genes, CSR (n, number of genes)."""
-        matrix = CountMatrix(self.data.vocab)
-        positions = self.positions if positions is None else positions
-        order = np.argsort(positions)
-        with sequential_loader(
-            Readable(self.data.source, matrix, _unchanged),
-            positions[order],
-            collate=lambda tokens: tokens,
-            config=self.config,
-            batch_size=1024,
-            seed=0,
-        ) as loader:
-            blocks = [block for group in loader.one_pass() for block in group]
-        return matrix.stack(blocks)[np.argsort(order)]
+        return read_counts(self.data, self.config, self.positions if positions is None else positions)
 
 
 def _checked(config: BenchmarkConfig) -> Any:
     check_columns(config.name, label_key=config.label, batch_key=config.batch)
-    return BENCHMARKS.get(config.name)(config)
+    made: Any = BENCHMARKS.get(config.name)(config)
+    if "predictions" in made.needs:
+        msg = (
+            f"benchmark '{config.name}' scores predictions of perturbations, which this run does not make; take it out "
+            "of eval.benchmarks, and score a file of them: scmodelforge evaluate --predictions FILE --data REAL "
+            f"--eval {config.name}"
+        )
+        raise ConfigError(msg)
+    return made
 
 
 def _one_key(each: EvaluationSet, field_name: str) -> str | None:
@@ -213,7 +230,3 @@ def _one_key(each: EvaluationSet, field_name: str) -> str | None:
 
 def _hash(parts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _unchanged(block: Any) -> Any:
-    return block

@@ -20,13 +20,13 @@ from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
-from scmodelforge.eval.harness import skip_notes
+from scmodelforge.eval.harness import MODEL, skip_notes
 from scmodelforge.eval.records import append_records
 from scmodelforge.eval.tables import terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._files import write_text
-from scmodelforge.training._fsdp import build_for, shard_model
+from scmodelforge.training._fsdp import build_for, shard_model, shards
 from scmodelforge.training._launch import one_line_if_lost, part_ways
 from scmodelforge.training._loaders import make_loader
 from scmodelforge.training._sharded import settle
@@ -119,6 +119,8 @@ class TrainingRun:
                 untrained=self._fresh_model,
                 head_of=lambda model: label_head(model, config.model, self.labels),
             )
+            if shards(fabric):
+                self.evaluator.require_embeddings_alone("with strategy fsdp no device has it")
             if config.output.best_metric.startswith("eval/"):
                 self.evaluator.check_metric(config.output.best_metric)
 
@@ -280,13 +282,13 @@ class TrainingRun:
     def _evaluate_now(self, run: Run) -> list[Record]:
         """Evaluate the model as it is: every device embeds a part of the cells, the first one scores them."""
         assert self.evaluator is not None
+        records: list[Record] = []
         with averaged(run):  # at the end of an epoch they are in place already
             self._embed(run)
-        records: list[Record] = []
-        with others_waiting(self.fabric):
-            if self.fabric.is_global_zero:
-                records = self.evaluator.score(f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}")
-                self._views.keep(self.evaluator.seen(), step=run.progress.step)
+            with others_waiting(self.fabric):
+                if self.fabric.is_global_zero:
+                    records = self.evaluator.score(f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}")
+                    self._views.keep(self.evaluator.seen(), step=run.progress.step)
         return records
 
     def _embed(self, run: Run) -> None:
@@ -337,7 +339,7 @@ class TrainingRun:
             views = self.evaluator.views()
             self._views.keep(self.evaluator.seen(), step=None)
             self._keep_records(records, bundle.fingerprint)
-            notes += skip_notes(records)
+            notes += [*_choice_notes(self.config.output.best_metric), *skip_notes(records)]
         write_text(self.folder.model / "README.md", model_card(bundle, self.config, records=records))
         return TrainResult(self.folder, records, views, terminal_table(records), notes)
 
@@ -345,8 +347,19 @@ class TrainingRun:
         """Write the evaluation of the exported model, with the step it comes from."""
         for record in records:
             record.step, record.epoch = fingerprint["step"], fingerprint["epoch"]
+            if record.representation == MODEL:
+                record.params["chosen_by"] = self.config.output.best_metric
         self.folder.exported_results.unlink(missing_ok=True)
         append_records(self.folder.exported_results, records)
+
+
+def _choice_notes(metric: str) -> list[str]:
+    if not metric.startswith("eval/"):
+        return []
+    return [
+        f"the step was chosen by {metric}, so that score of the model is the best of several, and those of the "
+        "baselines are not: score the model on other cells before you compare them"
+    ]
 
 
 def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:

@@ -342,6 +342,14 @@ class TestHead:
         labels[::10] = np.where(labels[::10] == "type0", "type1", "type0")
         return LabelPredictions(names, 0.1 / len(names) + 0.9 * (labels[:, None] == names))
 
+    def test_that_knows_none_of_the_labels_is_skipped_by_name(self):
+        inputs = clustered()
+        known = self.predictions(inputs)
+        others = LabelPredictions(["B cell", "T cell", "NK"], known.probabilities)
+        found = run("cell_type_annotation", replace(inputs, predictions=others))
+        assert found["accuracy_head"].value is None
+        assert "the head gives none of these labels" in found["accuracy_head"].skipped_reason
+
     def test_is_scored_as_one_more_probe(self):
         inputs = clustered()
         found = annotate(replace(inputs, predictions=self.predictions(inputs)))

@@ -49,6 +49,22 @@ class TestNearest:
         assert (found.distances == 0).all()
 
     @pytest.mark.usefixtures("small_blocks")
+    def test_one_cell_far_from_all_makes_no_others_doubtful(self, monkeypatch):
+        points = np.random.default_rng(0).normal(size=(1200, 16))
+        points[7] *= 1000
+        again = []
+        search = neighbors._search_all
+
+        def noted(points, rows, *rest):
+            again.append(len(rows))
+            search(points, rows, *rest)
+
+        monkeypatch.setattr(neighbors, "_search_all", noted)
+        found = nearest_neighbors(points, 10)
+        assert sum(again) < 20
+        distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+        np.testing.assert_array_equal(found.indices, np.argsort(distances, axis=1, kind="stable")[:, :10])
+
     def test_huge_and_tiny_numbers_have_room(self):
         points = np.random.default_rng(0).normal(size=(150, 4)).astype(np.float32)
         for scale in (1e30, 1e-30):

@@ -55,7 +55,9 @@ def _of_block(points: np.ndarray, squares: np.ndarray, queries: np.ndarray, k: i
         own = np.einsum("ij,ij->i", queries, queries)
         # No point that is not a candidate is nearer than this, but for rounding.
         others = np.take_along_axis(near, candidates, axis=1).max(axis=1) + own
-        rounding = 4 * np.finfo(np.float32).eps * np.sqrt(points.shape[1]) * (own + squares.max())
+        # A point longer than this is further away than they are, whatever its products were rounded to.
+        longest = np.minimum(squares.max(), (np.sqrt(own) + np.sqrt(np.maximum(others, 0))) ** 2)
+        rounding = 4 * np.finfo(np.float32).eps * np.sqrt(points.shape[1]) * (own + longest)
         last = np.take_along_axis(exact, order[:, -1:], axis=1)[:, 0]
         for row in np.flatnonzero(last >= others - rounding):
             found[row] = _of_one(points, queries[row], k)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scmodelforge._errors import listed
 from scmodelforge.eval.annotation.groups import group_folds, groups_of
 from scmodelforge.eval.annotation.open_set import rejection_threshold
 from scmodelforge.eval.annotation.probes import ProbeConfig, ProbeName, fit_probe, variant_of, why_not
@@ -38,7 +39,10 @@ def annotate(benchmark: str, config: ProbeConfig, inputs: BenchmarkInputs) -> li
     if task.predictions is not None:
         names, rows = task.predictions.names, task.predictions.probabilities
         head = Answers("head", names, rows, no_threshold=_OF_HEAD)
-        records += scorer.skipped("head", task.obstacle) if task.obstacle else scorer.records(head)
+        reason = task.obstacle
+        if reason is None and not np.isin(task.heldout_labels, names).any():
+            reason = f"the head gives none of these labels; it was trained to give {listed([str(n) for n in names], 5)}"
+        records += scorer.skipped("head", reason) if reason else scorer.records(head)
     return records
 
 

@@ -40,6 +40,11 @@ class BatchIntegration:
     def __init__(self, config: BenchmarkConfig) -> None:
         self.config = BatchIntegrationConfig.model_validate(config.model_dump())
 
+    @property
+    def uses_reference(self) -> bool:
+        """Whether a metric compares embeddings with the cells before integration."""
+        return self.config.uses_reference
+
     def run(self, inputs: BenchmarkInputs) -> list[Record]:
         """Score the held-out cells; nothing is fitted on training cells."""
         own = self.config

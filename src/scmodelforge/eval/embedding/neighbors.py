@@ -87,8 +87,10 @@ def _candidates(
         kernel(points[rows] @ points[part].T, squares[rows], squares[part], start, best, found)
     if count == len(points):
         return found, np.full(len(rows), np.inf)
-    rounding = (points.shape[1] + 10) * 2.0**-24 * (squares[rows] + squares.max()).astype(np.float64)
-    return found, best[:, 0] - rounding
+    own, furthest = squares[rows].astype(np.float64), np.maximum(best[:, 0], 0).astype(np.float64)
+    # A cell longer than this lies beyond the furthest candidate whatever its products were rounded to.
+    longest = np.minimum(squares.max(), (np.sqrt(own) + np.sqrt(furthest)) ** 2)
+    return found, furthest - (points.shape[1] + 10) * 2.0**-24 * (own + longest)
 
 
 def _keep_nearest(products, own_squares, squares, start, best, found):

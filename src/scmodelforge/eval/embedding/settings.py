@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from scmodelforge.config.schema import BenchmarkConfig, refuse_biollm
+from scmodelforge.eval.embedding.catalogue import METRICS
 from scmodelforge.eval.embedding.score import Backend
 
 __all__ = ["EmbeddingBenchmarkConfig"]
@@ -17,6 +18,11 @@ class EmbeddingBenchmarkConfig(BenchmarkConfig):
     """Starts of k-means; the tightest clustering counts."""
     backend: Backend = "native"
     """What computes the metrics: this package, or ``scib-metrics`` (extra of that name) on the same neighbours."""
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether a metric compares embeddings with the cells before integration."""
+        return any(METRICS[name].reference for name in getattr(self, "metrics", ()) if name in METRICS)
 
     @field_validator("backend", mode="before")
     @classmethod

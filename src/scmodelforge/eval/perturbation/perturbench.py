@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from scmodelforge.eval.perturbation.means import cosine, mae, mse, pearson, r2, rmse
-from scmodelforge.eval.perturbation.ranks import Distance, distances_to, ranks_within
+from scmodelforge.eval.perturbation.ranks import ALONE, Distance, distances_to, ranks_within
 from scmodelforge.eval.perturbation.scores import Comparison, Score
 
 __all__ = ["log_fold_changes", "perturbench_scores"]
@@ -69,5 +69,6 @@ def _ranks(comparison: Comparison, name: str, predicted: np.ndarray, truth: np.n
         f"rank_{name}",
         ranks_within(comparison.covariates, to_predictions),
         higher_is_better=False,
+        undefined=ALONE,
         params={"best": 0, "ranked": "predictions by distance to each real perturbation", "ties": "half"},
     )

@@ -13,7 +13,10 @@ import numpy as np
 
 from scmodelforge.eval.perturbation.means import cosine
 
-__all__ = ["Distance", "distances_to", "own_rank", "ranks_within"]
+__all__ = ["ALONE", "Distance", "distances_to", "own_rank", "ranks_within"]
+
+#: Why a perturbation has no rank.
+ALONE = "no other perturbation of its covariate is scored, so there is nothing to rank it among"
 
 Distance = Literal["l1", "l2", "cosine"]
 
@@ -42,7 +45,7 @@ def own_rank(distances: np.ndarray, own: int) -> float:
 
 
 def ranks_within(covariates: np.ndarray, distances: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return the rank of each perturbation among those of its covariate, 0 is nearest, shape (P,).
+    """Return the rank of each perturbation among those of its covariate, 0 is nearest, shape (P,); NaN if it is alone.
 
     Parameters
     ----------
@@ -54,6 +57,8 @@ def ranks_within(covariates: np.ndarray, distances: Callable[[int, np.ndarray], 
     found = np.full(len(covariates), np.nan)
     for covariate in np.unique(covariates):
         rows = np.flatnonzero(covariates == covariate)
+        if len(rows) < 2:
+            continue
         for place, row in enumerate(rows):
             found[row] = own_rank(distances(int(row), rows), place)
     return found

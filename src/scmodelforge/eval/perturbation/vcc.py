@@ -15,7 +15,7 @@ from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.eval.perturbation.de import FDR, RankSums, rank_sums
 from scmodelforge.eval.perturbation.distances import edistance
 from scmodelforge.eval.perturbation.means import mae, mse, pearson, spearman
-from scmodelforge.eval.perturbation.ranks import Distance, distances_to, ranks_within
+from scmodelforge.eval.perturbation.ranks import ALONE, Distance, distances_to, ranks_within
 from scmodelforge.eval.perturbation.scores import TOO_FEW_CELLS, Comparison, Score
 
 __all__ = ["HEADLINE", "de_scores", "discrimination", "mean_scores", "vcc_scores"]
@@ -84,6 +84,7 @@ def discrimination(comparison: Comparison, distance: Distance) -> Score:
         f"discrimination_score_{distance}",
         1 - ranks_within(comparison.covariates, to_real),
         is_detail=distance != "l1",
+        undefined=ALONE,
         params={"best": 1, "ranked": "real perturbations by distance to each prediction", "ties": "half"},
     )
 

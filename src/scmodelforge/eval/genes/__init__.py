@@ -1,0 +1,1 @@
+"""Vectors of genes, what they are good for, and which genes are near each other."""

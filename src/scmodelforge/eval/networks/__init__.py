@@ -1,0 +1,1 @@
+"""Known edges from transcription factors to genes, and how well scores of pairs find them."""
