@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
-from tests.conftest import make_adata
+from tests.conftest import logged_copy, make_adata
 
 EPOCHS = 3
 
@@ -321,9 +321,37 @@ class TestEvaluate:
         assert result.exit_code == 2
         assert "no obs column 'cell_type'; name its column with --label. There are: kind" in result.output
 
-    def test_says_when_the_model_was_trained_on_the_data(self, run, data):
-        output = invoke("evaluate", run / "model", "--data", data, "--label", "cell_type")
-        assert "the model was trained on cells.h5ad" in output
+    @pytest.mark.parametrize("form", ["as it is", "logged, in other order, as zarr"])
+    def test_data_the_model_was_trained_on_are_refused_unless_allowed(self, run, data, tmp_path, form):
+        path, out = data, tmp_path / "scores.jsonl"
+        if form != "as it is":
+            path = logged_copy(data, tmp_path / "other.zarr")
+        words = [str(word) for word in ("evaluate", run / "model", "--data", path, "--label", "cell_type")]
+        result = CliRunner().invoke(app, [*words, "--out", str(out)])
+        assert result.exit_code == 2
+        assert f"{path.name}: the model was trained on" in result.output
+        assert not out.exists()
+        output = invoke(*words, "--allow-trained-cells", "--out", out)
+        assert "the model was trained on cells that were scored" in output
+        assert {json.loads(line)["params"]["trained_on"] for line in out.read_text().splitlines()} == {True}
+
+    def test_says_when_it_is_not_known_what_the_model_was_trained_on(self, run, tmp_path):
+        shutil.copytree(run / "model", tmp_path / "model")
+        (tmp_path / "model" / "trained_cells.safetensors").unlink()
+        make_adata(90, 30, seed=3).write_h5ad(tmp_path / "other.h5ad")
+        out = tmp_path / "scores.jsonl"
+        words = ("--data", tmp_path / "other.h5ad", "--label", "cell_type", "--out", out)
+        assert "does not say which cells it was trained on" in invoke("evaluate", tmp_path / "model", *words)
+        assert {json.loads(line)["params"]["trained_on"] for line in out.read_text().splitlines()} == {None}
+        assert "does not say" not in invoke("evaluate", run / "model", *words, "--force")
+        assert {json.loads(line)["params"]["trained_on"] for line in out.read_text().splitlines()} == {False}
+
+    def test_a_damaged_list_of_trained_cells_is_said_in_one_line(self, run, tmp_path):
+        shutil.copytree(run / "model", tmp_path / "model")
+        (tmp_path / "model" / "trained_cells.safetensors").write_bytes(b"no")
+        result = CliRunner().invoke(app, ["embed", str(tmp_path / "model"), "x.h5ad", "-o", str(tmp_path / "y.h5ad")])
+        assert result.exit_code == 2
+        assert "trained_cells.safetensors: damaged" in result.output
 
     def test_an_output_that_cannot_be_written_is_refused_first(self, run, tmp_path):
         for out in (tmp_path / "none" / "x.jsonl", tmp_path):

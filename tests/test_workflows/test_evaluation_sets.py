@@ -14,7 +14,7 @@ from scmodelforge.cli.main import app
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.split_files import read_split
 from scmodelforge.workflows.prepare import open_source
-from tests.conftest import make_adata
+from tests.conftest import logged_copy, make_adata
 from tests.test_bad_input import refused
 from tests.test_life_cycle import settings
 
@@ -161,6 +161,16 @@ class TestLeaks:
             eval__benchmarks=[{"cell_type_annotation": {"dataset": "tabula_sapiens"}}],
         )
         assert "cells to be scored are training cells" in message
+
+    def test_another_form_of_the_file_is_found_out(self, tmp_path, tiny_h5ad):
+        copy = logged_copy(tiny_h5ad, tmp_path / "copy.zarr")
+        message = refused(
+            tmp_path,
+            tiny_h5ad,
+            data__split={"by": "cells"},
+            eval__benchmarks=[{"cell_type_annotation": {"dataset": str(copy), "label": "cell_type"}}],
+        )
+        assert "are training cells that lie in another file" in message
 
     def test_with_the_data_set_s_own_split_the_run_is_allowed(self, tmp_path, folder):
         fetched(folder, "tabula_sapiens")

@@ -14,7 +14,7 @@ from scmodelforge.eval.benchmarks.label_transfer import LabelTransferConfig
 from scmodelforge.hub import load_bundle
 from scmodelforge.hub.bundle import build_model
 from scmodelforge.workflows.label_transfer import transfer_sets
-from tests.conftest import make_adata
+from tests.conftest import logged_copy, make_adata
 from tests.test_life_cycle import invoke, settings
 
 
@@ -58,7 +58,6 @@ def sets(folder, bundle, **changes):
         max_cells=100,
         batch_size=16,
         seed=0,
-        trained_on=frozenset(entry["sha256"] for entry in bundle.fingerprint["data"]),
     )
 
 
@@ -112,6 +111,12 @@ class TestWhatIsRefused:
     def test_one_file_as_both(self, folder, bundle):
         same = {"dataset": str(folder / "first.h5ad"), "label": "cell_type", "batch": None, "mapping": {}}
         with pytest.raises(DataError, match=r"reference and query are the same file \(first.h5ad\)"):
+            sets(folder, bundle, **same)
+
+    def test_another_form_of_one_as_both(self, folder, bundle, tmp_path):
+        copy = logged_copy(folder / "first.h5ad", tmp_path / "copy.zarr")
+        same = {"dataset": str(copy), "label": "cell_type", "batch": None, "mapping": {}}
+        with pytest.raises(DataError, match=r"reference and query: [\d,]+ of [\d,]+ cells are in both, maybe"):
             sets(folder, bundle, **same)
 
     def test_a_data_set_whose_labels_are_not_named(self, folder, bundle):

@@ -80,6 +80,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Also write the records to this .jsonl file.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Also draw the scores and the cells into this folder.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the files of --out and --plots.")] = False,
+    allow_trained_cells: Annotated[
+        bool, typer.Option("--allow-trained-cells", help="Score --data that the model was trained on; results say so.")
+    ] = False,
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record a line instead of a table.")] = False,
 ) -> None:
@@ -102,8 +105,9 @@ def evaluate(
         "export_cell_eval": export_cell_eval,
     }
     of_models: dict[str, Any] = {"label": label, "batch": batch, "split_by": split_by, "baselines": baselines}
+    switches = {"trust_plugins": trust_plugins, "allow_trained_cells": allow_trained_cells}
     if predictions is not None:
-        _refuse("--predictions", {**of_models, "trust_plugins": trust_plugins or None})
+        _refuse("--predictions", of_models | switches)
         if models or data is None:
             msg = "--predictions needs --data REAL.h5ad, and takes the place of MODEL."
             raise ConfigError(msg)
@@ -121,7 +125,9 @@ def evaluate(
         from scmodelforge.workflows.evaluate import Choices, evaluate_models
 
         of_models["baselines"] = None if baselines is None else _listed([baselines])
-        chosen: Any = {**of_models, "data": data, "benchmarks": names, "seed": seed, "trust_plugins": trust_plugins}
+        if data is None:
+            _refuse("a run's own cells", {"allow_trained_cells": allow_trained_cells})
+        chosen: Any = {**of_models, **switches, "data": data, "benchmarks": names, "seed": seed}
         result = evaluate_models(models, Choices(**chosen), out=out, force=force)
     _show(result, plots=plots, seed=seed or 0, as_json=as_json)
 

@@ -1,16 +1,17 @@
 """The model folder: everything a trained model needs to be used on new data, in files that hold no code.
 
-==========================  ======================================================================
-``config.json``             format version, model settings, objective, plugins
-``model.safetensors``       weights
-``tokenizer.json``          settings and fitted state of the tokenizer
-``tokenizer.safetensors``   arrays of the tokenizer, if it has any
-``vocab.json``              genes and special tokens
-``preprocessing.json``      what is done to counts before tokens are made of them
-``labels.json``             label column and categories seen in training
-``fingerprint.json``        the data, split and settings the weights come from
-``README.md``               model card
-==========================  ======================================================================
+=============================  ====================================================================
+``config.json``                format version, model settings, objective, plugins
+``model.safetensors``          weights
+``tokenizer.json``             settings and fitted state of the tokenizer
+``tokenizer.safetensors``      arrays of the tokenizer, if it has any
+``vocab.json``                 genes and special tokens
+``preprocessing.json``         what is done to counts before tokens are made of them
+``labels.json``                label column and categories seen in training
+``fingerprint.json``           the data, split and settings the weights come from
+``trained_cells.safetensors``  what tells which cells it was trained on, if that is known
+``README.md``                  model card
+=============================  ====================================================================
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from scmodelforge._json_files import read_json_object
 from scmodelforge._registry import MODELS, TOKENIZERS
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import FORMAT_VERSION
+from scmodelforge.data.cell_sketch import CellSketch
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.hub.sketch_file import load_sketch, save_sketch
 from scmodelforge.models.components.given import apply_embedding_spec
 from scmodelforge.models.components.special_tokens import apply_special_tokens
 from scmodelforge.models.registry import get_model
@@ -76,6 +79,8 @@ class Bundle:
         What the weights come from: data, split, settings, step.
     plugins
         Python files (paths) or modules that register the model's own parts.
+    trained_cells
+        What tells which cells the model was trained on; ``None`` if that is not known.
     """
 
     model: nn.Module
@@ -87,6 +92,7 @@ class Bundle:
     labels: dict[str, Any] = field(default_factory=dict)
     fingerprint: dict[str, Any] = field(default_factory=dict)
     plugins: list[str] = field(default_factory=list)
+    trained_cells: CellSketch | None = None
 
     @property
     def model_id(self) -> str:
@@ -106,6 +112,7 @@ class BundleParts:
     labels: dict[str, Any]
     fingerprint: dict[str, Any]
     plugins: list[str]
+    trained_cells: CellSketch | None
 
 
 def build_model(model_config: ModelConfig, tokenizer: Any) -> nn.Module:
@@ -150,6 +157,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, card: str, weights: Mapping[str
     save_preprocessor(bundle.preprocessor, folder)
     _write_json(folder / "labels.json", bundle.labels)
     _write_json(folder / "fingerprint.json", bundle.fingerprint)
+    save_sketch(bundle.trained_cells, folder)
     (folder / "README.md").write_text(card)
     path = str(folder / "model.safetensors")
     if weights is None:
@@ -219,6 +227,7 @@ def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundlePart
         labels=read_json_object(folder / "labels.json", _AGAIN) if (folder / "labels.json").exists() else {},
         fingerprint=read_json_object(folder / "fingerprint.json", _AGAIN),
         plugins=[str(folder / plugin) if plugin.endswith(".py") else plugin for plugin in plugins],
+        trained_cells=load_sketch(folder),
     )
 
 

@@ -32,6 +32,7 @@ from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_s
 from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.scvi_baseline import check_scvi
+from scmodelforge.workflows.trained_cells import is_trained_on, refuse_known_cells
 from scmodelforge.workflows.views import SeenCells
 
 __all__ = ["Choices", "EvaluationResult", "check_baselines", "evaluate_models"]
@@ -95,6 +96,8 @@ class Choices:
         else 0.
     trust_plugins
         Import the Python files the model folder names.
+    allow_trained_cells
+        Score cells of ``data`` that the model was trained on; the results say so.
     """
 
     data: Path | None = None
@@ -105,6 +108,7 @@ class Choices:
     baselines: Sequence[str] | None = None
     seed: int | None = None
     trust_plugins: bool = False
+    allow_trained_cells: bool = False
 
 
 def evaluate_models(
@@ -140,9 +144,8 @@ def evaluate_models(
         splits = None if out is None else out.with_suffix(".splits") / ("" if len(models) == 1 else name)
         records, cells = _scored(each, choices, splits)
         if not each.is_own:
-            trained = bool(_files_trained_on(each))
             for record in records:
-                record.params["trained_on"] = trained
+                record.params["trained_on"] = is_trained_on(each.data)
         results += [Result(name, record) for record in records]
         own = [*skip_notes(records), *_seen_in_training(each), each.data.split.describe()]
         lines += own if len(models) == 1 else [f"{name}: {line}" for line in own]
@@ -214,8 +217,12 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
     if data is not None:
         _use_other_data(config, data, split_by=choices.split_by or "auto", seed=config.eval.seed)
     _choose_benchmarks(config, choices.benchmarks, is_other_data=data is not None)
-    prepared = split_for_evaluation(config.data, bundle) if data is not None else _own(config, bundle, split, facts)
-    return _Prepared(config, bundle, prepared, is_own=data is None)
+    if data is None:
+        return _Prepared(config, bundle, _own(config, bundle, split, facts), is_own=True)
+    prepared = split_for_evaluation(config.data, bundle)
+    if not choices.allow_trained_cells:
+        refuse_known_cells(data.name, prepared)
+    return _Prepared(config, bundle, prepared, is_own=False)
 
 
 def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) -> None:
@@ -256,7 +263,9 @@ def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict
         kept = cells_in_cache(source, own, Path(config.data.preprocessing.cache))
     if kept is None:
         preprocessor = preprocessor.fitted(source)
-    return PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
+    prepared = PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
+    prepared.trained_cells = bundle.trained_cells
+    return prepared
 
 
 def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[list[Record], SeenCells | None]:
@@ -273,7 +282,6 @@ def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[lis
         untrained=untrained,
         head_of=lambda model: label_head(model, bundle.model_config, bundle.labels),
         baselines=choices.baselines,
-        trained_on=frozenset(entry["sha256"] for entry in bundle.fingerprint.get("data", [])),
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
@@ -284,17 +292,13 @@ def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[lis
 
 
 def _seen_in_training(each: _Prepared) -> list[str]:
-    """Return a warning if the model was trained on files that its probes are now said to be held out from."""
-    seen = _files_trained_on(each)
-    if each.is_own or not seen:
-        return []
-    return [
-        f"warning: the model was trained on {', '.join(seen)}, so these scores are not of unseen cells; "
-        "evaluate the run's folder without --data for its own held-out cells"
-    ]
-
-
-def _files_trained_on(each: _Prepared) -> list[str]:
-    """Return the names of the scored files that the model was trained on."""
-    trained = {entry["sha256"] for entry in each.bundle.fingerprint.get("data", [])}
-    return [entry["name"] for entry in each.data.source.fingerprint() if entry["sha256"] in trained]
+    """Return a warning if the model was trained on the cells that were scored, or that cannot be known."""
+    is_seen = False if each.is_own else is_trained_on(each.data)
+    if is_seen is None:
+        return ["warning: the model does not say which cells it was trained on; these may be among them"]
+    if is_seen:
+        return [
+            "warning: the model was trained on cells that were scored, so these scores are not of unseen cells; "
+            "evaluate the run's folder without --data for its own held-out cells"
+        ]
+    return []

@@ -12,6 +12,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.best_metric import OWN_CELLS
 from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.schema import BenchmarkConfig, DataConfig, RunConfig, SplitConfig
+from scmodelforge.data.cell_sketch import CellIdentities
 from scmodelforge.data.scan import scan
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import split_cells
@@ -39,7 +40,6 @@ def run_evaluator(
     untrained: Callable[[], nn.Module],
     head_of: Callable[[nn.Module], LabelHead | None] = lambda _: None,
     baselines: Sequence[str] | None = None,
-    trained_on: frozenset[str] | None = None,
 ) -> Evaluator:
     """Return the evaluator of a run's settings: benchmarks on the run's own cells and on other data sets.
 
@@ -53,8 +53,6 @@ def run_evaluator(
         Returns the head of a model that learned cell types.
     baselines
         Take the place of those of the settings.
-    trained_on
-        Checksums of the files that the model is trained on; ``None`` are those of ``data``.
 
     Raises
     ------
@@ -70,7 +68,7 @@ def run_evaluator(
             sets.append(_other_set(name, data, benchmarks, seed=config.eval.seed))
     return Evaluator(
         sets,
-        transfers=_transfers(config, data, untrained, trained_on),
+        transfers=_transfers(config, data, untrained),
         head_of=head_of,
         untrained=untrained,
         baselines=config.eval.baselines if baselines is None else baselines,
@@ -80,11 +78,7 @@ def run_evaluator(
     )
 
 
-def _transfers(
-    config: RunConfig, data: PreparedData, untrained: Callable[[], nn.Module], trained_on: frozenset[str] | None
-) -> list[TransferSet]:
-    if trained_on is None:
-        trained_on = frozenset(entry["sha256"] for entry in data.source.fingerprint())
+def _transfers(config: RunConfig, data: PreparedData, untrained: Callable[[], nn.Module]) -> list[TransferSet]:
     return transfer_sets(
         config.eval.benchmarks,
         data,
@@ -92,7 +86,6 @@ def _transfers(
         max_cells=config.eval.max_cells,
         batch_size=known_batch_size(config.training),
         seed=config.eval.seed,
-        trained_on=trained_on,
     )
 
 
@@ -187,13 +180,18 @@ def split_for_evaluation(
     for column in (config.label_column, config.batch_column):
         if column is not None:
             source.obs(column)
-    report = scan(source, parts.vocab, expects=parts.tokenizer.expects)
+    sketch = parts.trained_cells
+    num_genes = None if sketch is None else sketch.num_genes
+    found = CellIdentities(parts.vocab, sum(source.file_sizes), num_genes=num_genes)
+    report = scan(source, parts.vocab, expects=parts.tokenizer.expects, visitors=[found])
     if known is not None and known.split is not None:
         split = recipe_split(source, known.split, known.name, excluded=report.empty)
     else:
         split = split_cells(source, config.split, excluded=report.empty)
     preprocessor = parts.preprocessor.fitted(source)
-    return PreparedData(source, parts.tokenizer, preprocessor, parts.vocab, split, len(report.empty))
+    prepared = PreparedData(source, parts.tokenizer, preprocessor, parts.vocab, split, len(report.empty))
+    prepared.trained_cells, prepared.identities = sketch, found.values
+    return prepared
 
 
 def _with_keys(benchmark: BenchmarkConfig, data: DataConfig) -> BenchmarkConfig:

@@ -26,8 +26,11 @@ from scmodelforge.workflows._obs_text import ObsColumn
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import embedded_cells, read_counts
 from scmodelforge.workflows.team import Team
+from scmodelforge.workflows.trained_cells import is_trained_on, refuse_same_cells
 
 __all__ = ["TransferSet", "TransferSide", "open_transfer", "transfer_sets"]
+
+_ADVICE = "cells whose labels are given cannot be asked for them. Name two data sets."
 
 
 @dataclass
@@ -84,7 +87,6 @@ def transfer_sets(
     max_cells: int,
     batch_size: int,
     seed: int,
-    trained_on: frozenset[str] = frozenset(),
 ) -> list[TransferSet]:
     """Return what is to be evaluated of the benchmarks that transfer labels; others are passed over.
 
@@ -96,7 +98,7 @@ def transfer_sets(
         A model's vocabulary, tokenizer and preprocessing.
     max_cells
         Most cells of each data set, subsampled by label.
-    untrained, batch_size, seed, trained_on
+    untrained, batch_size, seed
         As of :class:`TransferSet`.
 
     Raises
@@ -110,7 +112,7 @@ def transfer_sets(
             continue
         benchmark = LabelTransfer(config)
         reference, query = open_transfer(config, parts, max_cells=max_cells, seed=seed)
-        found.append(TransferSet(benchmark, reference, query, untrained, batch_size, seed, trained_on))
+        found.append(TransferSet(benchmark, reference, query, untrained, batch_size, seed))
     return found
 
 
@@ -165,13 +167,11 @@ class TransferSet:
         Cells of a forward pass.
     seed
         Seed of probes and intervals.
-    trained_on
-        Checksums of the files the model was trained on, for the note whether these are among them.
 
     Raises
     ------
     DataError
-        If the two data sets have a file in common.
+        If the two data sets have a file or cells in common.
     """
 
     benchmark: LabelTransfer
@@ -180,7 +180,6 @@ class TransferSet:
     untrained: Callable[[], nn.Module]
     batch_size: int
     seed: int
-    trained_on: frozenset[str] = frozenset()
     _baselines: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _last: np.ndarray | None = field(default=None, init=False, repr=False)
 
@@ -188,10 +187,10 @@ class TransferSet:
         shared = sorted(set(self.reference.files) & set(self.query.files))
         if shared:
             msg = (
-                f"label_transfer: reference and query are the same file ({self.reference.files[shared[0]]}); cells "
-                "whose labels are given cannot be asked for them. Name two data sets."
+                f"label_transfer: reference and query are the same file ({self.reference.files[shared[0]]}); {_ADVICE}"
             )
             raise DataError(msg)
+        refuse_same_cells("label_transfer, reference and query", self.reference.data, self.query.data, _ADVICE)
 
     def evaluate(
         self,
@@ -235,7 +234,7 @@ class TransferSet:
 
     def _known(self) -> dict[str, Any]:
         sides = {"reference": self.reference, "query": self.query}
-        return {f"trained_on_{name}": bool(self.trained_on & set(side.files)) for name, side in sides.items()}
+        return {f"trained_on_{name}": is_trained_on(side.data, side.positions) for name, side in sides.items()}
 
     def _embed(self, model: nn.Module, team: Team, where: Mapping[str, Any]) -> np.ndarray:
         """Return the embeddings of the reference's cells, then of the query's."""

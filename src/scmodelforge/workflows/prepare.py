@@ -19,6 +19,7 @@ from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.parts import tokenizer_fact
 from scmodelforge.config.schema import DataConfig, RunConfig, TrainingConfig
 from scmodelforge.data.cached import CachedCells, cached_cells
+from scmodelforge.data.cell_sketch import CellSketch, SketchVisitor
 from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
@@ -33,7 +34,7 @@ from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.workflows.cell_labels import CellLabels, learned_labels, set_label_sizes
 from scmodelforge.workflows.fitting import visitor_of
-from scmodelforge.workflows.usable_cells import membership, without_unusable
+from scmodelforge.workflows.usable_cells import membership, warn_of_repeated, without_unusable
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
 
 __all__ = [
@@ -96,6 +97,10 @@ class PreparedData(Readable):
         The cells after preprocessing, from ``data.preprocessing.cache``.
     labels
         Labels of cells that the model learns from.
+    trained_cells
+        What tells which cells a model is trained on; ``None`` if that is not known.
+    identities
+        Of all cells of data that a model is only evaluated on, shape (N,), to be looked for among these.
     """
 
     preprocessor: Preprocessor
@@ -105,6 +110,8 @@ class PreparedData(Readable):
     num_dropped: int = 0
     kept: CachedCells | None = None
     labels: dict[str, CellLabels] = field(default_factory=dict)
+    trained_cells: CellSketch | None = None
+    identities: np.ndarray | None = None
 
     def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
         """Return the cells from the cache, if there is one."""
@@ -190,12 +197,15 @@ def prepare_data(config: RunConfig) -> PreparedData:
     vocab = tokenizer.vocab  # genes without a given vector may have no token
     check_vocab_size(config, vocab)
     visitor = visitor_of(tokenizer, is_train, preprocessor)
-    visitors = [] if visitor is None else [visitor]
+    sketching = SketchVisitor(vocab, is_train, membership(split.validation))
+    visitors: list[Any] = [sketching] if visitor is None else [sketching, visitor]
     limits = CellLimits(preprocessing)
     report = scan(source, vocab, expects=expects, visitors=visitors, limits=limits)
     split, num_empty, num_dropped = without_unusable(split, report, limits)
     if visitor is not None:
         visitor.finish()
+    trained_cells, repeated = sketching.finish()
+    warn_of_repeated(repeated)
     _log.info(split.describe())
     sampling = describe_sampling(source, split.train, config.data, global_batch_size=global_batch_size(config.training))
     if sampling is not None:
@@ -205,7 +215,9 @@ def prepare_data(config: RunConfig) -> PreparedData:
     preprocessor, kept = keep_preprocessed(source, config.data, preprocessor)
     config.model.vocab_size = len(vocab)
     set_label_sizes(config.model, labels)
-    return PreparedData(source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels)
+    return PreparedData(
+        source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels, trained_cells
+    )
 
 
 def keep_preprocessed(

@@ -137,6 +137,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     data = PreparedData(
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
+    data.trained_cells = bundle.trained_cells
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint)
     journal.begin(folder.root, step=bundle.fingerprint["step"])

@@ -273,6 +273,7 @@ class TrainingRun:
             labels=self.labels,
             fingerprint={**self.fingerprint, "step": progress.step, "epoch": progress.epoch},
             plugins=self.config.plugins,
+            trained_cells=self.data.trained_cells,
         )
 
     def _save_model(self, path: Path, snapshot: Snapshot) -> None:

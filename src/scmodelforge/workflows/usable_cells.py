@@ -9,11 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from scmodelforge._errors import DataError
+from scmodelforge.data.cell_sketch import Shared
 from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.scan import ScanReport
 from scmodelforge.data.splits import CellSplit
 
-__all__ = ["membership", "without_unusable"]
+__all__ = ["FEW_SHARED", "membership", "warn_of_repeated", "without_unusable"]
+
+#: Share of cells that two sets may have in common: as good as none, for different cells may look alike.
+FEW_SHARED = 0.001
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +54,15 @@ def without_unusable(split: CellSplit, report: ScanReport, limits: CellLimits) -
     split = _without(split, report.dropped, why="is within the limits of data.preprocessing; loosen them")
     why = "expresses a gene of the vocabulary; check data.gene_vocab"
     return _without(split, report.empty, why=why), num_empty, num_dropped
+
+
+def warn_of_repeated(repeated: Shared) -> None:
+    """Warn if held-out cells are training cells as well, which data sets put together from others may have."""
+    if repeated.share > FEW_SHARED:
+        _log.warning(
+            f"{repeated.share:.1%} of the held-out cells are also training cells (the same cell twice in the data), so "
+            "scores on them are too good; leave out what is there twice, such as cells that are not primary data."
+        )
 
 
 def _without(split: CellSplit, excluded: np.ndarray, *, why: str) -> CellSplit:
