@@ -110,18 +110,6 @@ def make_adata(num_cells: int = 60, num_genes: int = 40, *, seed: int = 0, prefi
     return ad.AnnData(X=sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=genes))
 
 
-def logged_copy(path: Path, to: Path) -> Path:
-    """Write the cells of a file as zarr in another order, with genes in another order, normalised and logged."""
-    import anndata as ad
-    import scanpy as sc
-
-    adata = ad.read_h5ad(path)[::-1, ::-1].copy()
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
-    adata.write_zarr(to)
-    return to
-
-
 @pytest.fixture
 def tiny_adata():
     """Return 60 cells of 40 genes in memory."""

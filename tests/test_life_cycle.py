@@ -15,7 +15,8 @@ import yaml
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
-from tests.conftest import logged_copy, make_adata
+from tests.conftest import make_adata
+from tests.test_data.zarr_stores import copy_in_other_form
 
 EPOCHS = 3
 
@@ -321,12 +322,13 @@ class TestEvaluate:
         assert result.exit_code == 2
         assert "no obs column 'cell_type'; name its column with --label. There are: kind" in result.output
 
-    @pytest.mark.parametrize("form", ["as it is", "logged, in other order, as zarr"])
+    @pytest.mark.parametrize("form", ["as it is", "scaled, in other order, as zarr"])
     def test_data_the_model_was_trained_on_are_refused_unless_allowed(self, run, data, tmp_path, form):
         path, out = data, tmp_path / "scores.jsonl"
         if form != "as it is":
-            path = logged_copy(data, tmp_path / "other.zarr")
+            path = copy_in_other_form(data, tmp_path)
         words = [str(word) for word in ("evaluate", run / "model", "--data", path, "--label", "cell_type")]
+        words += ["--split-by", "cells"]  # by donors it would hold out the donors that the run held out
         result = CliRunner().invoke(app, [*words, "--out", str(out)])
         assert result.exit_code == 2
         assert f"{path.name}: the model was trained on" in result.output
@@ -346,10 +348,12 @@ class TestEvaluate:
         assert "does not say" not in invoke("evaluate", run / "model", *words, "--force")
         assert {json.loads(line)["params"]["trained_on"] for line in out.read_text().splitlines()} == {False}
 
-    def test_a_damaged_list_of_trained_cells_is_said_in_one_line(self, run, tmp_path):
+    def test_a_damaged_list_of_trained_cells_is_said_in_one_line(self, run, data, tmp_path):
         shutil.copytree(run / "model", tmp_path / "model")
         (tmp_path / "model" / "trained_cells.safetensors").write_bytes(b"no")
-        result = CliRunner().invoke(app, ["embed", str(tmp_path / "model"), "x.h5ad", "-o", str(tmp_path / "y.h5ad")])
+        result = CliRunner().invoke(
+            app, ["embed", str(data), str(tmp_path / "y.h5ad"), "--model", str(tmp_path / "model")]
+        )
         assert result.exit_code == 2
         assert "trained_cells.safetensors: damaged" in result.output
 

@@ -8,9 +8,11 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record, get_benchmark
 from scmodelforge.eval.embedding.catalogue import AGGREGATES, METRICS
+from scmodelforge.eval.embedding.clustering import kmeans
 from tests.parity.golden import golden_folder, needs
 
 FOLDER = golden_folder("eval")
@@ -101,6 +103,16 @@ class TestScores:
         assert ours(name, embedding)["nmi_kmeans"].value == pytest.approx(theirs["nmi"], abs=0.05)
         # One start may end in another clustering than the tightest of ten, and ARI shows it most.
         assert ours(name, embedding)["ari_kmeans"].value == pytest.approx(theirs["ari"], abs=0.1)
+
+    def test_kmeans_from_one_start_is_theirs_for_some_seed(self, name, embedding):
+        theirs, cells = expected(name, embedding)["nmi_ari_kmeans"], cells_of(name)
+        labels, k = cells["label"], len(np.unique(cells["label"]))
+        distances = []
+        for seed in range(20):
+            clusters = kmeans(cells[embedding], k, starts=1, seed=seed)
+            nmi, ari = normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
+            distances.append(max(abs(nmi - theirs["nmi"]), abs(ari - theirs["ari"])))
+        assert min(distances) < 0.02
 
 
 @pytest.mark.slow

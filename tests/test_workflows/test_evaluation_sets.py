@@ -14,8 +14,9 @@ from scmodelforge.cli.main import app
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.split_files import read_split
 from scmodelforge.workflows.prepare import open_source
-from tests.conftest import logged_copy, make_adata
+from tests.conftest import make_adata
 from tests.test_bad_input import refused
+from tests.test_data.zarr_stores import copy_in_other_form
 from tests.test_life_cycle import settings
 
 SPEC = Path(__file__).parents[1] / "fixtures" / "spec_002.yaml"
@@ -163,7 +164,7 @@ class TestLeaks:
         assert "cells to be scored are training cells" in message
 
     def test_another_form_of_the_file_is_found_out(self, tmp_path, tiny_h5ad):
-        copy = logged_copy(tiny_h5ad, tmp_path / "copy.zarr")
+        copy = copy_in_other_form(tiny_h5ad, tmp_path)
         message = refused(
             tmp_path,
             tiny_h5ad,

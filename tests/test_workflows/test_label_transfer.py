@@ -14,7 +14,8 @@ from scmodelforge.eval.benchmarks.label_transfer import LabelTransferConfig
 from scmodelforge.hub import load_bundle
 from scmodelforge.hub.bundle import build_model
 from scmodelforge.workflows.label_transfer import transfer_sets
-from tests.conftest import logged_copy, make_adata
+from tests.conftest import make_adata
+from tests.test_data.zarr_stores import copy_in_other_form
 from tests.test_life_cycle import invoke, settings
 
 
@@ -114,7 +115,7 @@ class TestWhatIsRefused:
             sets(folder, bundle, **same)
 
     def test_another_form_of_one_as_both(self, folder, bundle, tmp_path):
-        copy = logged_copy(folder / "first.h5ad", tmp_path / "copy.zarr")
+        copy = copy_in_other_form(folder / "first.h5ad", tmp_path)
         same = {"dataset": str(copy), "label": "cell_type", "batch": None, "mapping": {}}
         with pytest.raises(DataError, match=r"reference and query: [\d,]+ of [\d,]+ cells are in both, maybe"):
             sets(folder, bundle, **same)
