@@ -112,6 +112,27 @@ class TestCommand:
         assert result.exit_code == 2
         assert "--scale is not given" in result.output
 
+    def test_logarithms_are_no_counts(self, files):
+        result = self.run(files, "--scale", "counts")
+        assert result.exit_code == 2
+        assert "say --scale log1p if they are logged" in " ".join(result.output.split())
+
+    def test_expected_counts_that_could_be_logarithms_are_pointed_out(self, files, tmp_path):
+        real = ad.read_h5ad(files[1])
+        real.X = real.X.rint()
+        real.write_h5ad(tmp_path / "real.h5ad")
+        result = self.run((files[0], tmp_path / "real.h5ad"), "--scale", "counts")
+        assert result.exit_code == 0, result.output
+        assert "they are taken for expected counts" in " ".join(result.output.split())
+
+    def test_values_in_a_layer_alone_are_said(self, files, tmp_path):
+        real = ad.read_h5ad(files[1])
+        real.layers["counts"], real.X = real.X, None
+        real.write_h5ad(tmp_path / "real.h5ad")
+        result = self.run((files[0], tmp_path / "real.h5ad"), "--scale", "log1p")
+        assert result.exit_code == 2
+        assert "have no X" in result.output
+
     def test_takes_no_model(self, files):
         result = self.run(files, "--scale", "log1p", "runs/model")
         assert result.exit_code == 2

@@ -16,10 +16,10 @@ from scmodelforge.data.splits import split_digest
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record
 from scmodelforge.eval.harness import evaluate
 from scmodelforge.eval.perturbation.baselines import baseline_cells, baseline_means, baseline_names
-from scmodelforge.eval.perturbation.cells import Scale
 from scmodelforge.eval.perturbation.export import export_covariates
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions, read_predictions
 from scmodelforge.eval.perturbation.linear import GeneFactors
+from scmodelforge.eval.perturbation.scales import Scale
 from scmodelforge.eval.perturbation.splits import read_conditions
 from scmodelforge.eval.records import write_records
 from scmodelforge.eval.tables import terminal_table
@@ -191,6 +191,11 @@ def _notes(found: PerturbationPredictions, records: Iterable[Record]) -> list[st
         notes.append(f"warning: {facts['num_test_not_predicted']:,} conditions of the split's test are not predicted")
     if facts["predicted_control"] == "real":
         notes.append("the predictions have no control cells; the real ones are taken")
+    if "largest_prediction" in facts:
+        notes.append(
+            f"warning: the predictions are fractional and none is above {facts['largest_prediction']:.4g}, as "
+            "logarithms would be; they are taken for expected counts, as --scale says"
+        )
     if not found.training.means:
         notes.append("warning: no condition to train on, so 'no_change' is the only baseline (--train-conditions)")
     skipped: dict[tuple[int, str], list[str]] = {}

@@ -272,6 +272,18 @@ class TestIntervalsOverGroups:
         assert (record.group_interval, record.group_key) == ([1, 1], "batch")
         assert annotate(with_batches(inputs, None))["macro_f1_knn15"].group_interval is None
 
+    def test_leave_cells_without_a_group_out_and_count_them(self):
+        inputs = self.inputs(5)
+        groups = np.where(inputs.heldout.groups == "g4", "", inputs.heldout.groups)  # those with wrong labels
+        record = annotate(replace(inputs, heldout=replace(inputs.heldout, groups=groups)))["accuracy_linear_probe"]
+        assert record.value == pytest.approx(0.8)
+        assert record.group_interval == [1, 1]
+        assert (record.params["num_groups"], record.params["num_without_group"]) == (4, 24)
+        assert record.tables["groups"]["names"] == ["g0", "g1", "g2", "g3"]
+        few = np.where(groups == "g3", "", np.where(groups == "g2", "g1", groups))
+        record = annotate(replace(inputs, heldout=replace(inputs.heldout, groups=few)))["accuracy_linear_probe"]
+        assert record.group_interval is None  # two groups and those without one are not three
+
     def test_say_how_many_groups_have_cells_on_both_sides(self):
         inputs = self.inputs(5)
         train = replace(inputs.train, groups=np.array([f"g{i % 2}" for i in range(120)]))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scmodelforge.eval.embedding.graph import umap_connectivities
 from scmodelforge.eval.embedding.lisi import lisi, neighbor_weights, scaled_batch_lisi, scaled_label_lisi
 from scmodelforge.eval.embedding.neighbors import Neighbors, nearest_neighbors
 
@@ -28,6 +29,20 @@ class TestWeights:
         points = np.random.default_rng(0).normal(size=(100, 5))
         for scale in (1e-4, 1e4):
             np.testing.assert_allclose(neighbor_weights(nearest_neighbors(points * scale, 90)).sum(axis=1), 1)
+
+    @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
+    def test_are_the_same_at_every_scale(self, near, scale):
+        far = Neighbors(near.indices, near.distances * scale)
+        np.testing.assert_allclose(neighbor_weights(far), neighbor_weights(near), atol=1e-5)
+        found, expected = (umap_connectivities(each.first(15)).toarray() for each in (far, near))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_of_one_cell_far_away_do_not_change_those_of_others(self, near):
+        distances = near.distances.copy()
+        distances[0] *= 1e30
+        found = neighbor_weights(Neighbors(near.indices, distances))
+        np.testing.assert_array_equal(found[1:], neighbor_weights(near)[1:])
+        np.testing.assert_allclose(found[0], neighbor_weights(near)[0], atol=1e-5)
 
 
 class TestLisi:

@@ -135,6 +135,9 @@ class TestIntervals:
         record = scored(with_donors, ["silhouette_label"])["silhouette_label"]
         assert record.group_key == "donor"
         assert record.group_interval[0] < record.value < record.group_interval[1]
+        assert "num_without_group" not in record.params
+        some = replace(inputs, heldout=replace(inputs.heldout, groups=np.where(donors == "donor4", "", donors)))
+        assert scored(some, ["silhouette_label"])["silhouette_label"].params["num_without_group"] == 80
         batches = np.array([f"b{i % 4}" for i in range(400)])
         record = scored(replace(inputs, heldout=replace(inputs.heldout, batches=batches)), ["bras"])["bras"]
         assert record.group_key == "batch"
@@ -160,6 +163,13 @@ class TestAggregates:
             assert found[name].value is None
             assert "pcr_comparison is not defined (there are no embeddings" in found[name].skipped_reason
 
+    def test_say_a_reason_once(self):
+        lacking = {"nmi_kmeans": None, "silhouette_label": None, "bras": None}
+        found = aggregates(lacking, dict.fromkeys(lacking, "all held-out cells have the same embedding"))
+        reason = found["bio_conservation"].reason
+        assert reason == "nmi_kmeans, silhouette_label are not defined (all held-out cells have the same embedding)"
+        assert aggregates({}, {})["total"].reason.count("none of its metrics is listed") == 1
+
     def test_need_metrics_of_both_kinds(self):
         found = aggregates({"bras": 0.5}, {"bras": None})
         assert found["batch_correction"].value == 0.5
@@ -179,6 +189,13 @@ class TestBadInput:
             elif name != "isolated_labels_asw_scib":
                 assert found[name].value is not None, name
         assert "none is isolated" in found["isolated_labels_asw_scib"].skipped_reason
+
+    def test_as_many_labels_as_cells_are_no_test_of_clusters(self):
+        points = np.random.default_rng(0).normal(size=(3, 4))
+        found = scored(inputs_of(points, np.array(["a", "b", "c"]), ["b0", "b1", "b0"]), ["nmi_kmeans", "ari_kmeans"])
+        for record in found.values():
+            assert (record.value, record.n_skipped) == (None, 3)
+            assert record.skipped_reason.startswith("every cell has a label of its own")
 
     def test_too_few_cells_for_the_neighbours_are_counted(self):
         found = scored(noise(60), CHEAP)

@@ -8,10 +8,17 @@ import scipy.sparse as sp
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.data.genes import human_genes
+from scmodelforge.eval.perturbation.cells import dense
 from scmodelforge.eval.perturbation.conditions import CONTROL, Conditions, Group, gene_key
-from tests.test_eval.test_perturbation.screens import HELD_OUT, only, read, screen
+from tests.test_eval.test_perturbation.screens import GENES, HELD_OUT, only, read, screen
 
 REAL = screen()
+
+
+def counts_of(adata):
+    found = adata.copy()
+    found.X = sp.csr_matrix(np.rint(np.expm1(adata.X.toarray())).astype(np.float32))
+    return found
 
 
 class TestConditions:
@@ -63,6 +70,17 @@ class TestGenes:
         with pytest.raises(DataError, match="none of the genes of the real data: other0"):
             read(predicted, REAL)
 
+    def test_that_one_file_lacks_do_not_count_in_the_total_of_a_cell(self):
+        counts = counts_of(REAL)
+        found = read(only(counts, HELD_OUT)[:, :4].copy(), counts, scale="counts").comparison
+        assert found.genes == tuple(GENES[:4])
+        for group in found.groups:
+            np.testing.assert_array_equal(found.predicted.mean(group), found.real.mean(group))
+            np.testing.assert_array_equal(dense(found.predicted.cells(group)), dense(found.real.cells(group)))
+        chosen = counts.X[(counts.obs["condition"] == "GENE005").to_numpy()].toarray()[:, :4]
+        expected = np.log1p(chosen / chosen.sum(axis=1, keepdims=True) * 1e4).mean(axis=0)
+        np.testing.assert_allclose(found.real.mean(Group("", "GENE005")), expected, rtol=1e-6)
+
     def test_that_are_there_twice_are_refused(self):
         predicted = only(REAL, HELD_OUT)
         predicted.var_names = ["GENE000", "GENE000", *predicted.var_names[2:]]
@@ -71,13 +89,8 @@ class TestGenes:
 
 
 class TestScale:
-    def counts(self, adata):
-        found = adata.copy()
-        found.X = sp.csr_matrix(np.rint(np.expm1(adata.X.toarray())).astype(np.float32))
-        return found
-
     def test_of_counts_is_made_that_of_logarithms(self):
-        counts = self.counts(REAL)
+        counts = counts_of(REAL)
         found = read(only(counts, HELD_OUT), counts, scale="counts").comparison
         chosen = counts.X[(counts.obs["condition"] == "GENE005").to_numpy()].toarray()
         expected = np.log1p(chosen / chosen.sum(axis=1, keepdims=True) * 1e4).mean(axis=0)
@@ -90,7 +103,7 @@ class TestScale:
 
     @pytest.mark.parametrize(("factor", "what"), [(1, "only whole numbers"), (10.5, "values of [0-9.]+")])
     def test_that_the_values_contradict_is_refused(self, factor, what):
-        counts = self.counts(REAL)
+        counts = counts_of(REAL)
         counts.X = counts.X * factor
         with pytest.raises(DataError, match=f"{what}, which logarithms of counts do not have, and --scale says log1p"):
             read(only(counts, HELD_OUT), counts)
@@ -99,13 +112,53 @@ class TestScale:
         wrong = REAL.copy()
         wrong.X = wrong.X * -1
         with pytest.raises(DataError, match="negative"):
-            _ = read(only(wrong, HELD_OUT), wrong, scale="counts").comparison.real_means
+            read(only(wrong, HELD_OUT), wrong, scale="counts")
+
+    def test_of_counts_is_not_that_of_measured_cells_with_small_fractions(self):
+        with pytest.raises(DataError, match=r"real cells .* have values such as \d\S* and none above \d.*logarithms"):
+            read(only(REAL, HELD_OUT), REAL, scale="counts")
+
+    def test_of_counts_is_not_that_of_predictions_which_never_come_near_the_measured_counts(self):
+        counts = counts_of(REAL)
+        assert counts.X.max() > 15
+        predicted = only(REAL, HELD_OUT)
+        controls = (predicted.obs["condition"] == "control").to_numpy()
+        predicted.X = sp.csr_matrix(
+            np.where(controls[:, None], only(counts, HELD_OUT).X.toarray(), predicted.X.toarray())
+        )
+        with pytest.raises(DataError, match=r"the predictions have .* and none above .* with \d+.* counts in the mean"):
+            read(predicted, counts, scale="counts")
+
+    def test_of_counts_may_have_predictions_of_expected_counts(self):
+        counts = counts_of(REAL)
+        expected = only(counts, HELD_OUT)
+        expected.X = expected.X * 0.93
+        found = read(expected, counts, scale="counts")
+        assert "largest_prediction" not in found.facts
+        np.testing.assert_allclose(found.comparison.predicted_means, found.comparison.real_means, rtol=1e-6)
+
+    def test_of_small_counts_cannot_be_told_from_logarithms_and_that_is_said(self):
+        counts = counts_of(REAL)
+        counts.X.data = np.minimum(counts.X.data, 9)
+        expected = only(counts, HELD_OUT)
+        expected.X = expected.X * 0.93
+        assert read(expected, counts, scale="counts").facts["largest_prediction"] == pytest.approx(9 * 0.93)
 
     def test_values_that_are_no_numbers_are_refused(self):
         predicted = only(REAL, HELD_OUT)
         predicted.X.data[-1] = np.nan
         with pytest.raises(DataError, match=r"predictions of '.*' have values that are NaN"):
-            _ = read(predicted, REAL).comparison.predicted_means
+            read(predicted, REAL)
+
+
+class TestX:
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_that_a_file_lacks_is_said_with_its_layers(self, which):
+        files = [only(REAL, HELD_OUT), REAL.copy()]
+        files[which].layers["counts"] = files[which].X
+        files[which].X = None
+        with pytest.raises(DataError, match=r"have no X, .* its layers are 'counts': set adata.X to them"):
+            read(*files)
 
 
 class TestControls:

@@ -122,3 +122,18 @@ class TestRefused:
 def test_a_list_may_name_covariates(tmp_path):
     (tmp_path / "train.txt").write_text("A\n\nk562\tA+B\n")
     assert read_conditions(tmp_path / "train.txt") == {"train": [("", "A"), ("k562", "A+B")]}
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [("k562\tA\t12", "has 3 columns"), ("k562\t", "has an empty column"), ("\tA", "has an empty column")],
+)
+def test_a_line_of_a_list_with_other_columns_is_refused_with_its_number(line, what, tmp_path):
+    (tmp_path / "train.txt").write_text(f"k562\tB\n\n{line}\n")
+    with pytest.raises(DataError, match=f"train.txt, line 3 .* {what}; write a condition, or covariate, tab and cond"):
+        read_conditions(tmp_path / "train.txt")
+
+
+def test_a_list_may_begin_with_the_mark_of_an_editor(tmp_path):
+    (tmp_path / "train.txt").write_text("A\nB\n", encoding="utf-8-sig")
+    assert read_conditions(tmp_path / "train.txt") == {"train": [("", "A"), ("", "B")]}

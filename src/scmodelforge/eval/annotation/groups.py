@@ -7,12 +7,10 @@ import numpy as np
 from scmodelforge.data.draws import generator
 from scmodelforge.eval.base import BenchmarkInputs
 from scmodelforge.eval.cells import Cells
+from scmodelforge.eval.groups import draw_groups
 from scmodelforge.eval.metrics import RESAMPLES
 
-__all__ = ["FEWEST_GROUPS", "cell_weights", "group_folds", "group_weights", "groups_of"]
-
-FEWEST_GROUPS = 3
-"""For an interval over groups. With three of them it spans the scores of the single groups."""
+__all__ = ["cell_weights", "group_counts", "group_folds", "group_weights", "groups_of"]
 
 _MOST_FOLDS = 5
 
@@ -43,18 +41,27 @@ def group_weights(groups: np.ndarray | None, seed: int) -> np.ndarray | None:
     Parameters
     ----------
     groups
-        Group of each cell, shape (n,), str; those without a group are one together.
+        Group of each cell, shape (n,), str; those without a group are never drawn.
     seed
         Seed of the draws.
     """
     if groups is None:
         return None
-    names, codes = np.unique(groups, return_inverse=True)
-    if len(names) < FEWEST_GROUPS:
+    drawn = draw_groups(groups, "bootstrap", "annotation groups", seed=seed, resamples=RESAMPLES)
+    if drawn is None:
         return None
-    random = generator(seed, "bootstrap", "annotation groups")
-    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    return np.asarray(drawn.T[codes], dtype=np.float32)
+    weights = np.zeros((len(groups), RESAMPLES), dtype=np.float32)
+    weights[drawn.is_known] = drawn.times.T[drawn.codes]
+    return weights
+
+
+def group_counts(groups: np.ndarray | None) -> dict[str, int]:
+    """Return ``num_groups``, and ``num_without_group`` if a cell has none; nothing without a column of groups."""
+    if groups is None:
+        return {}
+    num_without = int((groups == "").sum())
+    counts = {"num_groups": len(np.unique(groups[groups != ""]))}
+    return counts | ({"num_without_group": num_without} if num_without else {})
 
 
 def group_folds(groups: np.ndarray) -> np.ndarray:

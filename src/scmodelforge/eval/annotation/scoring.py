@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scmodelforge.eval.annotation import scores
-from scmodelforge.eval.annotation.groups import cell_weights, group_weights, groups_of
+from scmodelforge.eval.annotation.groups import cell_weights, group_counts, group_weights, groups_of
 from scmodelforge.eval.annotation.open_set import KNOWN_REJECTED
 from scmodelforge.eval.annotation.tables import answer_tables, calibration_table, group_table
 from scmodelforge.eval.annotation.task import AnnotationTask
@@ -235,7 +235,6 @@ class Scorer:
         *,
         baselines: dict[str, float] | None = None,
     ) -> Record:
-        num_groups = {} if self._groups is None else {"num_groups": len(np.unique(self._groups))}
         by_group = None if draws.by_group is None else interval(draws.by_group)
         return self._inputs.record(
             self._benchmark,
@@ -247,7 +246,13 @@ class Scorer:
             n=len(self._truth),
             n_skipped=self._num_given - len(self._truth),
             skipped_reason=self._task.left_out,
-            params={**settings, **self._task.facts, **num_groups, "seed": self._task.seed, "resamples": RESAMPLES},
+            params={
+                **settings,
+                **self._task.facts,
+                **group_counts(self._groups),
+                "seed": self._task.seed,
+                "resamples": RESAMPLES,
+            },
             baselines=baselines or {},
             library=_library(),
             is_detail=name not in HEADLINES,

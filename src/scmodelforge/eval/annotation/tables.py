@@ -40,11 +40,15 @@ def answer_tables(names: np.ndarray, table: np.ndarray) -> dict[str, Any]:
 
 
 def group_table(groups: np.ndarray | None, is_right: np.ndarray) -> dict[str, Any]:
-    """Return ``groups``: name, number of cells and accuracy of each group, or nothing without groups."""
+    """Return ``groups``: name, number of cells and accuracy of each group, or nothing without groups.
+
+    Cells without a group are left out.
+    """
     if groups is None:
         return {}
-    names, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    right = np.bincount(codes, weights=is_right, minlength=len(names))
+    is_known = groups != ""
+    names, codes, sizes = np.unique(groups[is_known], return_inverse=True, return_counts=True)
+    right = np.bincount(codes, weights=is_right[is_known], minlength=len(names))
     return {"groups": {"names": names.tolist(), "n": sizes.tolist(), "accuracy": _ratios(right, sizes)}}
 
 

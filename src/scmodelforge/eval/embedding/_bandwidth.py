@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["bisect_rows"]
+__all__ = ["bisect_rows", "near_one"]
+
+_USUAL = 2.0**20  # distances within this factor of 1 are as they are: the bisection starts at 1
 
 
 def bisect_rows(
@@ -43,3 +45,21 @@ def bisect_rows(
         bounded = np.isfinite(high[rows])
         value[rows] = np.where(bounded, (low[rows] + np.where(bounded, high[rows], 0)) / 2, value[rows] * 2)
     return value
+
+
+def near_one(distances: np.ndarray) -> np.ndarray:
+    """Return distances of which rows far from 1 are divided by a power of two, that of their largest.
+
+    Weights that depend on distances over a width are the same, and the bisection reaches the width in its steps.
+
+    Parameters
+    ----------
+    distances
+        Shape (n, k), not below 0; infinite where there is no neighbour.
+    """
+    largest = np.where(np.isfinite(distances), distances, 0).max(axis=1, initial=0.0)
+    is_far = (largest > 0) & ((largest > _USUAL) | (largest < 1 / _USUAL))
+    if not is_far.any():
+        return distances
+    exponents = np.where(is_far, np.frexp(largest)[1], 0)
+    return np.asarray(np.ldexp(distances, -exponents[:, None]))

@@ -30,7 +30,10 @@ def aggregates(values: Mapping[str, float | None], reasons: Mapping[str, str | N
     lacking = [name for name, score in found.items() if score.value is None]
     params = {"metrics": members, "weights": dict(_WEIGHTS)}
     if lacking:
-        reason = "; ".join(f"no {name}: {found[name].reason}" for name in lacking)
+        reasons_of: dict[str | None, list[str]] = {}
+        for name in lacking:
+            reasons_of.setdefault(found[name].reason, []).append(name)
+        reason = "; ".join(f"no {' and no '.join(names)}: {why}" for why, names in reasons_of.items())
         found["total"] = Score(None, reason, params)
     else:
         total = sum(weight * (found[name].value or 0.0) for name, weight in _WEIGHTS.items())
@@ -50,4 +53,11 @@ def _average(name: str, values: Mapping[str, float | None], reasons: Mapping[str
 
 
 def _lacking(metrics: Sequence[str], reasons: Mapping[str, str | None]) -> str:
-    return "; ".join(f"{metric} is not defined ({reasons[metric]})" for metric in metrics)
+    of_reason: dict[str | None, list[str]] = {}
+    for metric in metrics:
+        of_reason.setdefault(reasons[metric], []).append(metric)
+    parts = [
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not defined ({why})"
+        for why, names in of_reason.items()
+    ]
+    return "; ".join(parts)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scmodelforge.data.draws import generator
-from scmodelforge.eval.metrics import RESAMPLES, bootstrap_mean, interval
+from scmodelforge.eval.groups import draw_groups
+from scmodelforge.eval.metrics import MANY_RESAMPLES, bootstrap_mean, interval
 
-__all__ = ["FEWEST_GROUPS", "CellScores"]
-
-#: Groups of cells from which on an interval over groups is given.
-FEWEST_GROUPS = 3
+__all__ = ["CellScores"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,13 @@ class CellScores:
     def interval(self, *, seed: int, purpose: str) -> list[float] | None:
         """Return the 95 % bootstrap interval over cells; what a cell's neighbours are is kept."""
         if not self.is_median:
-            return interval(bootstrap_mean(self.values, groups=self.strata, seed=seed, purpose=purpose))
+            draws = bootstrap_mean(
+                self.values, groups=self.strata, seed=seed, purpose=purpose, resamples=MANY_RESAMPLES
+            )
+            return interval(draws)
         random, size = generator(seed, "bootstrap", purpose), len(self.values)
-        draws = [np.median(self.values[random.integers(size, size=size)]) for _ in range(RESAMPLES)]
-        return interval(np.asarray(draws))
+        medians = [np.median(self.values[random.integers(size, size=size)]) for _ in range(MANY_RESAMPLES)]
+        return interval(np.asarray(medians))
 
     def group_interval(self, groups: np.ndarray, *, seed: int, purpose: str) -> list[float] | None:
         """Return the 95 % bootstrap interval over whole groups of cells; ``None`` if there are too few.
@@ -63,13 +64,10 @@ class CellScores:
         seed, purpose
             Base of the draws.
         """
-        mine = groups[self.rows]
-        is_known = mine != ""
-        names, codes = np.unique(mine[is_known], return_inverse=True)
-        if len(names) < FEWEST_GROUPS:
+        drawn = draw_groups(groups[self.rows], "bootstrap groups", purpose, seed=seed, resamples=MANY_RESAMPLES)
+        if drawn is None:
             return None
-        random = generator(seed, "bootstrap groups", purpose)
-        times = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+        is_known, codes, times = drawn
         values = self.values[is_known]
         if self.is_median:
             return interval(_medians(values, codes, times))

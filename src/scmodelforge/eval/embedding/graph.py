@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from scmodelforge.eval.embedding._bandwidth import bisect_rows
+from scmodelforge.eval.embedding._bandwidth import bisect_rows, near_one
 from scmodelforge.eval.embedding.neighbors import Neighbors
 
 __all__ = ["directed_graph", "umap_connectivities"]
@@ -27,8 +27,9 @@ def umap_connectivities(neighbors: Neighbors) -> sp.csr_matrix:
         k of each cell, itself included.
     """
     num_cells, k = neighbors.distances.shape
-    nearest, width = _nearest_and_width(neighbors.distances)
-    beyond = np.maximum(neighbors.distances - nearest[:, None], 0)
+    distances = near_one(neighbors.distances)
+    nearest, width = _nearest_and_width(distances)
+    beyond = np.maximum(distances - nearest[:, None], 0)
     weights = np.where(beyond > 0, np.exp(-beyond / np.where(width > 0, width, 1)[:, None]), 1.0)
     weights[neighbors.indices == np.arange(num_cells)[:, None]] = 0
     offsets = np.arange(0, num_cells * k + 1, k)

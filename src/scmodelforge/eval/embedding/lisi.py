@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from scmodelforge.eval.embedding._bandwidth import bisect_rows
+from scmodelforge.eval.embedding._bandwidth import bisect_rows, near_one
 from scmodelforge.eval.embedding._paths import walk_graph
 from scmodelforge.eval.embedding.neighbors import Neighbors
 
@@ -70,6 +70,8 @@ def neighbor_weights(neighbors: Neighbors, *, perplexity: float | None = None) -
 
 
 def _weights(distances: np.ndarray, is_other: np.ndarray, target: float) -> np.ndarray:
+    distances = near_one(distances)
+
     def entropy_gap(rows: np.ndarray, sharpness: np.ndarray) -> np.ndarray:
         raw = np.exp(-distances[rows] * sharpness[:, None]) * is_other[rows]
         total = raw.sum(axis=1)

@@ -22,7 +22,7 @@ from scmodelforge.eval.embedding.pcr import pcr_comparison as compare_variance
 from scmodelforge.eval.embedding.scene import GRAPH_NEIGHBORS, Scene
 from scmodelforge.eval.embedding.silhouette import Distance, Others, batch_silhouette
 from scmodelforge.eval.metrics import (
-    RESAMPLES,
+    MANY_RESAMPLES,
     adjusted_rand_index,
     bootstrap_tables,
     count_table,
@@ -77,6 +77,8 @@ def clusters(scene: Scene, *, score: str, by: str) -> Score:
     num_labels = len(scene.label_names)
     params: dict[str, Any] = {}
     if by == "kmeans":
+        if num_labels == len(scene):
+            return Score(None, "every cell has a label of its own, so as many clusters as labels agree by themselves")
         found = [scene.kmeans]
         params = {"k": num_labels, "n_init": scene.kmeans_starts, "init": "k-means++"}
         library = sklearn_version()
@@ -90,8 +92,10 @@ def clusters(scene: Scene, *, score: str, by: str) -> Score:
     if by != "kmeans":
         params["resolution"] = params["resolutions"][best]
     value = float(_SCORES[score](tables[best]))
-    draws = _SCORES[score](bootstrap_tables(tables[best], seed=scene.seed, purpose="clusters"))
-    params |= {"n_found": len(np.unique(found[best])), "num_labels": num_labels, "resamples": RESAMPLES}
+    draws = _SCORES[score](
+        bootstrap_tables(tables[best], seed=scene.seed, purpose="clusters", resamples=MANY_RESAMPLES)
+    )
+    params |= {"n_found": len(np.unique(found[best])), "num_labels": num_labels, "resamples": MANY_RESAMPLES}
     return Score(value, params=params, interval=interval(draws, around=value), library=library)
 
 

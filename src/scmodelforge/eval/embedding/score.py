@@ -16,7 +16,7 @@ from scmodelforge.eval.embedding.measures import Score
 from scmodelforge.eval.embedding.official import official_score
 from scmodelforge.eval.embedding.scene import Scene
 from scmodelforge.eval.harness import stratified_subsample
-from scmodelforge.eval.metrics import RESAMPLES
+from scmodelforge.eval.metrics import MANY_RESAMPLES
 
 __all__ = ["MOST_CELLS", "Backend", "score_embedding"]
 
@@ -168,7 +168,11 @@ def _params(name: str, score: Score, scene: Scene, backend: Backend) -> dict[str
     if name not in AGGREGATES:
         params["num_duplicates"] = scene.num_duplicates
     if score.cells is not None:
-        params["resamples"] = RESAMPLES
+        params["resamples"] = MANY_RESAMPLES
+        groups = _groups(scene)
+        num_without = 0 if groups is None else int((groups[score.cells.rows] == "").sum())
+        if num_without:
+            params["num_without_group"] = num_without
     if scene.chosen_from is not None:
         params["subsampled_by"] = "label"
     return params
@@ -179,13 +183,16 @@ def _intervals(inputs: BenchmarkInputs, name: str, score: Score, scene: Scene) -
         return {"interval": score.interval}
     purpose = name.replace("_", " ")
     draws: dict[str, Any] = {"interval": score.cells.interval(seed=inputs.seed, purpose=purpose)}
-    has_groups = scene.cells.groups is not None
-    groups = scene.cells.groups if has_groups else scene.cells.batches
+    groups, has_groups = _groups(scene), scene.cells.groups is not None
     if groups is not None:
         draws["group_interval"] = score.cells.group_interval(groups, seed=inputs.seed, purpose=purpose)
         if draws["group_interval"] is not None:
             draws["group_key"] = inputs.group_key if has_groups else inputs.batch_key
     return draws
+
+
+def _groups(scene: Scene) -> np.ndarray | None:
+    return scene.cells.groups if scene.cells.groups is not None else scene.cells.batches
 
 
 def _left_out(inputs: BenchmarkInputs, name: str, score: Score, scene: Scene) -> str | None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
-from scmodelforge._errors import DataError
 from scmodelforge.eval.perturbation.conditions import Group
+from scmodelforge.eval.perturbation.scales import Scale, Seen
 
 __all__ = [
     "Block",
     "ConditionCells",
     "Expression",
-    "Scale",
     "dense",
     "dense_blocks",
     "moments",
@@ -26,13 +25,10 @@ __all__ = [
     "stable_rows",
 ]
 
-Scale = Literal["log1p", "counts"]
-
 Block = Any
 """Cells, shape (n, G): a sparse CSR matrix, which has no types, or an array."""
 
 _TARGET_SUM = 10_000.0  # what PerturBench normalises to
-_LARGEST_LOG = 15.0  # the logarithm of 3.3 million: no cell has so many counts of a gene
 _DENSE_VALUES = 2**22  # of a dense block
 
 T = TypeVar("T")
@@ -76,11 +72,13 @@ class ConditionCells:
     columns
         The genes, as columns of the matrix, shape (G,).
     scale
-        What the values are.
+        What the values are. Counts are normalised over these genes, whatever others the file has.
     origin
         What the file is, for messages.
     memo
         As of :class:`Expression`.
+    seen
+        What the values are like, of the groups whose mean was taken.
     """
 
     matrix: Any
@@ -89,6 +87,7 @@ class ConditionCells:
     scale: Scale
     origin: str
     memo: dict[Hashable, Any] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
 
     def home(self, group: Group) -> ConditionCells:
         """Return these."""
@@ -110,7 +109,7 @@ class ConditionCells:
 
     def cells(self, group: Group) -> Block:
         """Return the cells, shape (n, G), sparse or dense as they are stored, on the scale log1p."""
-        return self._logged(self.matrix[self.rows[group]])[:, self.columns]
+        return self._logged(self._stored(self.rows[group]))
 
     def chosen(self, rows: Mapping[Group, np.ndarray]) -> ConditionCells:
         """Return other cells of the same file; a cell may be there twice."""
@@ -119,12 +118,17 @@ class ConditionCells:
     def _mean(self, group: Group) -> np.ndarray:
         rows = self.rows[group]
         step = max(1, _DENSE_VALUES // self.matrix.shape[1])
-        total = np.zeros(self.matrix.shape[1])
+        total, as_stored = np.zeros(len(self.columns)), np.zeros(len(self.columns))
         for start in range(0, len(rows), step):
-            block = self.matrix[rows[start : start + step]]
-            self._check(block, group)
+            block = self._stored(rows[start : start + step])
+            self.seen.add(block, self.scale, f"the {self.origin} of '{group.label}' have")
+            as_stored += _gene_sums(block)
             total += _gene_sums(self._logged(block))
-        return total[self.columns] / len(rows)
+        self.seen.largest_mean = max(self.seen.largest_mean, as_stored.max() / len(rows))
+        return total / len(rows)
+
+    def _stored(self, rows: np.ndarray) -> Block:
+        return self.matrix[rows][:, self.columns]
 
     def _logged(self, block: Block) -> Block:
         if self.scale == "log1p":
@@ -136,25 +140,6 @@ class ConditionCells:
         block = sp.csr_matrix(block, dtype=np.float64)
         block.data = np.log1p(block.data * np.repeat(factors, np.diff(block.indptr)))
         return block
-
-    def _check(self, block: Block, group: Group) -> None:
-        values = block.data if sp.issparse(block) else np.asarray(block).ravel()
-        where = f"the {self.origin} of '{group.label}' have"
-        if not np.isfinite(values).all():
-            msg = f"{where} values that are NaN or infinite; leave those cells out."
-            raise DataError(msg)
-        largest = np.abs(values).max(initial=0.0)
-        if self.scale == "counts" and values.min(initial=0.0) < 0:
-            msg = f"{where} negative values, and --scale says counts; say --scale log1p if they are logarithms."
-            raise DataError(msg)
-        is_whole = largest > 1 and bool((values == np.rint(values)).all())
-        if self.scale == "log1p" and (is_whole or largest > _LARGEST_LOG):
-            what = "only whole numbers" if is_whole else f"values of {largest:g}"
-            msg = (
-                f"{where} {what}, which logarithms of counts do not have, and --scale says log1p; take logarithms "
-                "first, or say --scale counts if these are counts."
-            )
-            raise DataError(msg)
 
 
 def remembered(cells: Expression, key: Hashable, compute: Callable[[], T]) -> T:

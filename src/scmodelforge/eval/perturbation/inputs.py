@@ -10,9 +10,11 @@ from typing import Any, get_args
 import numpy as np
 
 from scmodelforge._errors import ConfigError, DataError, listed, nearest
+from scmodelforge.eval.perturbation.alignment import check_stored, shared_genes
 from scmodelforge.eval.perturbation.baselines import Training
-from scmodelforge.eval.perturbation.cells import ConditionCells, Expression, Scale, stable_rows
-from scmodelforge.eval.perturbation.conditions import CONTROL, Conditions, Group, gene_key
+from scmodelforge.eval.perturbation.cells import ConditionCells, Expression, stable_rows
+from scmodelforge.eval.perturbation.conditions import CONTROL, Conditions, Group
+from scmodelforge.eval.perturbation.scales import Scale, check_counts
 from scmodelforge.eval.perturbation.scores import Comparison
 
 __all__ = ["PerturbationPredictions", "read_predictions"]
@@ -73,7 +75,7 @@ def read_predictions(
         AnnData with what was measured: controls, the perturbations that are scored, and those trained on.
     scale
         What the values of both files are: ``log1p`` of normalised counts, or ``counts``, which are normalised to
-        10,000 a cell and logged here. It is never guessed.
+        10,000 a cell over the genes that both files have, and logged here. It is never guessed.
     condition
         obs column of both files with the perturbation.
     control
@@ -90,21 +92,24 @@ def read_predictions(
     ConfigError
         If the scale is not declared, or a column or the control is not there.
     DataError
-        If nothing can be scored, genes do not fit, or a condition that is scored was trained on.
+        If nothing can be scored, genes do not fit, a condition that is scored was trained on, a file has no ``X``, or
+        its values contradict the scale.
     """
     if scale not in get_args(Scale):
         msg = f"scale is {scale!r}; say what the values are: log1p (logged, normalised) or counts (--scale)."
         raise ConfigError(msg)
-    columns = _gene_columns(real, predicted)
+    for adata, origin in ((real, "real data (--data)"), (predicted, "predictions")):
+        check_stored(adata, origin)
+    columns = shared_genes(real, predicted)
     conditions = _conditions(predicted, real, condition, control)
     ours = _groups(real, condition, covariates, conditions, "real data (--data)")
     theirs = _groups(predicted, condition, covariates, conditions, "predictions")
     known = [_known_groups(pairs, conditions, has_covariates=bool(covariates)) for pairs in (train, test)]
     scored, left_out = _scored(ours, theirs, *known)
     truth = ConditionCells(real.X, _rows(real, ours), columns.real, scale, "real cells")
-    cells = _with_controls(
-        ConditionCells(predicted.X, _rows(predicted, theirs), columns.predicted, scale, "predictions"), truth, scored
-    )
+    own = ConditionCells(predicted.X, _rows(predicted, theirs), columns.predicted, scale, "predictions")
+    cells = _with_controls(own, truth, scored)
+    may_be_logged = _check_scale(truth, own, scored)
     training = _training(truth, columns.genes, known[0], set(theirs), set(scored))
     facts = {
         "scale": scale,
@@ -116,19 +121,9 @@ def read_predictions(
         "predicted_control": "own" if isinstance(cells, ConditionCells) else "real",
         "num_training_conditions": len(training.means),
         **left_out,
+        **({"largest_prediction": own.seen.largest} if may_be_logged else {}),
     }
     return PerturbationPredictions(Comparison(cells, truth, scored, columns.genes), training, facts)
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Genes that both files have, by the name of their column in the real one."""
-
-    real: np.ndarray
-    predicted: np.ndarray
-    genes: tuple[str, ...]
-    num_missing: int
-    num_extra: int
 
 
 @dataclass(frozen=True)
@@ -165,32 +160,13 @@ def _with_controls(cells: ConditionCells, truth: ConditionCells, scored: Sequenc
     return _WithControls(cells, truth)
 
 
-def _gene_columns(real: Any, predicted: Any) -> _Columns:
-    names = [[str(name) for name in each.var_names] for each in (real, predicted)]
-    for own, origin in zip(names, ("real data (--data)", "predictions"), strict=True):
-        if len(set(own)) < len(own):
-            twice = next(name for name in own if own.count(name) > 1)
-            msg = f"two genes of the {origin} have the name '{twice}'; name each once (var_names_make_unique)."
-            raise DataError(msg)
-    if not set(names[0]) & set(names[1]):
-        keys = [[gene_key(name) for name in own] for own in names]
-        if not set(keys[0]) & set(keys[1]):
-            msg = (
-                f"the predictions have none of the genes of the real data: {', '.join(names[1][:3])}, ... against "
-                f"{', '.join(names[0][:3])}, ...; give both the same var_names."
-            )
-            raise DataError(msg)
-        names = keys
-    places = [{name: place for place, name in reversed(list(enumerate(own)))} for own in names]
-    shared = sorted(places[0].keys() & places[1].keys())
-    real_columns, predicted_columns = (np.array([each[name] for name in shared], dtype=np.int64) for each in places)
-    return _Columns(
-        real_columns,
-        predicted_columns,
-        genes=tuple(gene_key(name) for name in shared),
-        num_missing=len(places[0]) - len(shared),
-        num_extra=len(places[1]) - len(shared),
-    )
+def _check_scale(truth: ConditionCells, own: ConditionCells, scored: Sequence[Group]) -> bool:
+    """Look at all values that are scored; return whether predictions that are said to be counts may be logged."""
+    for group in sorted({*scored, *(group.control for group in scored)}):
+        truth.mean(group)  # is remembered
+    for group in scored:
+        own.mean(group)  # its controls may be the measured ones, and say nothing of the predictions
+    return own.scale == "counts" and check_counts(truth.seen, own.seen)
 
 
 def _conditions(predicted: Any, real: Any, condition: str, control: str) -> Conditions:

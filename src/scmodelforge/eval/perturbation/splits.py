@@ -133,20 +133,32 @@ def read_conditions(path: Path) -> dict[str, list[tuple[str, str]]]:
     Raises
     ------
     DataError
-        If the file is not there, empty, or not the split that was written.
+        If the file is not there, empty, not the split that was written, or a line has other columns.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as problem:
         msg = f"{path} cannot be read ({problem}); name a text file with a training condition a line, or a split."
         raise DataError(msg) from problem
     if text.lstrip().startswith("{"):
         return _read_split(path, text)
-    lines = [line.strip("\r\n").split("\t") for line in text.splitlines() if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
         msg = f"{path} names no condition; write one a line."
         raise DataError(msg)
-    return {"train": [(parts[0], parts[1]) if len(parts) > 1 else ("", parts[0].strip()) for parts in lines]}
+    return {"train": [_pair(path, number, line) for number, line in lines]}
+
+
+def _pair(path: Path, number: int, line: str) -> tuple[str, str]:
+    """Return covariate and condition that a line names."""
+    parts = [part.strip() for part in line.split("\t")]
+    if len(parts) > 2 or not all(parts):
+        what = f"{len(parts)} columns" if len(parts) > 2 else "an empty column"
+        msg = (
+            f"{path}, line {number} ('{line.strip()}') has {what}; write a condition, or covariate, tab and condition."
+        )
+        raise DataError(msg)
+    return (parts[0], parts[1]) if len(parts) == 2 else ("", parts[0])
 
 
 def _read_split(path: Path, text: str) -> dict[str, list[tuple[str, str]]]:

@@ -10,7 +10,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data.draws import generator
 from scmodelforge.eval.base import BenchmarkInputs, Record
-from scmodelforge.eval.metrics import RESAMPLES, interval
+from scmodelforge.eval.metrics import MANY_RESAMPLES, interval
 from scmodelforge.eval.perturbation.ceiling import ceilings
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions
 from scmodelforge.eval.perturbation.scores import Comparison, Score
@@ -84,7 +84,7 @@ def _record(
         n_skipped=num_skipped,
         skipped_reason=score.undefined if is_skipped else None,
         library=f"numpy {np.__version__}",
-        params={**predictions.facts, **score.params, "seed": inputs.seed, "resamples": RESAMPLES},
+        params={**predictions.facts, **score.params, "seed": inputs.seed, "resamples": MANY_RESAMPLES},
         tables=_tables(predictions, score, rows),
         higher_is_better=score.higher_is_better,
         is_detail=score.is_detail,
@@ -95,7 +95,7 @@ def _interval(score: Score, rows: np.ndarray, *, seed: int) -> list[float] | Non
     """Return the 95 % bootstrap interval over perturbations; ``None`` for fewer than two."""
     if len(rows) < 2:
         return None
-    chosen = rows[generator(seed, "bootstrap", "perturbations").integers(len(rows), size=(RESAMPLES, len(rows)))]
+    chosen = rows[generator(seed, "bootstrap", "perturbations").integers(len(rows), size=(MANY_RESAMPLES, len(rows)))]
     if score.of_rows is None:
         return interval(score.values[chosen].mean(axis=1))
     return interval(np.array([score.of_rows(each) for each in chosen]))
