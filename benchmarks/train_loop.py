@@ -33,7 +33,8 @@ from scmodelforge.config.load import load_config
 from scmodelforge.training._targets import to_device
 from scmodelforge.training.loop import Run, fit
 from scmodelforge.training.setup import make_fabric
-from scmodelforge.workflows.prepare import config_hash, prepare_data
+from scmodelforge.workflows.config_hash import config_hash
+from scmodelforge.workflows.prepare import prepare_data
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.training_run import TrainingRun
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from scmodelforge.config import load_config
-from scmodelforge.eval.compare import OUTCOMES
-from scmodelforge.workflows.evaluator import BASELINES
+from scmodelforge.eval.kinds_of_params import OUTCOMES
+from scmodelforge.workflows.baseline_embeddings import BASELINES
 from tests.conftest import make_adata
 from tests.test_life_cycle import settings
 

@@ -17,8 +17,9 @@ from scmodelforge.data.hvg import HighlyVariable
 from scmodelforge.data.size_factors import fit_size_factors
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.hub import load_bundle
+from scmodelforge.workflows.config_hash import config_hash
 from scmodelforge.workflows.evaluation_sets import split_for_evaluation
-from scmodelforge.workflows.prepare import PreparedData, config_hash, prepare_data
+from scmodelforge.workflows.prepare import PreparedData, prepare_data
 from scmodelforge.workflows.vocabulary import build_vocab
 from tests.conftest import make_adata
 from tests.test_bad_input import refused, written

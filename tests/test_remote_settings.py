@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scmodelforge.config import parse_config
-from scmodelforge.workflows.prepare import config_hash
+from scmodelforge.workflows.config_hash import config_hash
 from scmodelforge.workflows.pretrain import make_absolute
 from scmodelforge.workflows.runfolder import RunFolder
 

@@ -62,7 +62,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     for row in rows:
         grid.add_row(*row)
     # A pipe has no width: give the table what it needs instead of cutting it at 80 columns.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000, highlight=False)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
     if not sys.stdout.isatty():
         console.width = console.measure(grid).maximum
     console.print(grid)

@@ -90,6 +90,36 @@ class TestEvaluate:
         monkeypatch.setitem(__import__("sys").modules, "scvi", None)
         assert "pip install 'scmodelforge[scvi]'" in refusal("evaluate", runs[0], "--baselines", "scvi")
 
+    def test_scores_no_more_cells_than_asked_for_and_says_so(self, runs, tmp_path):
+        num_held_out = json.loads((runs[0] / "run.json").read_text())["num_validation"]
+        words = ["evaluate", runs[0], "--eval", "embedding_quality", "--baselines", "random"]
+        result = invoke(*words, "--max-cells", "12", "--out", tmp_path / "few.jsonl")
+        assert result.exit_code == 0, result.output
+        records = read_records(tmp_path / "few.jsonl")
+        assert {(each.n + each.n_skipped, each.subsample) for each in records} == {(12, num_held_out)}
+        said = f"12 of {num_held_out} held-out cells"
+        assert result.stdout.lstrip().startswith(said + " (")
+        line = f"heldout: {said} are scored, chosen by label and seed 0"
+        assert line in result.stderr
+        assert line in invoke("results", "show", tmp_path / "few.jsonl").stderr
+        assert (
+            answer(*words).lstrip().startswith(f"{num_held_out} held-out cells (")
+        )  # the run's own limit is above that
+        assert "held-out cells are scored" not in invoke(*words).stderr
+        assert "--max-cells has no effect with --predictions" in refusal(
+            "evaluate", "--predictions", "x.h5ad", "--data", "y.h5ad", "--max-cells", "12"
+        )
+
+    def test_scores_of_samples_of_two_sizes_never_share_a_row(self, runs, tmp_path):
+        words = ["evaluate", runs[0], "--eval", "embedding_quality", "--baselines", "random", "--json", "--max-cells"]
+        for size in (12, 14):
+            (tmp_path / f"{size}.jsonl").write_text(answer(*words, size))
+        files = [tmp_path / "12.jsonl", tmp_path / "14.jsonl"]
+        table = answer("results", "show", *files)
+        assert "12 of" in table
+        assert "14 of" in table
+        assert "different number of cells" in refusal("results", "compare", *files)
+
 
 class TestShow:
     def test_runs_stand_side_by_side(self, runs):

@@ -6,6 +6,7 @@ import pytest
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.load import parse_config
+from scmodelforge.eval.annotation.transfer import transfer_name
 
 KEY = "eval/embedding_quality/heldout/nmi_kmeans"
 
@@ -82,3 +83,11 @@ class TestBestMetric:
     def test_needs_a_checkpoint_that_is_kept(self):
         with pytest.raises(ConfigError, match=r"output.save_top_k is 0"):
             parse(output={"best_metric": KEY, "save_top_k": 0})
+
+    def test_of_two_data_sets_has_the_name_of_both(self):
+        transfer = {"name": "label_transfer", "reference": "a/first.h5ad", "dataset": "b/second.h5ad"}
+        name = transfer_name(transfer["reference"], transfer["dataset"])
+        config = parse({"benchmarks": [transfer]}, output={"best_metric": f"eval/label_transfer/{name}/accuracy_knn15"})
+        assert config.output.best_metric.split("/")[2] == name
+        with pytest.raises(ConfigError, match=f"Did you mean 'eval/label_transfer/{name}'?"):
+            parse({"benchmarks": [transfer]}, output={"best_metric": "eval/label_transfer/second/accuracy_knn15"})

@@ -16,7 +16,7 @@ from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.sources.mixture import MixtureDataConfig, MixtureSource
 from scmodelforge.data.training_order import training_order
 from scmodelforge.data.types import RowRange
-from scmodelforge.workflows.prepare import config_hash
+from scmodelforge.workflows.config_hash import config_hash
 from tests.conftest import make_adata
 
 from .h5ad_files import dense, open_files

@@ -33,7 +33,7 @@ class TestObstacles:
             ({"split_hash": "t" * 64}, "different split (ssssssss and tttttttt)"),
             ({"label_key": "lineage"}, "different label column (cell_type and lineage)"),
             ({"batch_key": "batch"}, "different batch column (none and batch)"),
-            ({"n": 1500}, "different number of scored cells (50 and 1,500)"),
+            ({"n": 1500}, "different number of cells (50 and 1,500)"),
             ({"params": {"k": 30, "seed": 0}}, "different k (15 and 30)"),
             ({"params": {"seed": 0}}, "different k (15 and none)"),
             ({"params": {"k": 15, "seed": 0, "subsample_seed": 1}}, "different subsample_seed (none and 1)"),
@@ -58,6 +58,47 @@ class TestObstacles:
 
     def test_what_came_out_may_differ(self):
         assert compared(params={"k": 15, "seed": 0, "converged": False, "num_duplicates": 2}).obstacles == []
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs"),
+        [
+            ({"between_batches_before": 0.4, "between_batches": 0.1}, {"between_batches_before": 0.3}),
+            ({"labels_in_pieces": []}, {"labels_in_pieces": ["B cell"]}),
+            ({"num_predicted_not_scored": 0}, {"num_predicted_not_scored": 7, "num_training_conditions": 3}),
+            ({"num_predicted_not_measured": 2}, {"num_predicted_not_measured": 0, "num_genes_not_measured": 4}),
+            ({"layer": 1, "head": 0, "direction": "rows"}, {"layer": 2, "head": 3, "direction": "columns"}),
+            ({"pairs_in_no_cell": 8}, {"pairs_in_no_cell": 1}),
+            ({"unseen_labels": [], "num_unseen": 0}, {"unseen_labels": ["novel"], "num_unseen": 5}),
+        ],
+    )
+    def test_what_a_model_or_its_predictions_made_of_the_same_cells_may_differ(self, ours, theirs):
+        first, second = (replace(FIRST, params=FIRST.params | params) for params in (ours, theirs))
+        (found,) = compare_records([first], [second])
+        assert (found.obstacles, found.reservations) == ([], [])
+
+    def test_labels_that_cannot_be_given_must_be_the_same_where_they_are_told_apart(self):
+        first, second = (
+            replace(FIRST, metric="unknown_auroc_head", params={"unseen_labels": labels}) for labels in (["a"], ["b"])
+        )
+        (found,) = compare_records([first], [second])
+        assert found.obstacles == ["different unseen_labels (['a'] and ['b'])"]
+
+    def test_cells_that_a_score_leaves_out_are_told(self):
+        """Cells outside the large pieces of a graph, say, of which each model has its own."""
+        first, second = replace(FIRST, n=48, n_skipped=2), replace(FIRST, n=45, n_skipped=5)
+        (found,) = compare_records([first], [second])
+        assert found.obstacles == []
+        assert found.reservations == ["not as many are left out (48 and 45 of 50 scored)"]
+
+    def test_what_a_model_was_trained_on_is_told(self):
+        found = compared(params={**FIRST.params, "trained_on_query": True})
+        assert found.obstacles == []
+        assert found.reservations == ["different trained_on_query (none and True)"]
+
+    def test_a_score_that_is_not_there_is_one_reason(self):
+        """A record without a value lists no settings."""
+        found = compared(value=None, n=0, n_skipped=50, params={}, skipped_reason="one batch")
+        assert found.obstacles == ["not scored in one of them: one batch"]
 
     def test_a_file_of_two_models_is_refused(self):
         with pytest.raises(DataError, match="eval/b/heldout/m is there twice for 'model' \\(of a@10 and c@10\\)"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 import yaml
 
@@ -41,7 +43,7 @@ def bundle(folder):
     return load_bundle(folder / "run" / "model")
 
 
-def sets(folder, bundle, **changes):
+def sets(folder, bundle, baselines=("pca", "random", "untrained"), max_cells=100, **changes):
     given = {
         "reference": str(folder / "first.h5ad"),
         "reference_label": "cell_type",
@@ -56,7 +58,8 @@ def sets(folder, bundle, **changes):
         [LabelTransferConfig(**given)],
         bundle,
         untrained=lambda: build_model(bundle.model_config, bundle.tokenizer),
-        max_cells=100,
+        baselines=baselines,
+        max_cells=max_cells,
         batch_size=16,
         seed=0,
     )
@@ -76,6 +79,14 @@ class TestTwoFiles:
         assert found["pca"].value > 0.5
         assert found["model"].baselines["pca"] == found["pca"].value
         assert found["model"].n == 100
+
+    def test_say_how_many_cells_theirs_were_chosen_from(self, folder, records):
+        there = ad.read_h5ad(folder / "second.h5ad").n_obs
+        assert there > 100
+        assert {(each.n + each.n_skipped, each.subsample, each.params["subsample_size"]) for each in records} == {
+            (100, there, 100)
+        }
+        assert records[0].params["subsample_of_reference"] == ad.read_h5ad(folder / "first.h5ad").n_obs
 
     def test_have_labels_under_common_names(self, records):
         params = records[0].params
@@ -108,6 +119,40 @@ class TestTwoFiles:
         assert [record.value for record in again] == [record.value for record in first]
 
 
+class TestBaselines:
+    def represented(self, each, bundle):
+        found = each.evaluate(bundle.model, model_id="m", device=torch.device("cpu"))
+        return found, list(dict.fromkeys(record.representation for record in found))
+
+    @pytest.mark.parametrize("asked", [["hvg"], ["untrained", "pca"], ["random"], []])
+    def test_are_those_asked_for(self, folder, bundle, asked):
+        (each,) = sets(folder, bundle, asked, max_cells=40, probes=["knn"])
+        found, names = self.represented(each, bundle)
+        assert sorted(names) == sorted(["model", *asked])
+        (record,) = [r for r in found if r.metric == "accuracy_knn15" and r.representation == "model"]
+        assert set(record.baselines) == {"majority", *asked}
+
+    def test_that_cannot_be_made_are_named_and_counted(self, folder, bundle, tmp_path, caplog):
+        reference = ad.read_h5ad(folder / "first.h5ad")
+        counts = reference.X.toarray()
+        counts[:] = counts[0]
+        reference.X = sp.csr_matrix(counts)
+        reference.write_h5ad(tmp_path / "first.h5ad")
+        changes = {"reference": str(tmp_path / "first.h5ad"), "probes": ["knn"], "max_cells": 40}
+        (each,) = sets(folder, bundle, ["pca", "hvg", "random"], **changes)
+        found, names = self.represented(each, bundle)
+        assert names == ["model", "random", "pca", "hvg"]
+        for name in ("pca", "hvg"):
+            skipped = [record for record in found if record.representation == name]
+            scored = [record for record in found if record.representation == "model"]
+            assert [record.metric for record in skipped] == [record.metric for record in scored]
+            for ours, theirs in zip(skipped, scored, strict=True):
+                assert ours.value is None
+                assert ours.n_skipped == theirs.n + theirs.n_skipped > 0
+                assert ours.skipped_reason.startswith(f"baseline '{name}' cannot be made of the reference: ")
+            assert f"first_to_second: baseline '{name}' cannot be made" in caplog.text
+
+
 class TestWhatIsRefused:
     def test_one_file_as_both(self, folder, bundle):
         same = {"dataset": str(folder / "first.h5ad"), "label": "cell_type", "batch": None, "mapping": {}}
@@ -131,5 +176,5 @@ class TestWhatIsRefused:
     def test_other_benchmarks_are_passed_over(self, folder, bundle):
         from scmodelforge.config.schema import BenchmarkConfig
 
-        assert transfer_sets([BenchmarkConfig(name="embedding_quality")], bundle, untrained=None, max_cells=9,
-                             batch_size=2, seed=0) == []  # fmt: skip
+        assert transfer_sets([BenchmarkConfig(name="embedding_quality")], bundle, untrained=None, baselines=["pca"],
+                             max_cells=9, batch_size=2, seed=0) == []  # fmt: skip

@@ -52,3 +52,19 @@ def test_stands_in_the_table(tmp_path):
     assert result.exit_code == 0, result.output
     found = [json.loads(line) for line in result.stdout.splitlines()]
     assert {each["representation"] for each in found} == {"model", "pca", "scvi"}
+
+
+def test_stands_in_the_table_of_labels_carried_over_too(tmp_path):
+    for seed, name in enumerate(("first", "second")):
+        make_adata(90, 40, seed=seed).write_h5ad(tmp_path / f"{name}.h5ad")
+    transfer = {"name": "label_transfer", "label": "cell_type", "probes": ["knn"]}
+    transfer |= {"reference": str(tmp_path / "first.h5ad"), "dataset": str(tmp_path / "second.h5ad")}
+    config = configured(tmp_path, tmp_path / "first.h5ad", metric="val/loss")
+    words = ["--set", f"eval.benchmarks={json.dumps([transfer])}", "--set", "eval.max_cells=60"]
+    done = invoke("train", config, *words)
+    assert done.exit_code == 0, done.output
+    result = invoke("evaluate", tmp_path / "run", "--baselines", "hvg,scvi", "--json")
+    assert result.exit_code == 0, result.output
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {each["representation"] for each in found} == {"model", "hvg", "scvi"}
+    assert all(each["value"] is not None for each in found if each["metric"] == "accuracy_knn15")

@@ -74,6 +74,12 @@ def evaluate(
         Path | None,
         typer.Option(help="With --predictions: new folder for pred.h5ad and real.h5ad as cell-eval reads them."),
     ] = None,
+    max_cells: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Most cells scored of each data set, and fitted on; default: the run's eval.max_cells."
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of splits, probes and intervals; default: the run's own, else 0.")
     ] = None,
@@ -105,6 +111,7 @@ def evaluate(
         "export_cell_eval": export_cell_eval,
     }
     of_models: dict[str, Any] = {"label": label, "batch": batch, "split_by": split_by, "baselines": baselines}
+    of_models["max_cells"] = max_cells
     switches = {"trust_plugins": trust_plugins, "allow_trained_cells": allow_trained_cells}
     if predictions is not None:
         _refuse("--predictions", of_models | switches)

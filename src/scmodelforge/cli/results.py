@@ -39,7 +39,7 @@ def show(
     """
     from scmodelforge.eval.harness import skip_notes
     from scmodelforge.eval.merging import merged
-    from scmodelforge.eval.tables import about_intervals, terminal_table
+    from scmodelforge.eval.tables import about_intervals, about_samples, terminal_table
     from scmodelforge.workflows.results import read_results
 
     results = read_results(paths, _filters(benchmarks, metrics, step))
@@ -53,7 +53,7 @@ def show(
     _console.table(table[0], table[1:], title=f"{len(results):,} records ({about_intervals(records)})")
     runs = dict.fromkeys(each.run for each in results)
     notes = [skip_notes(each.record for each in results if each.run == run) for run in runs]
-    for line in dict.fromkeys(line for lines in notes for line in lines):
+    for line in dict.fromkeys([*about_samples(records), *(line for lines in notes for line in lines)]):
         _console.say(line)
 
 

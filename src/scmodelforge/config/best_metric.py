@@ -9,7 +9,7 @@ from typing import cast
 from scmodelforge._errors import nearest
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.recipe_checks import check_validated
-from scmodelforge.config.schema import DataConfig, EvalConfig, ModelConfig, OutputConfig, Section
+from scmodelforge.config.schema import BenchmarkConfig, DataConfig, EvalConfig, ModelConfig, OutputConfig, Section
 
 __all__ = ["OWN_CELLS", "check_best_metric", "evaluated_sets"]
 
@@ -54,10 +54,16 @@ def check_best_metric(sections: Mapping[str, Section], faults: Faults) -> None:
 
 def evaluated_sets(evaluation: EvalConfig) -> list[str]:
     """Return what the keys of a run's scores begin with: ``eval/BENCHMARK/DATASET``."""
-    return [
-        f"eval/{each.name}/{OWN_CELLS if each.dataset is None else Path(each.dataset).stem}"
-        for each in evaluation.benchmarks
-    ]
+    return [f"eval/{each.name}/{_cells_of(each)}" for each in evaluation.benchmarks]
+
+
+def _cells_of(benchmark: BenchmarkConfig) -> str:
+    """Return what results call the cells: the run's own, a data set, or one to which another gives its labels."""
+    if benchmark.dataset is None:
+        return OWN_CELLS
+    reference = getattr(benchmark, "reference", None)
+    names = [benchmark.dataset] if reference is None else [reference, benchmark.dataset]
+    return "_to_".join(Path(name).stem for name in names)
 
 
 def _check_evaluated(metric: str, evaluation: EvalConfig, faults: Faults) -> None:

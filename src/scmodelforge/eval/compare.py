@@ -11,33 +11,16 @@ import numpy as np
 
 from scmodelforge._errors import DataError
 from scmodelforge.eval.base import Record
+from scmodelforge.eval.kinds_of_params import is_told, must_match
 from scmodelforge.eval.metrics import bootstrap_mean, interval
 
 __all__ = ["Comparison", "compare_records", "obstacles", "reservations"]
-
-#: Entries of ``Record.params`` that say what came out, not what was asked for: they may differ between models.
-OUTCOMES = frozenset(
-    {
-        "between_batches",
-        "cells_with_fewer_neighbors",
-        "chosen_by",
-        "converged",
-        "labels_averaged",
-        "labels_in_pieces",
-        "n_found",
-        "num_duplicates",
-        "resolution",
-        "share_rejected",
-        "threshold",
-    }
-)
 
 _SAME = (
     ("dataset_hash", "data"),
     ("split_hash", "split"),
     ("label_key", "label column"),
     ("batch_key", "batch column"),
-    ("n", "number of scored cells"),
     ("subsample", "number of cells to choose from"),
     ("higher_is_better", "direction"),
 )
@@ -136,14 +119,14 @@ def obstacles(first: Record, second: Record) -> list[str]:
             found.append(f"the {what} of one of them is not known (no {name})")
         elif values[0] != values[1]:
             found.append(f"different {what} ({_shown(name, values[0])} and {_shown(name, values[1])})")
-    names = sorted({*first.params, *second.params} - OUTCOMES - {"seed"})
-    for name in names:
-        values = first.params.get(name), second.params.get(name)
-        if values[0] != values[1]:
-            found.append(f"different {name} ({_text(values[0])} and {_text(values[1])})")
+    totals = [record.n + record.n_skipped for record in (first, second)]
+    if totals[0] != totals[1]:
+        found.append(f"different number of cells ({totals[0]:,} and {totals[1]:,})")
     for record in (first, second):
-        if record.value is None:
+        if record.value is None:  # and its params are not all there
             found.append(f"not scored in one of them: {record.skipped_reason or 'no reason is given'}")
+    if first.value is not None and second.value is not None:
+        found += _different(first, second, [name for name in _params(first, second) if must_match(name, first.metric)])
     return list(dict.fromkeys(found))
 
 
@@ -158,7 +141,20 @@ def reservations(first: Record, second: Record) -> list[str]:
     seeds = first.params.get("seed"), second.params.get("seed")
     if seeds[0] != seeds[1]:
         found.append(f"other seeds of probes and intervals ({_text(seeds[0])} and {_text(seeds[1])})")
-    return found
+    if first.n != second.n:
+        found.append(f"not as many are left out ({first.n:,} and {second.n:,} of {first.n + first.n_skipped:,} scored)")
+    told = [name for name in _params(first, second) if is_told(name) and name != "seed"]
+    return found + _different(first, second, told)
+
+
+def _params(first: Record, second: Record) -> list[str]:
+    return sorted({*first.params, *second.params})
+
+
+def _different(first: Record, second: Record, names: Iterable[str]) -> list[str]:
+    """Return a text for each entry of the params that is not the same."""
+    pairs = [(name, first.params.get(name), second.params.get(name)) for name in names]
+    return [f"different {name} ({_text(ours)} and {_text(theirs)})" for name, ours, theirs in pairs if ours != theirs]
 
 
 def _by_key(records: Iterable[Record], representation: str) -> dict[str, Record]:
@@ -258,5 +254,6 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    text = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    text = "none" if value is None else f"{value:,}" if is_count else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -70,7 +70,7 @@ def _columns(results: Sequence[Result], named: Any) -> list[str]:
 
 def _cells_of(record: Record) -> tuple[Any, ...]:
     return (record.dataset_hash, record.split_hash, record.label_key, record.subsample,
-            record.params.get("subsample_seed"))  # fmt: skip
+            record.params.get("subsample_size"), record.params.get("subsample_seed"))  # fmt: skip
 
 
 def _keys_of_several_cells(results: Iterable[Result]) -> set[str]:
@@ -85,8 +85,8 @@ def _dataset(record: Record, *, is_one: bool) -> str:
         return record.dataset
     words = [f"split {(record.split_hash or 'unknown')[:8]}", f"data {(record.dataset_hash or 'unknown')[:8]}"]
     words += [] if record.label_key is None else [record.label_key]
-    seed = record.params.get("subsample_seed")
-    words += [] if record.subsample is None else [f"{record.n} of {record.subsample} cells, seed {seed}"]
+    seed, size = record.params.get("subsample_seed"), record.params.get("subsample_size", record.n)
+    words += [] if record.subsample is None else [f"{size} of {record.subsample} cells, seed {seed}"]
     return f"{record.dataset} [{', '.join(words)}]"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import summary_table
 
-__all__ = ["about_intervals", "terminal_table"]
+__all__ = ["about_cells", "about_intervals", "about_samples", "terminal_table"]
 
 _INTERVAL = re.compile(r"\[(-?[\d.]+), (-?[\d.]+)\]")
 
@@ -47,6 +47,28 @@ def about_intervals(records: Iterable[Record]) -> str:
     groups = sorted({record.group_key for record in records if record.group_interval and record.group_key})
     over = f", over cells / over {' or '.join(groups)}" if groups else ""
     return f"± half of the 95 % bootstrap interval{over}"
+
+
+def about_cells(num_scored: int, num_there: int) -> str:
+    """Return in words how many held-out cells are scored."""
+    return f"{num_scored:,}{'' if num_scored == num_there else f' of {num_there:,}'} held-out cells"
+
+
+def about_samples(records: Iterable[Record]) -> list[str]:
+    """Return a line for each data set of which not all held-out cells are scored."""
+    lines = []
+    for record in records:
+        if record.subsample is None:
+            continue
+        size, seed = record.params.get("subsample_size"), record.params.get("subsample_seed")
+        how = "by label" if seed is None else f"by label and seed {seed}"
+        what = (
+            f"a sample of {record.subsample:,} held-out cells is"
+            if size is None
+            else (f"{about_cells(size, record.subsample)} are")
+        )
+        lines.append(f"{record.dataset}: {what} scored, chosen {how}")
+    return list(dict.fromkeys(lines))
 
 
 def _narrow(cell: str) -> str:

@@ -27,8 +27,9 @@ from scmodelforge.training.memory import StepMemory
 from scmodelforge.training.out_of_memory import gib, has_checkpointing_off, memory_explained
 from scmodelforge.training.setup import make_fabric
 from scmodelforge.workflows.batch_size import resolve_batch_size
+from scmodelforge.workflows.config_hash import config_hash
 from scmodelforge.workflows.longest_cells import measure_run
-from scmodelforge.workflows.prepare import config_hash, global_batch_size, prepare_data
+from scmodelforge.workflows.prepare import global_batch_size, prepare_data
 from scmodelforge.workflows.pretrain import make_absolute, try_model
 from scmodelforge.workflows.run_needs import NUM_MEASURED, NUM_WARM_UP, DryRun, Speed
 from scmodelforge.workflows.runfolder import RunFolder

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError, nearest
-from scmodelforge._registry import BENCHMARKS
+from scmodelforge.config.best_metric import OWN_CELLS
 from scmodelforge.config.schema import BenchmarkConfig, RunConfig, SplitConfig
 from scmodelforge.data.cached import cells_in_cache
 from scmodelforge.data.sources.local import LocalDataConfig
@@ -20,24 +20,23 @@ from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.merging import Result, merged
 from scmodelforge.eval.records import write_records
-from scmodelforge.eval.tables import about_intervals, terminal_table
+from scmodelforge.eval.tables import about_cells, about_intervals, about_samples, terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
+from scmodelforge.workflows.baseline_embeddings import BASELINES
+from scmodelforge.workflows.chosen_benchmarks import check_columns_of, choose_benchmarks
 from scmodelforge.workflows.embed import find_model_folder
 from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
 from scmodelforge.workflows.evaluation_splits import write_splits
-from scmodelforge.workflows.evaluator import BASELINES
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.scvi_baseline import check_scvi
-from scmodelforge.workflows.trained_cells import is_trained_on, refuse_known_cells
+from scmodelforge.workflows.trained_cells import is_trained_on, refuse_known_cells, trained_cells_notes
 from scmodelforge.workflows.views import SeenCells
 
 __all__ = ["Choices", "EvaluationResult", "check_baselines", "evaluate_models"]
-
-_DEFAULT_BENCHMARKS = ("cell_type_annotation", "embedding_quality")
 
 
 @dataclass
@@ -88,9 +87,13 @@ class Choices:
     split_by
         As ``data.split.by``, with ``data`` only.
     benchmarks
-        Registered names; default: those of the run's settings, else annotation and embedding quality.
+        Registered names; default: those of the run's settings, else annotation and embedding quality. Those that the
+        run's settings have keep them, on other data too.
     baselines
-        Some of :data:`~scmodelforge.workflows.evaluator.BASELINES`; default: those of the run's settings.
+        Some of :data:`~scmodelforge.workflows.baseline_embeddings.BASELINES`; default: those of the run's settings.
+    max_cells
+        Most cells of each part of a data set, fitted on and scored; default: that of the run's settings, as of
+        ``eval.max_cells``.
     seed
         Seed of the split of ``data``, of probes and of intervals; default: that of the run's settings on its own cells,
         else 0.
@@ -106,6 +109,7 @@ class Choices:
     split_by: str | None = None
     benchmarks: Sequence[str] | None = None
     baselines: Sequence[str] | None = None
+    max_cells: int | None = None
     seed: int | None = None
     trust_plugins: bool = False
     allow_trained_cells: bool = False
@@ -147,13 +151,18 @@ def evaluate_models(
             for record in records:
                 record.params["trained_on"] = is_trained_on(each.data)
         results += [Result(name, record) for record in records]
-        own = [*skip_notes(records), *_seen_in_training(each), each.data.split.describe()]
+        own = [
+            *each.notes,
+            *skip_notes(records),
+            *([] if each.is_own else trained_cells_notes(each.data)),
+            each.data.split.describe(),
+        ]
         lines += own if len(models) == 1 else [f"{name}: {line}" for line in own]
         if cells is not None:
             seen[name] = cells
     shown = merged(results)
-    num = len(prepared[0].data.split.validation)
-    what = f"{num:,} held-out cells" if len(models) == 1 else f"{len(models)} models"
+    what = _about_cells(prepared[0], [each.record for each in results]) if len(models) == 1 else f"{len(models)} models"
+    lines = [*about_samples(shown), *lines]
     title = f"{what} ({about_intervals(shown)})"
     records, runs = [each.record for each in results], [each.run for each in results]
     found = EvaluationResult(records, terminal_table(shown), title, lines, runs, seen)
@@ -161,6 +170,17 @@ def evaluate_models(
         write_records(out, found.to_dicts())
         lines.append(f"records: {out}")
     return found
+
+
+def _about_cells(each: _Prepared, records: list[Record]) -> str:
+    """Return in words what is scored: how many held-out cells, and which other data sets."""
+    own = [record for record in records if record.dataset == OWN_CELLS]
+    others = dict.fromkeys(record.dataset for record in records if record.dataset != OWN_CELLS)
+    words = [f"cells of {', '.join(others)}"] if others else []
+    if own:
+        there = len(each.data.split.validation)
+        words.insert(0, about_cells(own[0].params.get("subsample_size", there), there))
+    return " and ".join(words)
 
 
 def check_baselines(names: Sequence[str]) -> None:
@@ -192,6 +212,7 @@ class _Prepared:
     bundle: Bundle
     data: PreparedData
     is_own: bool
+    notes: list[str]
 
 
 def _prepare(model: Path, choices: Choices) -> _Prepared:
@@ -208,21 +229,23 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
         raise ConfigError(msg)
     _, config, split, facts = RunFolder.read(model) if is_run else (None, RunConfig(), None, {})
     bundle = load_bundle(find_model_folder(model), trust_plugins=choices.trust_plugins or is_run)
+    if choices.max_cells is not None:
+        config.eval.max_cells = choices.max_cells
     if choices.seed is not None:
         config.eval.seed = choices.seed
     elif data is not None:
         config.eval.seed = 0
     config.data.label_column = choices.label or config.data.label_column
     config.data.batch_column = choices.batch or config.data.batch_column
+    notes = choose_benchmarks(config, choices.benchmarks, label=choices.label, batch=choices.batch, data=data)
     if data is not None:
         _use_other_data(config, data, split_by=choices.split_by or "auto", seed=config.eval.seed)
-    _choose_benchmarks(config, choices.benchmarks, is_other_data=data is not None)
     if data is None:
-        return _Prepared(config, bundle, _own(config, bundle, split, facts), is_own=True)
+        return _Prepared(config, bundle, _own(config, bundle, split, facts), is_own=True, notes=notes)
     prepared = split_for_evaluation(config.data, bundle)
     if not choices.allow_trained_cells:
         refuse_known_cells(data.name, prepared)
-    return _Prepared(config, bundle, prepared, is_own=False)
+    return _Prepared(config, bundle, prepared, is_own=False, notes=notes)
 
 
 def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) -> None:
@@ -230,27 +253,9 @@ def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) 
     config.data = LocalDataConfig(paths=[str(data)], label_column=own.label_column, batch_column=own.batch_column)
     config.data.split = SplitConfig(by=split_by, validation_fraction=HELD_OUT_SHARE, seed=seed)
     source = open_source(config.data)
-    for option, column in (("label", own.label_column), ("batch", own.batch_column)):
-        if column is not None and column not in source.obs_columns:
-            msg = (
-                f"{data} has no obs column '{column}'; name its column with --{option}. "
-                f"There are: {', '.join(source.obs_columns)}."
-            )
-            raise ConfigError(msg)
+    columns = BenchmarkConfig(name="all", label=own.label_column, batch=own.batch_column)
+    check_columns_of([columns, *config.eval.benchmarks], data, source.obs_columns)
     source.close()
-
-
-def _choose_benchmarks(config: RunConfig, names: Sequence[str] | None, *, is_other_data: bool) -> None:
-    """Keep the run's benchmarks, or those asked for, on its own cells; elsewhere take their names only."""
-    own = config.eval.benchmarks
-    if names or is_other_data or not own:
-        chosen = names or dict.fromkeys(each.name for each in own) or _DEFAULT_BENCHMARKS
-        known = {} if is_other_data else {each.name: each for each in reversed(own) if each.dataset is None}
-        config.eval.benchmarks = [known.get(name) or _benchmark(name) for name in chosen]
-
-
-def _benchmark(name: str) -> BenchmarkConfig:
-    return getattr(BENCHMARKS.get(name), "config_class", BenchmarkConfig)(name=name)
 
 
 def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict[str, Any]) -> PreparedData:
@@ -289,16 +294,3 @@ def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[lis
         write_splits(splits, evaluator, with_own=not each.is_own)
     each.data.source.close()
     return records, evaluator.seen()
-
-
-def _seen_in_training(each: _Prepared) -> list[str]:
-    """Return a warning if the model was trained on the cells that were scored, or that cannot be known."""
-    is_seen = False if each.is_own else is_trained_on(each.data)
-    if is_seen is None:
-        return ["warning: the model does not say which cells it was trained on; these may be among them"]
-    if is_seen:
-        return [
-            "warning: the model was trained on cells that were scored, so these scores are not of unseen cells; "
-            "evaluate the run's folder without --data for its own held-out cells"
-        ]
-    return []

@@ -59,6 +59,7 @@ def run_evaluator(
     DataError, ConfigError
         If a data set or column is not there, or there are no held-out cells to score.
     """
+    baselines = config.eval.baselines if baselines is None else baselines
     sets = []
     for name, benchmarks in _by_set(config.eval.benchmarks).items():
         if name is None:
@@ -68,21 +69,27 @@ def run_evaluator(
             sets.append(_other_set(name, data, benchmarks, seed=config.eval.seed))
     return Evaluator(
         sets,
-        transfers=_transfers(config, data, untrained),
+        transfers=_transfers(config, data, untrained, baselines),
         head_of=head_of,
         untrained=untrained,
-        baselines=config.eval.baselines if baselines is None else baselines,
+        baselines=baselines,
         max_cells=config.eval.max_cells,
         batch_size=known_batch_size(config.training),
         seed=config.eval.seed,
     )
 
 
-def _transfers(config: RunConfig, data: PreparedData, untrained: Callable[[], nn.Module]) -> list[TransferSet]:
+def _transfers(
+    config: RunConfig,
+    data: PreparedData,
+    untrained: Callable[[], nn.Module],
+    baselines: Sequence[str],
+) -> list[TransferSet]:
     return transfer_sets(
         config.eval.benchmarks,
         data,
         untrained=untrained,
+        baselines=baselines,
         max_cells=config.eval.max_cells,
         batch_size=known_batch_size(config.training),
         seed=config.eval.seed,

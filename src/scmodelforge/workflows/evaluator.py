@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,28 +12,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError, nearest
+from scmodelforge._errors import ConfigError
 from scmodelforge.eval.annotation import LabelPredictions
 from scmodelforge.eval.base import Record
-from scmodelforge.eval.baselines import hvg_embedding, pca_embedding, random_embedding
+from scmodelforge.workflows.baseline_embeddings import baseline_embeddings, in_order, need_counts, pca_of
 from scmodelforge.workflows.gene_vectors import GeneInputs, gene_inputs
 from scmodelforge.workflows.label_predictions import LabelHead
 from scmodelforge.workflows.label_transfer import TransferSet
+from scmodelforge.workflows.metric_trial import tried
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import embedded_cells
 from scmodelforge.workflows.scored_cells import EvaluationSet, ScoredCells
-from scmodelforge.workflows.scvi_baseline import scvi_embedding
 from scmodelforge.workflows.team import Team
 from scmodelforge.workflows.views import CellViews, SeenCells
 
-__all__ = ["BASELINES", "EvaluationSet", "Evaluator"]
+__all__ = ["EvaluationSet", "Evaluator"]
 
-#: All baselines, in the order of tables. The last is trained, and needs the extra ``scvi``.
-BASELINES = ("pca", "hvg", "random", "untrained", "scvi")
-
-_FROM_COUNTS = frozenset({"pca", "hvg", "scvi"})
-_PCA_COMPONENTS = 50
-_TRIED_WIDTH = 16
+_log = logging.getLogger(__name__)
 
 
 class Evaluator:
@@ -49,7 +45,7 @@ class Evaluator:
     head_of
         Returns the head of a model that learned cell types, which labels the held-out cells.
     baselines
-        Some of :data:`BASELINES`.
+        Some of :data:`~scmodelforge.workflows.baseline_embeddings.BASELINES`.
     max_cells
         Most cells of each part, subsampled by label.
     batch_size
@@ -71,7 +67,7 @@ class Evaluator:
         seed: int,
     ) -> None:
         self._untrained, self._batch_size, self._seed = untrained, batch_size, seed
-        self._names = [name for name in BASELINES if name in baselines]
+        self._names = in_order(baselines)
         self._sets = [ScoredCells.of(each, max_cells=max_cells, seed=seed) for each in sets]
         self._transfers, self._head_of = transfers, head_of
         self._predictions: dict[str, LabelPredictions] = {}
@@ -158,32 +154,19 @@ class Evaluator:
     def check_metric(self, key: str) -> None:
         """Make sure that a benchmark gives a metric on these cells, by scoring noise.
 
-        A benchmark that needs more of a model than its embeddings is not tried.
+        A benchmark that looks into the whole model is not tried; the log then says that nothing is known of the metric.
 
         Raises
         ------
         ConfigError
             If it does not.
         """
-        _, benchmark, dataset, metric = key.split("/")
-        for each in self._sets:
-            named = zip(each.benchmark_names, each.benchmarks, strict=True)
-            chosen = [made for name, made in named if name == benchmark and made.needs <= {"embeddings"}]
-            if each.name != dataset or not chosen:
-                continue
-            noise = random_embedding(each.positions, _TRIED_WIDTH, seed=self._seed)
-            own = replace(each, benchmarks=chosen, reference=noise if each.uses_reference else None)
-            tried = own.score({"model": noise}, "")
-            found = {record.metric: record for record in tried}
-            if metric not in found:
-                msg = (
-                    f"output.best_metric is '{key}', which benchmark '{benchmark}' does not give."
-                    f"{nearest(metric, list(found))} It gives: {', '.join(found)}."
-                )
-                raise ConfigError(msg)
-            if found[metric].value is None:
-                msg = f"output.best_metric is '{key}', which has no value here: {found[metric].skipped_reason}."
-                raise ConfigError(msg)
+        trial = tried(key, self._sets, self._transfers, head_of=self._head_of, untrained=self._untrained)
+        if not trial.check("output.best_metric", key):
+            _log.info(
+                f"output.best_metric is '{key}', of a benchmark that looks into the whole model: whether it has a "
+                "value here is known after the first evaluation only"
+            )
 
     def seen(self) -> SeenCells | None:
         """Return the held-out cells of the first set that has labels, else of the first, as last evaluated."""
@@ -257,18 +240,9 @@ class Evaluator:
     def _embed_baselines(self, each: ScoredCells) -> dict[str, np.ndarray]:
         """Return the embeddings of all baselines by name; the untrained model's are there."""
         known, width = self._baselines[each.name], self._last[each.name].shape[1]
-        needs_counts = bool(_FROM_COUNTS & set(self._names)) or each.uses_reference
-        counts = each.counts() if needs_counts else None  # one walk through the data for all
-        makers: dict[str, Callable[[], np.ndarray]] = {
-            "pca": lambda: pca_embedding(
-                counts, num_train=each.num_train, n_components=_PCA_COMPONENTS, seed=self._seed
-            ),
-            "hvg": lambda: hvg_embedding(counts, num_train=each.num_train),
-            "random": lambda: random_embedding(each.positions, width, seed=self._seed),
-            "untrained": lambda: known["untrained"],
-            "scvi": lambda: scvi_embedding(each, counts),
-        }
-        found = {name: makers[name]() for name in self._names}
+        # One walk through the data for all.
+        counts = each.counts() if need_counts(self._names) or each.uses_reference else None
+        found = baseline_embeddings(self._names, each, counts, width=width, untrained=known.get("untrained"))
         if each.uses_reference:
-            each.reference = found["pca"] if "pca" in found else makers["pca"]()
+            each.reference = found["pca"] if "pca" in found else pca_of(each, counts)
         return found

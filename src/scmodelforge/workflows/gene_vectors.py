@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,13 +15,13 @@ from torch import nn
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.draws import mix
-from scmodelforge.eval.genes.vectors import GeneVectors
+from scmodelforge.eval.genes.vectors import GeneVectors, random_vectors
 from scmodelforge.eval.insilico import GeneModel
 from scmodelforge.workflows.gene_model import TokenModel
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import read_counts
 
-__all__ = ["GeneInputs", "gene_inputs"]
+__all__ = ["GeneInputs", "gene_inputs", "noise_vectors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,20 @@ def gene_inputs(
         known = read_counts(data, config, positions) if counts is None else counts
         vectors = {kind: _vectors(kind, whole, genes, known[:, genes]) for kind in kinds}
     return GeneInputs(vectors, whole if any("model" in each.needs for each in benchmarks) else None)
+
+
+def noise_vectors(data: PreparedData, kind: str, width: int, *, seed: int) -> GeneVectors:
+    """Return noise for the genes that a model would have vectors of, without their counts.
+
+    Raises
+    ------
+    DataError
+        If no gene of the vocabulary is measured.
+    """
+    genes, vocab = _measured(data), data.vocab
+    names, symbols = tuple(vocab.genes[gene] for gene in genes), tuple(vocab.symbols[gene] for gene in genes)
+    own: Literal["input", "contextual"] = "contextual" if kind == "contextual" else "input"
+    return GeneVectors(names, random_vectors(names, width, seed=seed), kind=own, symbols=symbols)
 
 
 def _measured(data: PreparedData) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,69 +15,25 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.config.schema import BenchmarkConfig, DataConfig, SplitConfig
-from scmodelforge.data.sources.local import LocalDataConfig
+from scmodelforge._errors import DataError
+from scmodelforge.config.schema import BenchmarkConfig
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record
-from scmodelforge.eval.baselines import pca_embedding, random_embedding
+from scmodelforge.eval.baselines import random_embedding
 from scmodelforge.eval.benchmarks.label_transfer import LabelTransfer, LabelTransferConfig
-from scmodelforge.eval.harness import evaluate, stratified_subsample
+from scmodelforge.eval.harness import MODEL, evaluate
 from scmodelforge.hub.bundle import Bundle
-from scmodelforge.workflows._obs_text import ObsColumn
+from scmodelforge.workflows.baseline_embeddings import baseline_embeddings, in_order, need_counts
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import embedded_cells, read_counts
 from scmodelforge.workflows.team import Team
 from scmodelforge.workflows.trained_cells import is_trained_on, refuse_same_cells
+from scmodelforge.workflows.transfer_sides import TransferSide, open_transfer
 
-__all__ = ["TransferSet", "TransferSide", "open_transfer", "transfer_sets"]
+__all__ = ["TransferSet", "transfer_sets"]
 
+_log = logging.getLogger(__name__)
+_NOISE_WIDTH = 16
 _ADVICE = "cells whose labels are given cannot be asked for them. Name two data sets."
-
-
-@dataclass
-class TransferSide:
-    """One of the two data sets, prepared for a model.
-
-    Attributes
-    ----------
-    data, config
-        The cells, and how they are read.
-    label, batch
-        obs columns.
-    positions
-        Cells that take part, ascending.
-    """
-
-    data: PreparedData
-    config: DataConfig
-    label: str
-    batch: str | None
-    positions: np.ndarray
-
-    @classmethod
-    def of(
-        cls, data: PreparedData, config: DataConfig, *, label: str, batch: str | None, max_cells: int, seed: int
-    ) -> TransferSide:
-        """Choose the cells: all but empty ones, whatever a split says, subsampled by label."""
-        cells = np.sort(np.concatenate([data.split.train, data.split.validation]))
-        column = ObsColumn.of(data, label)
-        assert column is not None
-        return cls(data, config, label, batch, cells[stratified_subsample(column.codes[cells], max_cells, seed)])
-
-    def column(self, key: str | None) -> np.ndarray | None:
-        """Return the text of an obs column."""
-        found = ObsColumn.of(self.data, key)
-        return None if found is None else found.text(self.positions)
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Names of the files by their checksums."""
-        return {entry["sha256"]: entry["name"] for entry in self.data.source.fingerprint()}
-
-    @property
-    def num_cells(self) -> int:
-        """Cells of the source, also those that take no part."""
-        return int(np.sum(self.data.source.file_sizes))
 
 
 def transfer_sets(
@@ -84,6 +41,7 @@ def transfer_sets(
     parts: Bundle | PreparedData,
     *,
     untrained: Callable[[], nn.Module],
+    baselines: Sequence[str],
     max_cells: int,
     batch_size: int,
     seed: int,
@@ -98,7 +56,7 @@ def transfer_sets(
         A model's vocabulary, tokenizer and preprocessing.
     max_cells
         Most cells of each data set, subsampled by label.
-    untrained, batch_size, seed
+    untrained, baselines, batch_size, seed
         As of :class:`TransferSet`.
 
     Raises
@@ -112,43 +70,18 @@ def transfer_sets(
             continue
         benchmark = LabelTransfer(config)
         reference, query = open_transfer(config, parts, max_cells=max_cells, seed=seed)
-        found.append(TransferSet(benchmark, reference, query, untrained, batch_size, seed))
+        found.append(TransferSet(benchmark, reference, query, untrained, baselines, batch_size, seed))
     return found
 
 
-def open_transfer(
-    benchmark: LabelTransferConfig, parts: Bundle | PreparedData, *, max_cells: int, seed: int
-) -> tuple[TransferSide, TransferSide]:
-    """Open reference and query of a benchmark for a model's vocabulary, tokenizer and preprocessing.
+@dataclass(frozen=True)
+class _Fitted:
+    """The cells of both data sets as baselines see them. Batches of two data sets are not of one column."""
 
-    Raises
-    ------
-    ConfigError, DataError
-        If a data set or column is not there or not named, or the genes are not the model's.
-    """
-    # Which makes sets of these.
-    from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, known_set, split_for_evaluation
-
-    assert benchmark.reference is not None  # the benchmark makes sure of both
-    assert benchmark.dataset is not None
-    sides = []
-    for name, own, setting in (
-        (benchmark.reference, benchmark.reference_label, "reference_label"),
-        (benchmark.dataset, benchmark.label, "label"),
-    ):
-        path, label, batch = name, own, benchmark.batch if setting == "label" else None
-        known = known_set(name)
-        if known is not None:
-            path, label, batch = f"dataset://{known.name}", own or known.label_column, batch or known.batch_column
-        label = label or benchmark.label
-        if label is None:
-            msg = f"label_transfer: no obs column with the labels of {name} is named; set '{setting}' of the benchmark."
-            raise ConfigError(msg)
-        config = LocalDataConfig(paths=[path], label_column=label, batch_column=batch)
-        config.split = SplitConfig(by="cells", validation_fraction=HELD_OUT_SHARE, seed=seed)  # all cells take part
-        data = split_for_evaluation(config, parts)
-        sides.append(TransferSide.of(data, config, label=label, batch=batch, max_cells=max_cells, seed=seed))
-    return sides[0], sides[1]
+    positions: np.ndarray
+    num_train: int
+    seed: int
+    batches: None = None
 
 
 @dataclass
@@ -163,6 +96,8 @@ class TransferSet:
         The cells.
     untrained
         Makes the model before training.
+    baselines
+        Names of baselines; what is fitted is fitted on the cells of the reference.
     batch_size
         Cells of a forward pass.
     seed
@@ -178,9 +113,12 @@ class TransferSet:
     reference: TransferSide
     query: TransferSide
     untrained: Callable[[], nn.Module]
+    baselines: Sequence[str]
     batch_size: int
     seed: int
-    _baselines: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _untrained: np.ndarray | None = field(default=None, init=False, repr=False)
+    _baselines: dict[str, np.ndarray] | None = field(default=None, init=False, repr=False)
+    _not_made: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _last: np.ndarray | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -217,20 +155,36 @@ class TransferSet:
         team = team or Team.alone(device)
         where = {"device": device, "autocast": autocast}
         self._last = self._embed(model, team, where)
-        if "untrained" not in self._baselines:
-            self._baselines["untrained"] = self._embed(team.place(self.untrained), team, where)
+        if "untrained" in self.baselines and self._untrained is None:
+            self._untrained = self._embed(team.place(self.untrained), team, where)
 
     def score(self, model_id: str) -> list[Record]:
         """Return the records of the model that embedded the cells last, and of the baselines."""
         assert self._last is not None
-        if "pca" not in self._baselines:
-            self._baselines = self._others() | self._baselines
-        vectors = {"model": self._last, **self._baselines}
+        if self._baselines is None:
+            self._baselines = self._embed_baselines(self._last.shape[1])
+        vectors = {MODEL: self._last, **self._baselines}
         inputs = {name: self._inputs(rows, name, model_id) for name, rows in vectors.items()}
         records = evaluate([self.benchmark], inputs)
+        own = [record for record in records if record.representation == MODEL]
+        records += [_skipped(record, name, why) for name, why in self._not_made.items() for record in own]
         for record in records:
             record.params |= self._known()
+            self._tell_sample(record)
         return records
+
+    def _tell_sample(self, record: Record) -> None:
+        """Say of how many cells those of the query, and of the reference, were chosen."""
+        if len(self.query.positions) < self.query.num_there:
+            record.subsample = self.query.num_there
+            record.params |= {"subsample_size": len(self.query.positions), "subsample_seed": self.seed}
+        if len(self.reference.positions) < self.reference.num_there:
+            record.params |= {"subsample_of_reference": self.reference.num_there, "subsample_seed": self.seed}
+
+    def of_noise(self) -> list[Record]:
+        """Return the records of noise in place of a model: they say which metrics have a value on these cells."""
+        noise = random_embedding(np.concatenate(self._positions()), _NOISE_WIDTH, seed=self.seed)
+        return self.benchmark.run(self._inputs(noise, "noise", ""))
 
     def _known(self) -> dict[str, Any]:
         sides = {"reference": self.reference, "query": self.query}
@@ -242,15 +196,21 @@ class TransferSet:
         sides = (self.reference, self.query)
         return np.concatenate([embedded_cells(model, s.data, s.config, s.positions, **options) for s in sides])
 
-    def _others(self) -> dict[str, np.ndarray]:
-        counts = sp.vstack(
-            [read_counts(side.data, side.config, side.positions) for side in (self.reference, self.query)]
-        ).tocsr()
-        width = self._baselines["untrained"].shape[1]
-        return {
-            "pca": pca_embedding(counts, num_train=len(self.reference.positions), seed=self.seed),
-            "random": random_embedding(np.concatenate(self._positions()), width, seed=self.seed),
-        }
+    def _embed_baselines(self, width: int) -> dict[str, np.ndarray]:
+        """Return the embeddings of the baselines that can be made of these cells, and keep why others cannot."""
+        names, sides = in_order(self.baselines), (self.reference, self.query)
+        counts = None
+        if need_counts(names):
+            counts = sp.vstack([read_counts(side.data, side.config, side.positions) for side in sides]).tocsr()
+        cells = _Fitted(np.concatenate(self._positions()), len(self.reference.positions), self.seed)
+        found: dict[str, np.ndarray] = {}
+        for name in names:
+            try:
+                found |= baseline_embeddings([name], cells, counts, width=width, untrained=self._untrained)
+            except DataError as problem:
+                self._not_made[name] = f"baseline '{name}' cannot be made of the reference: {problem}"
+                _log.warning(f"{self.benchmark.expected}: {self._not_made[name]}")
+        return found
 
     def _positions(self) -> tuple[np.ndarray, np.ndarray]:
         """Return positions in which no cell of the query has that of one of the reference."""
@@ -277,3 +237,24 @@ class TransferSet:
             seed=self.seed,
             model_id=model_id,
         )
+
+
+def _skipped(record: Record, representation: str, reason: str) -> Record:
+    """Return the record of a baseline that there is not, in place of that of the model."""
+    return Record(
+        benchmark=record.benchmark,
+        dataset=record.dataset,
+        representation=representation,
+        metric=record.metric,
+        value=None,
+        n_skipped=record.n + record.n_skipped,
+        skipped_reason=reason,
+        dataset_hash=record.dataset_hash,
+        label_key=record.label_key,
+        batch_key=record.batch_key,
+        params={"seed": record.params.get("seed")},
+        library=record.library,
+        model_id=record.model_id,
+        higher_is_better=record.higher_is_better,
+        is_detail=record.is_detail,
+    )

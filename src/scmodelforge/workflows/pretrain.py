@@ -23,16 +23,10 @@ from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import keep_precision, make_fabric
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
+from scmodelforge.workflows.config_hash import config_hash
 from scmodelforge.workflows.evaluation_sets import require_data_sets
 from scmodelforge.workflows.journal import Journal
-from scmodelforge.workflows.prepare import (
-    PreparedData,
-    check_resumable,
-    config_hash,
-    keep_preprocessed,
-    open_source,
-    prepare_data,
-)
+from scmodelforge.workflows.prepare import PreparedData, check_resumable, keep_preprocessed, open_source, prepare_data
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.training_run import TrainingRun, TrainResult
 

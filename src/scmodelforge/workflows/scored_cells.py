@@ -196,6 +196,7 @@ class ScoredCells:
         if num_scored < self.num_heldout_there:
             for record in records:
                 record.subsample = self.num_heldout_there
+                record.params["subsample_size"] = num_scored
                 record.params.setdefault("subsample_seed", self.seed)
         return records
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,14 +19,27 @@ from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.objectives.collate import collate_for_encoding
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 
-if TYPE_CHECKING:
-    from scmodelforge.workflows.scored_cells import ScoredCells
-
-__all__ = ["check_scvi", "scvi_embedding"]
+__all__ = ["FittedCells", "check_scvi", "scvi_embedding"]
 
 _log = logging.getLogger(__name__)
 _BATCH_SIZE = 128
 _LATENT = 10
+
+
+class FittedCells(Protocol):
+    """Cells of which the first ones are fitted on."""
+
+    @property
+    def num_train(self) -> int:
+        """How many are fitted on."""
+
+    @property
+    def batches(self) -> np.ndarray | None:
+        """Batch of each cell, shape (n,), if it is known."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of what is drawn."""
 
 
 def check_scvi() -> None:
@@ -40,7 +53,7 @@ def check_scvi() -> None:
     require("scvi", extra="scvi", why="The baseline 'scvi'")
 
 
-def scvi_embedding(cells: ScoredCells, counts: Any) -> np.ndarray:
+def scvi_embedding(cells: FittedCells, counts: Any) -> np.ndarray:
     """Train scVI on the training cells and return the latent means of all cells.
 
     The 2000 most variable genes of the training cells, the batch as a covariate of the decoder, the settings and the
@@ -67,7 +80,7 @@ def scvi_embedding(cells: ScoredCells, counts: Any) -> np.ndarray:
         return _embed(root, np.flatnonzero(np.diff(counts.indptr)), num_cells=counts.shape[0])
 
 
-def _write(path: Path, cells: ScoredCells, counts: Any, rows: slice) -> None:
+def _write(path: Path, cells: FittedCells, counts: Any, rows: slice) -> None:
     import anndata as ad
     import pandas as pd
 
@@ -80,7 +93,7 @@ def _write(path: Path, cells: ScoredCells, counts: Any, rows: slice) -> None:
     ad.AnnData(X=matrix, obs=obs, var=var).write_h5ad(path)
 
 
-def _train(root: Path, cells: ScoredCells, *, num_genes: int) -> None:
+def _train(root: Path, cells: FittedCells, *, num_genes: int) -> None:
     from scmodelforge.workflows.pretrain import start_training  # it makes evaluators, which use this module
 
     epochs = _epochs(cells.num_train)

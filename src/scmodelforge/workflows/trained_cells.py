@@ -13,7 +13,14 @@ from scmodelforge.datasets import list_datasets
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.usable_cells import FEW_SHARED
 
-__all__ = ["is_trained_on", "refuse_known_cells", "refuse_same_cells", "refuse_trained_cells", "trained_share"]
+__all__ = [
+    "is_trained_on",
+    "refuse_known_cells",
+    "refuse_same_cells",
+    "refuse_trained_cells",
+    "trained_cells_notes",
+    "trained_share",
+]
 
 _OWN = "leave 'dataset' out of the benchmark to score the cells that the run itself holds out"
 
@@ -99,6 +106,19 @@ def refuse_known_cells(name: str, data: PreparedData) -> None:
             "--allow-trained-cells they are scored, and the results say so)."
         )
         raise DataError(msg)
+
+
+def trained_cells_notes(data: PreparedData) -> list[str]:
+    """Return a warning if a model was trained on the cells that were scored, or that cannot be known."""
+    is_seen = is_trained_on(data)
+    if is_seen is None:
+        return ["warning: the model does not say which cells it was trained on; these may be among them"]
+    if is_seen:
+        return [
+            "warning: the model was trained on cells that were scored, so these scores are not of unseen cells; "
+            "evaluate the run's folder without --data for its own held-out cells"
+        ]
+    return []
 
 
 def refuse_same_cells(what: str, reference: PreparedData, query: PreparedData, advice: str) -> None:

@@ -22,7 +22,7 @@ from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import MODEL, skip_notes
 from scmodelforge.eval.records import append_records
-from scmodelforge.eval.tables import terminal_table
+from scmodelforge.eval.tables import about_samples, terminal_table
 from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._files import write_text
@@ -340,7 +340,7 @@ class TrainingRun:
             views = self.evaluator.views()
             self._views.keep(self.evaluator.seen(), step=None)
             self._keep_records(records, bundle.fingerprint)
-            notes += [*_choice_notes(self.config.output.best_metric), *skip_notes(records)]
+            notes += [*about_samples(records), *_choice_notes(self.config.output.best_metric), *skip_notes(records)]
         write_text(self.folder.model / "README.md", model_card(bundle, self.config, records=records))
         return TrainResult(self.folder, records, views, terminal_table(records), notes)
 
