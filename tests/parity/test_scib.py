@@ -136,7 +136,7 @@ def test_leiden_clusterings_are_near(embedding):
 @pytest.mark.parametrize("which", ["label", "batch"])
 def test_lisi_of_single_cells_is_theirs(which):
     from scmodelforge.eval.embedding.lisi import lisi, neighbor_weights
-    from scmodelforge.eval.embedding.neighbors import nearest_neighbors
+    from scmodelforge.eval.neighbors import nearest_neighbors
 
     found = cells_of("scib_pbmc3batch")
     near = nearest_neighbors(found["X_pca"], 90)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from scmodelforge.eval.annotation.groups import group_folds
-from scmodelforge.eval.annotation.neighbors import nearest_neighbors
 from scmodelforge.eval.annotation.probes import ProbeConfig, fit_probe
 from scmodelforge.eval.annotation.run import answers_of
 from scmodelforge.eval.annotation.scores import auroc, calibration_error, macro_auroc
@@ -107,41 +106,6 @@ class TestSoftmax:
         found = fit_softmax(points, codes, max_iter=2000)
         assert found.has_converged
         assert found.num_steps < 100
-
-
-class TestNeighbors:
-    def expected(self, points, queries, k):
-        distances = np.linalg.norm(queries[:, None].astype(np.float64) - points[None], axis=2)
-        return np.argsort(distances, axis=1, kind="stable")[:, :k]
-
-    @pytest.mark.parametrize("chunk", [2**26, 2**12])
-    def test_are_the_nearest_in_blocks_of_any_size(self, monkeypatch, chunk):
-        from scmodelforge.eval.annotation import neighbors
-
-        monkeypatch.setattr(neighbors, "_CHUNK_BYTES", chunk)
-        points, queries = noise(200, 10).astype(np.float32), noise(60, 10, seed=1).astype(np.float32)
-        assert (nearest_neighbors(points, queries, 7) == self.expected(points, queries, 7)).all()
-
-    def test_are_exact_in_tight_clusters_far_apart(self):
-        """Where products of matrices lose the digits that tell one neighbour from another."""
-        centres = 1000 * noise(2, 8)
-        codes = np.arange(200) % 2
-        points = (centres[codes] + 1e-3 * noise(200, 8, seed=1)).astype(np.float32)
-        queries = (centres[[0, 1]] + 1e-3 * noise(2, 8, seed=2)).astype(np.float32)
-        centre = points.mean(axis=0, dtype=np.float64)
-        exact = [(rows - centre).astype(np.float32) for rows in (points, queries)]
-        found = nearest_neighbors(points, queries, 5)
-        assert (found == self.expected(*exact, 5)).all()
-
-    def test_of_copies_the_first_are_taken(self):
-        points = np.zeros((50, 3), dtype=np.float32)
-        points[40:] = 1
-        assert nearest_neighbors(points, points[:1], 4).tolist() == [[0, 1, 2, 3]]
-        assert nearest_neighbors(points, points[-1:], 4).tolist() == [[40, 41, 42, 43]]
-
-    def test_all_points_may_be_asked_for(self):
-        points = noise(6, 2).astype(np.float32)
-        assert sorted(nearest_neighbors(points, points[:1], 6)[0]) == list(range(6))
 
 
 class TestFoldsOfGroups:

@@ -9,7 +9,7 @@ import pytest
 from scmodelforge.eval.embedding.clustering import RESOLUTIONS, kmeans, lacks_leiden, leiden
 from scmodelforge.eval.embedding.graph import umap_connectivities
 from scmodelforge.eval.embedding.isolated import best_f1, isolated_labels
-from scmodelforge.eval.embedding.neighbors import nearest_neighbors
+from scmodelforge.eval.neighbors import nearest_neighbors
 
 needs_leiden = pytest.mark.skipif(not find_spec("leidenalg"), reason="needs the extra 'leiden'")
 

@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import dijkstra
 from scmodelforge.eval.embedding.connectivity import largest_shares
 from scmodelforge.eval.embedding.graph import directed_graph, umap_connectivities
 from scmodelforge.eval.embedding.lisi import graph_neighbors
-from scmodelforge.eval.embedding.neighbors import nearest_neighbors
+from scmodelforge.eval.neighbors import nearest_neighbors
 
 
 def points(num_cells: int = 80, seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 
 from scmodelforge.eval.embedding.graph import umap_connectivities
 from scmodelforge.eval.embedding.kbet import accepted_cells, accepted_within_labels, diffusion_map
-from scmodelforge.eval.embedding.neighbors import nearest_neighbors
+from scmodelforge.eval.neighbors import nearest_neighbors
 
 
 def acceptance(points, labels, batches):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scmodelforge.eval.embedding.graph import umap_connectivities
 from scmodelforge.eval.embedding.lisi import lisi, neighbor_weights, scaled_batch_lisi, scaled_label_lisi
-from scmodelforge.eval.embedding.neighbors import Neighbors, nearest_neighbors
+from scmodelforge.eval.neighbors import Neighbors, nearest_neighbors
 
 
 @pytest.fixture(scope="module")

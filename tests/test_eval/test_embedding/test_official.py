@@ -11,7 +11,7 @@ import scanpy as sc
 
 from scmodelforge.eval.embedding.catalogue import METRICS
 from scmodelforge.eval.embedding.graph import umap_connectivities
-from scmodelforge.eval.embedding.neighbors import nearest_neighbors
+from scmodelforge.eval.neighbors import nearest_neighbors
 from tests.test_eval.test_embedding.test_score import inputs_of, scored
 
 pytestmark = pytest.mark.filterwarnings("default")  # those of jax and of what it imports are not ours

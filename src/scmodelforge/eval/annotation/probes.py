@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from scmodelforge.config.schema import BenchmarkConfig
-from scmodelforge.eval.annotation.neighbors import nearest_neighbors
 from scmodelforge.eval.annotation.softmax import Softmax, fit_softmax
+from scmodelforge.eval.neighbors import nearest_neighbors
 
 __all__ = ["LinearProbe", "NeighborProbe", "ProbeConfig", "ProbeName", "fit_probe", "variant_of", "why_not"]
 
@@ -125,7 +125,7 @@ class NeighborProbe:
 
     def probabilities(self, points: np.ndarray) -> np.ndarray:
         """Return the share of votes of each label, shape (n, K), float64."""
-        found = self.codes[nearest_neighbors(self.points, _placed(points, self.distance), self.k)]
+        found = self.codes[nearest_neighbors(self.points, self.k, queries=_placed(points, self.distance)).indices]
         cells = np.repeat(np.arange(len(points)), self.k) * len(self.names) + found.ravel()
         votes = np.bincount(cells, minlength=len(points) * len(self.names))
         return np.asarray(votes.reshape(len(points), -1) / self.k)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmodelforge.eval.embedding._bandwidth import bisect_rows, near_one
-from scmodelforge.eval.embedding.neighbors import Neighbors
+from scmodelforge.eval.neighbors import Neighbors
 
 __all__ = ["directed_graph", "umap_connectivities"]
 

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import chdtrc
 
 from scmodelforge.data.draws import generator
-from scmodelforge.eval.embedding.neighbors import nearest_neighbors
+from scmodelforge.eval.neighbors import nearest_neighbors
 
 __all__ = ["KBET_NEIGHBORS", "LabelAcceptance", "accepted_cells", "accepted_within_labels"]
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from scmodelforge.eval.embedding._bandwidth import bisect_rows, near_one
 from scmodelforge.eval.embedding._paths import walk_graph
-from scmodelforge.eval.embedding.neighbors import Neighbors
+from scmodelforge.eval.neighbors import Neighbors
 
 __all__ = ["LISI_NEIGHBORS", "graph_neighbors", "lisi", "neighbor_weights", "scaled_batch_lisi", "scaled_label_lisi"]
 

@@ -14,8 +14,8 @@ from scmodelforge.eval.cells import Cells
 from scmodelforge.eval.embedding.clustering import RESOLUTIONS, Flavour, kmeans, leiden
 from scmodelforge.eval.embedding.graph import umap_connectivities
 from scmodelforge.eval.embedding.lisi import LISI_NEIGHBORS, graph_neighbors, neighbor_weights
-from scmodelforge.eval.embedding.neighbors import Neighbors, nearest_neighbors
 from scmodelforge.eval.embedding.silhouette import silhouette_samples
+from scmodelforge.eval.neighbors import Neighbors, nearest_neighbors
 
 __all__ = ["GRAPH_NEIGHBORS", "Scene"]
 

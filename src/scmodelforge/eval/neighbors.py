@@ -23,7 +23,7 @@ _BLOCK_BYTES = 32 * 2**20
 
 
 class Neighbors(NamedTuple):
-    """The nearest cells of each cell, nearest first and itself the first of all.
+    """The nearest cells of each cell, nearest first; of the cell's own set, itself the first of all.
 
     Attributes
     ----------
@@ -41,54 +41,73 @@ class Neighbors(NamedTuple):
         return Neighbors(self.indices[:, :k], self.distances[:, :k])
 
 
-def nearest_neighbors(embeddings: np.ndarray, k: int) -> Neighbors:
-    """Return the ``k`` nearest cells of each cell, itself included. Of equally near ones the first listed count.
+def nearest_neighbors(points: np.ndarray, k: int, *, queries: np.ndarray | None = None) -> Neighbors:
+    """Return the ``k`` nearest points of each query. Of equally near ones the first listed count.
 
     Parameters
     ----------
-    embeddings
+    points
         Shape (n, H), finite.
     k
         Neighbours, 1 to n.
+    queries
+        Shape (q, H), finite; ``None`` are the points, each of which has itself for its first neighbour.
     """
-    points = np.asarray(embeddings, dtype=np.float64)
-    indices = np.empty((len(points), k), dtype=np.int64)
-    squared = np.empty((len(points), k))
-    kernel = compiled(_keep_nearest)(len(points) ** 2) if len(points) > _DIRECT else None
-    single, scale = _in_single_precision(points)
-    lengths = np.einsum("ij,ij->i", single, single)
-    for begin in range(0, len(points), _ROWS):
-        rows = np.arange(begin, min(begin + _ROWS, len(points)))
+    cells = _Cells.of(points, queries)
+    indices = np.empty((len(cells.queries), k), dtype=np.int64)
+    squared = np.empty((len(cells.queries), k))
+    few = len(cells.points) <= _DIRECT
+    kernel = None if few else compiled(_keep_nearest)(len(cells.points) * len(cells.queries))
+    for begin in range(0, len(cells.queries), _ROWS):
+        rows = np.arange(begin, min(begin + _ROWS, len(cells.queries)))
         if kernel is None:
-            _search_all(points, rows, k, indices, squared)
+            _search_all(cells, rows, k, indices, squared)
             continue
-        candidates, limits = _candidates(single, lengths, rows, min(k + _SPARE, len(points)), kernel)
-        _rank(points, rows, candidates, k, indices, squared)
-        doubtful = rows[squared[rows, -1] >= limits * scale**2]
-        _search_all(points, doubtful, k, indices, squared)
+        candidates, limits = _candidates(cells, rows, min(k + _SPARE, len(cells.points)), kernel)
+        _rank(cells, rows, candidates, k, indices, squared)
+        doubtful = rows[squared[rows, -1] >= limits * cells.scale**2]
+        _search_all(cells, doubtful, k, indices, squared)
     return Neighbors(indices, np.sqrt(squared))
 
 
-def _in_single_precision(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the points around their mean, none of their numbers above 1, and what they were divided by."""
-    centred = points - points.mean(axis=0)  # small numbers lose least where distances are differences of squares
-    scale = float(np.abs(centred).max(initial=0.0)) or 1.0
-    return (centred / scale).astype(np.float32), scale
+class _Cells(NamedTuple):
+    """Points and queries in double precision, and around the points' mean, none of their numbers above 1, in single."""
+
+    points: np.ndarray
+    queries: np.ndarray
+    small_points: np.ndarray
+    small_queries: np.ndarray
+    scale: float  # what the small ones were divided by
+    are_same: bool
+
+    @classmethod
+    def of(cls, points: np.ndarray, queries: np.ndarray | None) -> _Cells:
+        given = np.asarray(points, dtype=np.float64)
+        centre = given.mean(axis=0)  # small numbers lose least where distances are differences of squares
+        asked = given if queries is None else np.asarray(queries, dtype=np.float64)
+        around = given - centre
+        asked_around = around if queries is None else asked - centre
+        scale = max(float(np.abs(around).max(initial=0.0)), float(np.abs(asked_around).max(initial=0.0))) or 1.0
+        single = (around / scale).astype(np.float32)
+        asked_single = single if queries is None else (asked_around / scale).astype(np.float32)
+        return cls(given, asked, single, asked_single, scale, queries is None)
 
 
 def _candidates(
-    points: np.ndarray, squares: np.ndarray, rows: np.ndarray, count: int, kernel: Callable[..., None]
+    cells: _Cells, rows: np.ndarray, count: int, kernel: Callable[..., None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest cells in single precision, and the squared distance below which no other cell can be."""
+    """Return the nearest points in single precision, and the squared distance below which no other point can be."""
+    points, queries = cells.small_points, cells.small_queries[rows]
+    squares, own_squares = (np.einsum("ij,ij->i", some, some) for some in (points, queries))
     best = np.full((len(rows), count), np.inf, dtype=np.float32)
     found = np.zeros((len(rows), count), dtype=np.int64)
     for start in range(0, len(points), _COLUMNS):
         part = slice(start, start + _COLUMNS)
-        kernel(points[rows] @ points[part].T, squares[rows], squares[part], start, best, found)
+        kernel(queries @ points[part].T, own_squares, squares[part], start, best, found)
     if count == len(points):
         return found, np.full(len(rows), np.inf)
-    own, furthest = squares[rows].astype(np.float64), np.maximum(best[:, 0], 0).astype(np.float64)
-    # A cell longer than this lies beyond the furthest candidate whatever its products were rounded to.
+    own, furthest = own_squares.astype(np.float64), np.maximum(best[:, 0], 0).astype(np.float64)
+    # A point longer than this lies beyond the furthest candidate whatever its products were rounded to.
     longest = np.minimum(squares.max(), (np.sqrt(own) + np.sqrt(furthest)) ** 2)
     return found, furthest - (points.shape[1] + 10) * 2.0**-24 * (own + longest)
 
@@ -120,25 +139,26 @@ def _keep_nearest(products, own_squares, squares, start, best, found):
 
 
 def _rank(
-    points: np.ndarray, rows: np.ndarray, candidates: np.ndarray, k: int, indices: np.ndarray, squared: np.ndarray
+    cells: _Cells, rows: np.ndarray, candidates: np.ndarray, k: int, indices: np.ndarray, squared: np.ndarray
 ) -> None:
     """Write the nearest of some candidates of each row."""
-    step = max(1, _BLOCK_BYTES // (8 * points.shape[1] * candidates.shape[1] + 1))
+    step = max(1, _BLOCK_BYTES // (8 * cells.points.shape[1] * candidates.shape[1] + 1))
     for begin in range(0, len(rows), step):
         part = slice(begin, begin + step)
         own, others = rows[part], np.sort(candidates[part], axis=1)
-        differences = points[others] - points[own, None, :]
+        differences = cells.points[others] - cells.queries[own, None, :]
         distances = np.einsum("rcd,rcd->rc", differences, differences)
-        distances[others == own[:, None]] = -1.0  # itself first, before its copies
+        if cells.are_same:
+            distances[others == own[:, None]] = -1.0  # itself first, before its copies
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         indices[own] = np.take_along_axis(others, order, axis=1)
         squared[own] = np.maximum(np.take_along_axis(distances, order, axis=1), 0.0)
 
 
-def _search_all(points: np.ndarray, rows: np.ndarray, k: int, indices: np.ndarray, squared: np.ndarray) -> None:
-    """Write the nearest of all cells."""
-    step = max(1, _BLOCK_BYTES // (8 * points.size))
-    everyone = np.arange(len(points))[None, :]
+def _search_all(cells: _Cells, rows: np.ndarray, k: int, indices: np.ndarray, squared: np.ndarray) -> None:
+    """Write the nearest of all points."""
+    step = max(1, _BLOCK_BYTES // (8 * cells.points.size))
+    everyone = np.arange(len(cells.points))[None, :]
     for begin in range(0, len(rows), step):
         part = rows[begin : begin + step]
-        _rank(points, part, np.repeat(everyone, len(part), axis=0), k, indices, squared)
+        _rank(cells, part, np.repeat(everyone, len(part), axis=0), k, indices, squared)

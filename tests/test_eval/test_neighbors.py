@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scmodelforge.eval.embedding import neighbors
-from scmodelforge.eval.embedding.neighbors import nearest_neighbors
+from scmodelforge.data import _compile
+from scmodelforge.eval import neighbors
+from scmodelforge.eval.neighbors import nearest_neighbors
 
 
 def by_hand(points: np.ndarray, k: int) -> np.ndarray:
@@ -90,3 +91,51 @@ class TestNearest:
         np.testing.assert_array_equal(found.indices[:, 0], np.arange(num_cells))
         np.testing.assert_array_equal(found.indices, by_hand(points, k))
         assert (np.diff(found.distances, axis=1) >= 0).all()
+
+
+def noise(num: int, width: int, *, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(num, width)).astype(np.float32)
+
+
+def nearest_by_hand(points: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    distances = ((queries[:, None].astype(np.float64) - points[None]) ** 2).sum(axis=2)
+    return np.argsort(distances, axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.parametrize("blocks", [(512, 4096), (7, 50)])
+class TestQueries:
+    @pytest.fixture(autouse=True)
+    def _blocks(self, monkeypatch, blocks):
+        monkeypatch.setattr(neighbors, "_ROWS", blocks[0])
+        monkeypatch.setattr(neighbors, "_COLUMNS", blocks[1])
+        monkeypatch.setattr(_compile._state, "many_to_come", True)
+
+    @pytest.mark.parametrize("num_points", [200, 900])
+    def test_get_the_nearest_points(self, num_points):
+        points, queries = noise(num_points, 10), noise(60, 10, seed=1)
+        found = nearest_neighbors(points, 7, queries=queries)
+        np.testing.assert_array_equal(found.indices, nearest_by_hand(points, queries, 7))
+        assert (np.diff(found.distances, axis=1) >= 0).all()
+
+    def test_far_from_all_points_do_too(self):
+        points, queries = noise(700, 4), 1e4 + noise(5, 4, seed=1)
+        np.testing.assert_array_equal(
+            nearest_neighbors(points, 3, queries=queries).indices, nearest_by_hand(points, queries, 3)
+        )
+
+    def test_in_tight_clusters_far_apart_do_too(self):
+        """Where products of matrices lose the digits that tell one neighbour from another."""
+        centres = 1000 * noise(2, 8)
+        points = (centres[np.arange(700) % 2] + 1e-3 * noise(700, 8, seed=1)).astype(np.float32)
+        queries = (centres + 1e-3 * noise(2, 8, seed=2)).astype(np.float32)
+        found = nearest_neighbors(points, 5, queries=queries)
+        np.testing.assert_array_equal(found.indices, nearest_by_hand(points, queries, 5))
+
+    def test_get_the_first_of_copies(self):
+        points = np.zeros((600, 3), dtype=np.float32)
+        points[500:] = 1
+        found = nearest_neighbors(points, 4, queries=points[[7, -1]]).indices
+        assert found.tolist() == [[0, 1, 2, 3], [500, 501, 502, 503]]
+
+    def test_may_ask_for_all_points(self):
+        assert sorted(nearest_neighbors(noise(6, 2), 6, queries=noise(1, 2, seed=3)).indices[0]) == list(range(6))
