@@ -165,6 +165,14 @@ class TestWhatIsRefused:
         with pytest.raises(DataError, match=r"reference and query: [\d,]+ of [\d,]+ cells are in both, maybe"):
             sets(folder, bundle, **same)
 
+    def test_a_query_that_the_model_was_trained_on(self, folder, bundle, tmp_path):
+        copy = copy_in_other_form(folder / "first.h5ad", tmp_path)
+        pair = {"reference": str(folder / "second.h5ad"), "reference_label": "annotation", "dataset": str(copy)}
+        with pytest.raises(
+            DataError, match=r"query .*copy.zarr: the model was trained on .*; name a query that it has not"
+        ):
+            sets(folder, bundle, **pair, label="cell_type", batch=None, mapping={})
+
     def test_a_data_set_whose_labels_are_not_named(self, folder, bundle):
         with pytest.raises(ConfigError, match=r"the labels of .*second.h5ad is named; set 'label' of the benchmark"):
             sets(folder, bundle, label=None)

@@ -35,7 +35,7 @@ def bundle(folder):
 
 def identities(folder, vocab, **how):
     source = open_source(LocalDataConfig(paths=[str(folder / "cells.h5ad")]))
-    found = CellIdentities(vocab, 120, **how)
+    found = CellIdentities(vocab, source.panels, 120, **how)
     scan(source, vocab, expects="counts", visitors=[found])
     source.close()
     return found.values
@@ -74,7 +74,7 @@ def test_copies_of_a_model_folder_keep_it_and_an_extended_vocabulary_changes_not
     extended = extend_vocabulary(bundle, ["NEW1", "NEW2"])
     save_bundle(tmp_path / "copy", extended, card="")
     kept = load_bundle(tmp_path / "copy").trained_cells
-    found = identities(folder, extended.vocab, num_genes=kept.num_genes)
+    found = identities(folder, extended.vocab, genes=kept.genes)
     assert kept.shared(found[sides(folder)[0]]).share == 1
 
 
@@ -90,5 +90,43 @@ def test_held_out_cells_that_are_training_cells_too_are_counted_before_step_1(tm
     with caplog.at_level(logging.WARNING):
         prepare_data(RunConfig(data=data)).source.close()
     lines = [record.message for record in caplog.records if "the same cell twice" in record.message]
-    assert len(lines) == (1 if num_repeated else 0)
+    assert len(lines) == (1 if num_repeated else 0), lines
     assert all("33.3% of the held-out cells are also training cells" in line for line in lines)
+
+
+def scores(out) -> set:
+    return {json.loads(line)["params"].get("trained_on", "absent") for line in out.read_text().splitlines()}
+
+
+@pytest.mark.parametrize("num_genes", [9, 25])
+def test_of_a_copy_with_fewer_genes_it_cannot_be_told(folder, tmp_path, num_genes):
+    ad.read_h5ad(folder / "cells.h5ad")[:, :num_genes].write_h5ad(tmp_path / "few.h5ad")
+    out = tmp_path / "scores.jsonl"
+    words = ("--data", tmp_path / "few.h5ad", "--label", "cell_type", "--split-by", "cells", "--out", out)
+    output = invoke("evaluate", folder / "run", *words)
+    assert "cannot be told: they were not measured for all genes that its training cells were" in output
+    assert scores(out) == {None}
+
+
+def test_a_model_of_few_genes_does_not_know_its_cells_and_says_so(tmp_path):
+    make_adata(90, 9).write_h5ad(tmp_path / "nine.h5ad")
+    changes = {"eval__benchmarks": [], "training__max_epochs": 1}
+    run = train(tmp_path, tmp_path / "nine.h5ad", **changes)
+    out = tmp_path / "scores.jsonl"
+    words = ("--data", tmp_path / "nine.h5ad", "--label", "cell_type", "--split-by", "cells", "--out", out)
+    assert "cannot be told" in invoke("evaluate", run, *words)
+    assert scores(out) == {None}
+
+
+def test_own_held_out_cells_that_are_there_twice_are_told_of_with_every_score(tmp_path):
+    cells = make_adata(120, 40)
+    ad.concat({"a": cells, "b": cells[:40]}, index_unique="-").write_h5ad(tmp_path / "twice.h5ad")
+    benchmarks = [{"name": "cell_type_annotation", "probes": ["knn"]}]
+    split = {"by": "cells", "validation_fraction": 0.3}
+    run = train(
+        tmp_path, tmp_path / "twice.h5ad", data__split=split, eval__benchmarks=benchmarks, training__max_epochs=1
+    )
+    assert scores(run / "exported_results.jsonl") == {True}
+    out = tmp_path / "scores.jsonl"
+    assert "are training cells too, so these scores are not of unseen cells" in invoke("evaluate", run, "--out", out)
+    assert scores(out) == {True}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from scmodelforge._errors import DataError
 from scmodelforge.data.cell_sketch import CellSketch
 
@@ -20,8 +22,8 @@ def save_sketch(sketch: CellSketch | None, folder: Path) -> None:
     if sketch is None:
         path.unlink(missing_ok=True)
         return
-    facts = {"is_whole": str(sketch.is_whole).lower(), "num_genes": str(sketch.num_genes)}
-    save_file({"identities": sketch.identities}, path, metadata=facts)
+    facts = {"is_whole": str(sketch.is_whole).lower(), "num_genes": str(len(sketch.genes))}
+    save_file({"identities": sketch.identities, "genes": np.packbits(sketch.genes)}, path, metadata=facts)
 
 
 def load_sketch(folder: Path) -> CellSketch | None:
@@ -40,8 +42,21 @@ def load_sketch(folder: Path) -> CellSketch | None:
     try:
         with safe_open(str(path), framework="numpy") as found:
             facts = found.metadata() or {}
-            identities = found.get_tensor("identities")
-        return CellSketch(identities, facts["is_whole"] == "true", int(facts["num_genes"]))
-    except (SafetensorError, KeyError, ValueError) as problem:
+            identities, bits = found.get_tensor("identities"), found.get_tensor("genes")
+        genes = np.unpackbits(bits, count=int(facts["num_genes"])).astype(bool)
+        sketch = CellSketch(identities, facts["is_whole"] == "true", genes)
+        _check(sketch)
+    except (SafetensorError, KeyError, TypeError, ValueError) as problem:
         msg = f"{path}: damaged or not a sketch of cells ({problem}). Copy or export the model again."
         raise DataError(msg) from problem
+    return sketch
+
+
+def _check(sketch: CellSketch) -> None:
+    found = sketch.identities
+    if found.dtype != np.uint64 or found.ndim != 1 or bool((found[1:] <= found[:-1]).any()):
+        msg = f"identities are {found.dtype} {found.shape}, ascending uint64 are needed"
+        raise ValueError(msg)
+    if not sketch.is_whole and not len(found):
+        msg = "a part of no identities"
+        raise ValueError(msg)

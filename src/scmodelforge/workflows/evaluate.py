@@ -33,10 +33,16 @@ from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_s
 from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.scvi_baseline import check_scvi
-from scmodelforge.workflows.trained_cells import is_trained_on, refuse_known_cells, trained_cells_notes
+from scmodelforge.workflows.trained_cells import refuse_known_cells, repeated_cells, trained_cells_notes
 from scmodelforge.workflows.views import SeenCells
 
 __all__ = ["Choices", "EvaluationResult", "check_baselines", "evaluate_models"]
+
+
+_OTHER_DATA = (
+    "evaluate the run's folder without --data for the cells it held out, or name data that it has not seen (with "
+    "--allow-trained-cells they are scored, and the results say so)"
+)
 
 
 @dataclass
@@ -147,16 +153,8 @@ def evaluate_models(
     for name, each in zip(names, prepared, strict=True):
         splits = None if out is None else out.with_suffix(".splits") / ("" if len(models) == 1 else name)
         records, cells = _scored(each, choices, splits)
-        if not each.is_own:
-            for record in records:
-                record.params["trained_on"] = is_trained_on(each.data)
         results += [Result(name, record) for record in records]
-        own = [
-            *each.notes,
-            *skip_notes(records),
-            *([] if each.is_own else trained_cells_notes(each.data)),
-            each.data.split.describe(),
-        ]
+        own = [*each.notes, *skip_notes(records), *trained_cells_notes(each.data), each.data.split.describe()]
         lines += own if len(models) == 1 else [f"{name}: {line}" for line in own]
         if cells is not None:
             seen[name] = cells
@@ -244,7 +242,7 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
         return _Prepared(config, bundle, _own(config, bundle, split, facts), is_own=True, notes=notes)
     prepared = split_for_evaluation(config.data, bundle)
     if not choices.allow_trained_cells:
-        refuse_known_cells(data.name, prepared)
+        refuse_known_cells(data.name, prepared, _OTHER_DATA)
     return _Prepared(config, bundle, prepared, is_own=False, notes=notes)
 
 
@@ -269,7 +267,7 @@ def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict
     if kept is None:
         preprocessor = preprocessor.fitted(source)
     prepared = PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
-    prepared.trained_cells = bundle.trained_cells
+    prepared.trained_cells, prepared.repeated = bundle.trained_cells, repeated_cells(facts)
     return prepared
 
 

@@ -188,8 +188,8 @@ def split_for_evaluation(
         if column is not None:
             source.obs(column)
     sketch = parts.trained_cells
-    num_genes = None if sketch is None else sketch.num_genes
-    found = CellIdentities(parts.vocab, sum(source.file_sizes), num_genes=num_genes)
+    genes = None if sketch is None else sketch.genes
+    found = CellIdentities(parts.vocab, source.panels, sum(source.file_sizes), genes=genes)
     report = scan(source, parts.vocab, expects=parts.tokenizer.expects, visitors=[found])
     if known is not None and known.split is not None:
         split = recipe_split(source, known.split, known.name, excluded=report.empty)
@@ -197,7 +197,7 @@ def split_for_evaluation(
         split = split_cells(source, config.split, excluded=report.empty)
     preprocessor = parts.preprocessor.fitted(source)
     prepared = PreparedData(source, parts.tokenizer, preprocessor, parts.vocab, split, len(report.empty))
-    prepared.trained_cells, prepared.identities = sketch, found.values
+    prepared.trained_cells, prepared.looked_for = sketch, found
     return prepared
 
 

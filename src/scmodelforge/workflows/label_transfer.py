@@ -26,13 +26,14 @@ from scmodelforge.workflows.baseline_embeddings import baseline_embeddings, in_o
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import embedded_cells, read_counts
 from scmodelforge.workflows.team import Team
-from scmodelforge.workflows.trained_cells import is_trained_on, refuse_same_cells
+from scmodelforge.workflows.trained_cells import is_trained_on, refuse_known_cells, refuse_same_cells
 from scmodelforge.workflows.transfer_sides import TransferSide, open_transfer
 
 __all__ = ["TransferSet", "transfer_sets"]
 
 _log = logging.getLogger(__name__)
 _NOISE_WIDTH = 16
+_OTHER_QUERY = "name a query that it has not seen"
 _ADVICE = "cells whose labels are given cannot be asked for them. Name two data sets."
 
 
@@ -71,6 +72,7 @@ def transfer_sets(
         benchmark = LabelTransfer(config)
         reference, query = open_transfer(config, parts, max_cells=max_cells, seed=seed)
         found.append(TransferSet(benchmark, reference, query, untrained, baselines, batch_size, seed))
+        refuse_known_cells(f"label_transfer, query {config.dataset}", query.data, _OTHER_QUERY, query.positions)
     return found
 
 

@@ -17,7 +17,7 @@ from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.parts import tokenizer_fact
 from scmodelforge.config.schema import DataConfig, RunConfig, TrainingConfig
 from scmodelforge.data.cached import CachedCells, cached_cells
-from scmodelforge.data.cell_sketch import CellSketch, SketchVisitor
+from scmodelforge.data.cell_sketch import CellIdentities, CellSketch, Shared, SketchVisitor
 from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.loader import CellLoader
 from scmodelforge.data.preprocess import Preprocessor
@@ -83,8 +83,10 @@ class PreparedData(Readable):
         Labels of cells that the model learns from.
     trained_cells
         What tells which cells a model is trained on; ``None`` if that is not known.
-    identities
-        Of all cells of data that a model is only evaluated on, shape (N,), to be looked for among these.
+    repeated
+        How many held-out cells of data that a model is trained on are training cells as well, if that is known.
+    looked_for
+        Identities of all cells of data that a model is only evaluated on, to be looked for among these.
     """
 
     preprocessor: Preprocessor
@@ -95,7 +97,8 @@ class PreparedData(Readable):
     kept: CachedCells | None = None
     labels: dict[str, CellLabels] = field(default_factory=dict)
     trained_cells: CellSketch | None = None
-    identities: np.ndarray | None = None
+    repeated: Shared | None = None
+    looked_for: CellIdentities | None = None
 
     def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
         """Return the cells from the cache, if there is one."""
@@ -142,7 +145,7 @@ def prepare_data(config: RunConfig) -> PreparedData:
     vocab = tokenizer.vocab  # genes without a given vector may have no token
     check_vocab_size(config, vocab)
     visitor = visitor_of(tokenizer, is_train, preprocessor)
-    sketching = SketchVisitor(vocab, is_train, membership(split.validation))
+    sketching = SketchVisitor(vocab, source.panels, is_train, membership(split.validation))
     visitors: list[Any] = [sketching] if visitor is None else [sketching, visitor]
     limits = CellLimits(preprocessing)
     report = scan(source, vocab, expects=expects, visitors=visitors, limits=limits)
@@ -161,7 +164,7 @@ def prepare_data(config: RunConfig) -> PreparedData:
     config.model.vocab_size = len(vocab)
     set_label_sizes(config.model, labels)
     return PreparedData(
-        source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels, trained_cells
+        source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels, trained_cells, repeated
     )
 
 

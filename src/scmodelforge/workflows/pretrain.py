@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,22 @@ from scmodelforge.workflows.evaluation_sets import require_data_sets
 from scmodelforge.workflows.journal import Journal
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, keep_preprocessed, open_source, prepare_data
 from scmodelforge.workflows.runfolder import RunFolder
+from scmodelforge.workflows.trained_cells import repeated_cells
 from scmodelforge.workflows.training_run import TrainingRun, TrainResult
 
 __all__ = ["TrainResult", "make_absolute", "make_fingerprint", "resume_training", "start_training", "try_model"]
 
 #: What the fingerprint of a run's models has of its run.json; runs made by older versions lack the last.
-_FACTS = ("config_hash", "data", "split_hash", "num_train", "num_validation", "num_empty", "num_dropped")
+_FACTS = (
+    "config_hash",
+    "data",
+    "split_hash",
+    "num_train",
+    "num_validation",
+    "num_empty",
+    "num_dropped",
+    "repeated_cells",
+)
 
 
 def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: bool = False) -> TrainResult | None:
@@ -97,6 +108,7 @@ def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
         "num_train": len(data.split.train),
         "num_validation": len(data.split.validation),
         "num_empty": data.num_empty,
+        "repeated_cells": None if data.repeated is None else asdict(data.repeated),
         "num_dropped": data.num_dropped,
     }
 
@@ -131,7 +143,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     data = PreparedData(
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
-    data.trained_cells = bundle.trained_cells
+    data.trained_cells, data.repeated = bundle.trained_cells, repeated_cells(facts)
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint)
     journal.begin(folder.root, step=bundle.fingerprint["step"])

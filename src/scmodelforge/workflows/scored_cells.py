@@ -19,6 +19,7 @@ from scmodelforge.workflows._obs_text import ObsColumn
 from scmodelforge.workflows.gene_vectors import GeneInputs
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import read_counts
+from scmodelforge.workflows.trained_cells import trained_params
 
 __all__ = ["EvaluationSet", "ScoredCells"]
 
@@ -192,6 +193,9 @@ class ScoredCells:
             for name, vectors in representations.items()
         }
         records = evaluate(self.benchmarks, inputs)
+        known = trained_params(self.data)
+        for record in records:
+            record.params |= known
         num_scored = len(self.positions) - self.num_train
         if num_scored < self.num_heldout_there:
             for record in records:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,17 +13,19 @@ from scmodelforge.data.cell_sketch import Shared, shared_cells
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.datasets import list_datasets
 from scmodelforge.workflows.prepare import PreparedData
-from scmodelforge.workflows.usable_cells import FEW_SHARED
 
 __all__ = [
     "is_trained_on",
     "refuse_known_cells",
     "refuse_same_cells",
     "refuse_trained_cells",
+    "repeated_cells",
     "trained_cells_notes",
+    "trained_params",
     "trained_share",
 ]
 
+_log = logging.getLogger(__name__)
 _OWN = "leave 'dataset' out of the benchmark to score the cells that the run itself holds out"
 
 
@@ -31,20 +35,39 @@ def trained_share(data: PreparedData, positions: np.ndarray | None = None) -> Sh
     Parameters
     ----------
     data
-        Cells that the model is evaluated on, as of
-        :func:`~scmodelforge.workflows.evaluation_sets.split_for_evaluation`.
+        Cells that a model is evaluated on: other ones, as of
+        :func:`~scmodelforge.workflows.evaluation_sets.split_for_evaluation`, or those that its run held out.
     positions
-        Which ones.
+        Which ones of other cells.
     """
-    if data.trained_cells is None or data.identities is None:
+    if data.looked_for is None:
+        return data.repeated
+    if data.trained_cells is None:
         return None
-    return data.trained_cells.shared(data.identities[data.split.validation if positions is None else positions])
+    asked = data.looked_for.values[data.split.validation if positions is None else positions]
+    return data.trained_cells.shared(asked, has_genes=data.looked_for.has_genes)
+
+
+def repeated_cells(facts: Mapping[str, Any]) -> Shared | None:
+    """Return what ``run.json`` says of held-out cells that are training cells as well; older runs say nothing."""
+    found = facts.get("repeated_cells")
+    return None if found is None else Shared(**found)
 
 
 def is_trained_on(data: PreparedData, positions: np.ndarray | None = None) -> bool | None:
-    """Return whether a model is trained on some cells, as of :func:`trained_share`."""
+    """Return whether a model is trained on some cells, as of :func:`trained_share`; ``None`` if that cannot be told."""
     shared = trained_share(data, positions)
-    return None if shared is None else shared.share > FEW_SHARED
+    return None if shared is None else shared.verdict
+
+
+def trained_params(data: PreparedData) -> dict[str, Any]:
+    """Return what records say of their cells; nothing of those that the run held out, unless they were trained on."""
+    shared = trained_share(data)
+    if data.looked_for is None and (shared is None or not shared.verdict):
+        return {}
+    if shared is None:
+        return {"trained_on": None}
+    return {"trained_on": shared.verdict, "cells_looked_for": shared.checked, "cells_found": shared.found}
 
 
 def refuse_trained_cells(name: str, own: PreparedData, other: PreparedData) -> None:
@@ -65,20 +88,22 @@ def refuse_trained_cells(name: str, own: PreparedData, other: PreparedData) -> N
     Raises
     ------
     DataError
-        If a held-out cell is a training cell.
+        If held-out cells are training cells.
     """
-    trained = dict(_by_file(own.source, own.split.train))
+    trained = _by_file(own.source, own.split.train)
     rows = sum(
         len(np.intersect1d(rows, trained[sha256], assume_unique=True))
-        for sha256, rows in _by_file(other.source, other.split.validation)
+        for sha256, rows in _by_file(other.source, other.split.validation).items()
         if sha256 in trained
     )
-    shared, number = trained_share(other), len(other.split.validation)
+    shared = trained_share(other)
     if rows:
-        seen = f"{rows:,} of the {number:,} cells to be scored are training cells"
-    elif shared is not None and shared.share > FEW_SHARED:
-        seen = f"{_in_words(shared, number)} are training cells that lie in another file"
+        seen = f"{rows:,} of the {len(other.split.validation):,} cells to be scored are training cells"
+    elif shared is not None and shared.verdict:
+        seen = f"{_in_words(shared)} are training cells that lie in another file"
     else:
+        for line in trained_cells_notes(other):
+            _log.warning(f"'{name}': {line.removeprefix('warning: ')}")
         return
     advice = _OWN
     if name in list_datasets():
@@ -90,34 +115,45 @@ def refuse_trained_cells(name: str, own: PreparedData, other: PreparedData) -> N
     raise DataError(msg)
 
 
-def refuse_known_cells(name: str, data: PreparedData) -> None:
-    """Refuse to score a trained model on cells that it was trained on.
+def refuse_known_cells(name: str, data: PreparedData, advice: str, positions: np.ndarray | None = None) -> None:
+    """Refuse to score a model on other cells that it is trained on.
+
+    Parameters
+    ----------
+    name
+        What messages call the data.
+    data, positions
+        As of :func:`trained_share`.
+    advice
+        What to do.
 
     Raises
     ------
     DataError
-        If a held-out cell of the data is one.
+        If cells to be scored are training cells.
     """
-    shared = trained_share(data)
-    if shared is not None and shared.share > FEW_SHARED:
-        msg = (
-            f"{name}: the model was trained on {_in_words(shared, len(data.split.validation))}; evaluate the run's "
-            "folder without --data for the cells it held out, or name data that it has not seen (with "
-            "--allow-trained-cells they are scored, and the results say so)."
-        )
+    shared = trained_share(data, positions)
+    if shared is not None and shared.verdict:
+        msg = f"{name}: the model was trained on {_in_words(shared)}; {advice}."
         raise DataError(msg)
 
 
 def trained_cells_notes(data: PreparedData) -> list[str]:
-    """Return a warning if a model was trained on the cells that were scored, or that cannot be known."""
-    is_seen = is_trained_on(data)
-    if is_seen is None:
+    """Return a warning if a model is trained on the cells that were scored, or if that cannot be told."""
+    shared = trained_share(data)
+    if data.looked_for is None:
+        if shared is None or not shared.verdict:
+            return []
+        return [f"warning: {_in_words(shared)} are training cells too, so these scores are not of unseen cells"]
+    if shared is None:
         return ["warning: the model does not say which cells it was trained on; these may be among them"]
-    if is_seen:
+    if shared.verdict:
         return [
-            "warning: the model was trained on cells that were scored, so these scores are not of unseen cells; "
+            f"warning: the model was trained on {_in_words(shared)}, so these scores are not of unseen cells; "
             "evaluate the run's folder without --data for its own held-out cells"
         ]
+    if shared.verdict is None:
+        return [f"warning: whether the model was trained on these cells cannot be told: {_why_unsure(shared)}"]
     return []
 
 
@@ -129,23 +165,39 @@ def refuse_same_cells(what: str, reference: PreparedData, query: PreparedData, a
     DataError
         If they do.
     """
-    if reference.identities is None or query.identities is None:
+    if reference.looked_for is None or query.looked_for is None:
         return
-    shared = shared_cells(query.identities, reference.identities)
-    if shared.share > FEW_SHARED:
+    shared = shared_cells(query.looked_for.values, reference.looked_for.values)
+    if shared.verdict:
         msg = f"{what}: {shared.found:,} of {shared.checked:,} cells are in both, maybe in another form; {advice}"
         raise DataError(msg)
 
 
-def _in_words(shared: Shared, number: int) -> str:
-    if shared.checked == number:
-        return f"{shared.found:,} of the {number:,} cells to be scored"
+def _in_words(shared: Shared) -> str:
+    if shared.checked == shared.asked:
+        return f"{shared.found:,} of the {shared.asked:,} cells to be scored"
     return f"{shared.share:.0%} of the cells to be scored ({shared.found:,} of {shared.checked:,} that were looked for)"
 
 
-def _by_file(source: CellSource, positions: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the content hash of each file of a source, and which of its rows are among some positions, ascending."""
+def _why_unsure(shared: Shared) -> str:
+    if shared.found:
+        return f"{shared.found:,} of the {shared.checked:,} that were looked for may be"
+    if not shared.has_genes:
+        return "they were not measured for all genes that its training cells were"
+    if shared.identified < shared.asked:
+        few = shared.asked - shared.identified
+        return f"{few:,} of {shared.asked:,} express too few genes of its vocabulary to be told apart"
+    if shared.repeated:
+        return f"{shared.repeated:,} of them look like others among them"
+    return f"of {shared.asked:,} only {shared.checked:,} could be looked for"
+
+
+def _by_file(source: CellSource, positions: np.ndarray) -> dict[str, np.ndarray]:
+    """Return which rows of each content, by its hash, are among some positions; each once, ascending."""
+    found: dict[str, np.ndarray] = {}
     ends = np.cumsum(source.file_sizes)
     for entry, start, end in zip(source.fingerprint(), ends - source.file_sizes, ends, strict=True):
         low, high = np.searchsorted(positions, (start, end))
-        yield entry["sha256"], positions[low:high] - start
+        rows = positions[low:high] - start
+        found[entry["sha256"]] = np.union1d(found.get(entry["sha256"], rows), rows)
+    return found

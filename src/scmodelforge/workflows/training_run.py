@@ -57,6 +57,7 @@ from scmodelforge.workflows.provenance import data_facts
 from scmodelforge.workflows.replay import cell_facts
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.team import Team
+from scmodelforge.workflows.trained_cells import trained_cells_notes
 from scmodelforge.workflows.views import CellViews, ViewFolder
 
 __all__ = ["TrainResult", "TrainingRun"]
@@ -340,7 +341,12 @@ class TrainingRun:
             views = self.evaluator.views()
             self._views.keep(self.evaluator.seen(), step=None)
             self._keep_records(records, bundle.fingerprint)
-            notes += [*about_samples(records), *_choice_notes(self.config.output.best_metric), *skip_notes(records)]
+            notes += [
+                *trained_cells_notes(self.data),
+                *about_samples(records),
+                *_choice_notes(self.config.output.best_metric),
+                *skip_notes(records),
+            ]
         write_text(self.folder.model / "README.md", model_card(bundle, self.config, records=records))
         return TrainResult(self.folder, records, views, terminal_table(records), notes)
 

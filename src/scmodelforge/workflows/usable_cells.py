@@ -14,10 +14,7 @@ from scmodelforge.data.filters import CellLimits
 from scmodelforge.data.scan import ScanReport
 from scmodelforge.data.splits import CellSplit
 
-__all__ = ["FEW_SHARED", "membership", "warn_of_repeated", "without_unusable"]
-
-#: Share of cells that two sets may have in common: as good as none, for different cells may look alike.
-FEW_SHARED = 0.001
+__all__ = ["membership", "warn_of_repeated", "without_unusable"]
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +55,7 @@ def without_unusable(split: CellSplit, report: ScanReport, limits: CellLimits) -
 
 def warn_of_repeated(repeated: Shared) -> None:
     """Warn if held-out cells are training cells as well, which data sets put together from others may have."""
-    if repeated.share > FEW_SHARED:
+    if repeated.verdict:
         _log.warning(
             f"{repeated.share:.1%} of the held-out cells are also training cells (the same cell twice in the data), so "
             "scores on them are too good; leave out what is there twice, such as cells that are not primary data."
