@@ -334,7 +334,7 @@ class TestEvaluate:
         assert f"{path.name}: the model was trained on" in result.output
         assert not out.exists()
         output = invoke(*words, "--allow-trained-cells", "--out", out)
-        assert "the model was trained on cells that were scored" in output
+        assert "so these scores are not of unseen cells" in output
         assert {json.loads(line)["params"]["trained_on"] for line in out.read_text().splitlines()} == {True}
 
     def test_says_when_it_is_not_known_what_the_model_was_trained_on(self, run, tmp_path):
