@@ -21,11 +21,14 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory) -> Path:
-    """Return counts of 2,500 real human genes, a tenth of them expressed in a cell, as in a shallow experiment."""
-    adata = make_adata(48, 2500)
-    adata.X = sp.csr_matrix(adata.X.toarray() * (np.random.default_rng(0).random(adata.shape) < 0.12))
+    return write_cells(tmp_path_factory.mktemp("data") / "cells.h5ad", seed=0)
+
+
+def write_cells(path: Path, *, seed: int) -> Path:
+    """Write counts of 2,500 real human genes, a tenth of them expressed in a cell, as in a shallow experiment."""
+    adata = make_adata(48, 2500, seed=seed)
+    adata.X = sp.csr_matrix(adata.X.toarray() * (np.random.default_rng(seed).random(adata.shape) < 0.12))
     adata.var_names = GeneVocab.from_name("human_protein_coding").genes[:2500]
-    path = tmp_path_factory.mktemp("data") / "cells.h5ad"
     adata.write_h5ad(path)
     return path
 
@@ -71,7 +74,8 @@ def test_the_proposal_s_file_trains_on_a_census_and_evaluates(cells, tmp_path, m
     adata.obs["tissue"] = np.resize(["lung", "skin", "heart", "liver"], len(adata))
     adata.obs["is_primary_data"] = np.arange(len(adata)) % 5 > 0
     adata.var["feature_id"] = adata.var_names
-    known = f"{{dataset: {cells}, label: cell_type, batch: batch}}"  # a file does not say which columns these are
+    others = write_cells(tmp_path / "others.h5ad", seed=1)  # cells that are trained on would be refused
+    known = f"{{dataset: {others}, label: cell_type, batch: batch}}"  # a file does not say which columns these are
     train(
         "spec_002.yaml",
         f"data.uri={write_census(tmp_path / 'census', homo_sapiens=adata)}",
