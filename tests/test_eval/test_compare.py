@@ -37,6 +37,7 @@ class TestObstacles:
             ({"params": {"k": 30, "seed": 0}}, "different k (15 and 30)"),
             ({"params": {"seed": 0}}, "different k (15 and none)"),
             ({"params": {"k": 15, "seed": 0, "subsample_seed": 1}}, "different subsample_seed (none and 1)"),
+            ({"params": {"k": 15, "seed": 0, "scored_genes": "f"}}, "different scored_genes (none and f)"),
             ({"value": None, "skipped_reason": "one batch"}, "not scored in one of them: one batch"),
         ],
     )
@@ -95,6 +96,21 @@ class TestObstacles:
         assert found.obstacles == []
         assert found.reservations == ["different trained_on_query (none and True)"]
 
+    @pytest.mark.parametrize(("ours", "theirs"), [(True, False), (False, True)])
+    def test_cells_that_one_of_two_models_was_trained_on_are_one(self, ours, theirs):
+        first, second = (replace(FIRST, params=FIRST.params | {"trained_on": known}) for known in (ours, theirs))
+        (found,) = compare_records([first], [second])
+        assert found.obstacles == [f"different trained_on ({ours} and {theirs})"]
+        baselines = [replace(each, representation="pca") for each in (first, second)]
+        (found,) = compare_records(baselines[:1], baselines[1:], representation="pca")
+        assert found.obstacles == []
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_what_is_not_known_of_one_model_is_told(self, known):
+        first, second = (replace(FIRST, params=FIRST.params | {"trained_on": each}) for each in (None, known))
+        (found,) = compare_records([first], [second])
+        assert (found.obstacles, found.reservations) == ([], [f"different trained_on (none and {known})"])
+
     def test_a_score_that_is_not_there_is_one_reason(self):
         """A record without a value lists no settings."""
         found = compared(value=None, n=0, n_skipped=50, params={}, skipped_reason="one batch")
@@ -139,16 +155,38 @@ class TestDifference:
         assert found.interval == pytest.approx([0.01, 0.01])  # every item gains as much
         assert found.better == "second"
 
-    def test_is_not_paired_if_items_differ_or_the_score_is_not_their_mean(self):
+    def test_is_not_paired_if_the_score_is_not_the_mean_of_items(self):
         ours = self.of_items(np.linspace(0, 1, 9))
-        other = self.of_items(np.linspace(0, 1, 9), names="z")
-        assert compare_records([ours], [other])[0].method == "unpaired"
-        median = replace(ours, value=0.1)
-        assert compare_records([ours], [median])[0].method == "unpaired"
+        assert compare_records([ours], [replace(ours, value=0.1)])[0].method == "unpaired"
+
+    def test_of_other_items_is_none(self):
+        ours, theirs = (self.of_items(np.linspace(0, 1, 3), first=first) for first in (0, 1))
+        (found,) = compare_records([ours], [theirs])
+        assert found.obstacles == [
+            "scores of different items (per_perturbation: the first only p0, the second only p3)"
+        ]
+        assert (found.difference, found.method) == (None, "")
+
+    def test_of_items_of_which_not_the_same_are_left_out_says_so(self):
+        """A prediction of no change has no correlation, say."""
+        ours, theirs = self.of_items(np.linspace(0, 1, 9)), self.of_items(np.linspace(0, 1, 9))
+        for record, left_out in ((ours, 2), (theirs, 6)):
+            record.tables["per_perturbation"]["m"][left_out] = None
+        (found,) = compare_records([ours], [theirs])
+        assert found.obstacles == []
+        assert found.reservations == ["not the same are left out (per_perturbation: p2, p6 scored in one of them)"]
+        assert found.method == "unpaired"
+        (found,) = compare_records([ours], [replace(theirs, tables={})])  # which does not say
+        assert found.reservations == []
+
+    def test_has_no_interval_turned_round_by_one_that_does_not_hold_its_score(self):
+        """Percentiles of resamples may lie on one side of the score; the other has no length then."""
+        found = compared(value=0.9, interval=[0.92, 0.97])
+        assert found.interval == pytest.approx([0.3 - 0.1, 0.3 + np.hypot(0.07, 0.1)])
 
     @staticmethod
-    def of_items(values, names="p"):
-        table = {"perturbation": [f"{names}{i}" for i in range(len(values))], "m": values.tolist()}
+    def of_items(values, first=0):
+        table = {"perturbation": [f"p{first + i}" for i in range(len(values))], "m": values.tolist()}
         return replace(FIRST, value=float(values.mean()), tables={"per_perturbation": table})
 
 
@@ -179,3 +217,30 @@ class TestMerged:
             f"eval/b/heldout [split {each * 8}, data dddddddd, cell_type]/m" for each in "st"
         ]
         assert [row[-1] for row in rows] == ["pca", "b"]
+
+    @pytest.mark.parametrize(
+        ("name", "what"),
+        [
+            ("scored_conditions", "conditions"),
+            ("scored_genes", "genes"),
+            ("scored_edges", "edges"),
+            ("scored_labels", "labels"),
+        ],
+    )
+    def test_scores_of_other_conditions_genes_edges_or_labels_never_share_a_row(self, name, what):
+        ours, theirs = (
+            self.records(run, value, params={name: letter * 16})
+            for run, value, letter in (("a", 0.6, "e"), ("b", 0.8, "f"))
+        )
+        rows = summary_table(merged([*ours, *theirs]))[1:]
+        assert [row[0] for row in rows] == [
+            f"eval/b/heldout [split ssssssss, data dddddddd, cell_type, {what} {letter * 8}]/m" for letter in "ef"
+        ]
+        assert [row[-1] for row in rows] == ["pca", "b"]
+        same = self.records("b", 0.8, params={name: "e" * 16})
+        assert len(summary_table(merged([*ours, *same]))) == 2
+
+    def test_a_score_that_is_not_there_stands_with_the_others(self):
+        ours = self.records("a", 0.6, params={"scored_genes": "e" * 16})
+        skipped = Result("b", replace(FIRST, value=None, params={}, skipped_reason="one batch", interval=None))
+        assert len(summary_table(merged([*ours, skipped]))) == 2

@@ -54,6 +54,21 @@ class TestSettings:
         assert (each.label, each.batch) == ("kind", "chip")
 
 
+class TestColumns:
+    @pytest.mark.parametrize("benchmarks", [[TRANSFER], [{**OWN, "dataset": "lung.h5ad"}, TRANSFER]])
+    @pytest.mark.parametrize("option", ["label", "batch"])
+    def test_that_no_benchmark_takes_are_refused(self, benchmarks, option):
+        with pytest.raises(ConfigError, match=rf"--{option} would change nothing: .*label_transfer\)"):
+            chosen(benchmarks, data=None, **{option: "kind"})
+
+    def test_are_of_the_benchmarks_that_take_them(self):
+        first, second, third = chosen([TRANSFER, OWN, {**OWN, "dataset": "lung.h5ad"}], data=None, label="kind")[0]
+        assert (first.label, second.label, third.label) == ("cell_type", "kind", None)
+
+    def test_are_taken_by_the_defaults_of_a_run_without_benchmarks(self):
+        assert {each.label for each in chosen([], data=None, label="kind")[0]} == {"kind"}
+
+
 class TestPairsOfDataSets:
     def test_are_left_out_elsewhere_and_that_is_said(self):
         found, notes = chosen([TRANSFER, "cell_type_annotation"])

@@ -102,6 +102,30 @@ def test_what_a_model_cannot_take_is_refused(run, data, tmp_path, temporary):
         CellEmbedder(run, batch_size=0)
 
 
+def test_columns_of_genes_that_no_file_can_hold_are_no_obstacle(run, data):
+    """Texts beside numbers, and objects; ids are read from a column of the first kind all the same."""
+    embedder, adata = CellEmbedder(run), ad.read_h5ad(data)
+    expected = embedder.get_embeddings(embedder.process_data(adata))
+    adata.var["mixed"] = [1, "a"] * 15
+    adata.var["anything"] = [object() for _ in range(30)]
+    ids = adata.var_names.astype(object)
+    adata.raw = adata.copy()
+    np.testing.assert_array_equal(embedder.get_embeddings(embedder.process_data(adata)), expected)
+    named = adata.copy()
+    named.raw = None
+    named.var_names = [str(i) for i in range(30)]
+    last = adata.copy()
+    last.var_names = [*ids[:29], "7"]
+    without_last = embedder.get_embeddings(embedder.process_data(last))
+    for column in ("feature_id", "own"):  # the first is found
+        given = named.copy()
+        given.var[column] = [*ids[:29], 7]  # the last is of no gene
+        found = embedder.process_data(given, gene_id_column=column if column == "own" else None)
+        np.testing.assert_array_equal(embedder.get_embeddings(found), without_last)
+    with pytest.raises(DataError, match=r"var has no column 'gene' \(gene_id_column\).* There are: mixed, anything"):
+        embedder.process_data(adata, gene_id_column="gene")
+
+
 def test_a_dataset_of_another_model_is_refused(run, data, tmp_path):
     other = train(tmp_path, data, training__max_epochs=1, training__seed=5, eval__benchmarks=[])
     dataset = CellEmbedder(other).process_data(ad.read_h5ad(data))

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.cli.main import app
+from scmodelforge.eval.compare import compare_records
+from scmodelforge.eval.merging import Result, merged
 from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.eval.perturbation.splits import split_perturbations
 from scmodelforge.workflows.score_predictions import score_predictions
@@ -96,6 +98,30 @@ def test_mistakes_are_said(files, settings, message):
         score(files, **settings)
 
 
+@pytest.mark.parametrize("what", ["conditions", "genes"])
+def test_scores_of_as_many_others_cannot_be_compared(files, tmp_path, what):
+    predicted = ad.read_h5ad(files[0])
+    is_in = predicted.obs["condition"].isin(HELD_OUT[1:]), predicted.obs["condition"].isin(HELD_OUT[:-1])
+    half = predicted.n_vars // 2
+    parts = {
+        "conditions": [predicted[each.to_numpy()] for each in is_in],
+        "genes": [predicted[:, :half], predicted[:, half:]],
+    }
+    train = tmp_path / "train.txt"
+    train.write_text("\n".join(name for name in SINGLES if name not in HELD_OUT))
+    records = []
+    for number, part in enumerate(parts[what]):
+        part.copy().write_h5ad(tmp_path / f"{number}.h5ad")
+        records.append(score((tmp_path / f"{number}.h5ad", files[1]), train_conditions=train).records)
+    for each in compare_records(*records):
+        assert any(reason.startswith(f"different scored_{what} ") for reason in each.obstacles), each.key
+        assert each.difference is None
+    shown = merged([Result(name, each) for name, part in zip("ab", records, strict=True) for each in part])
+    assert not {each.key for each in shown if each.representation == "a"} & {
+        each.key for each in shown if each.representation == "b"
+    }
+
+
 class TestCommand:
     def run(self, files, *options):
         predicted, real = map(str, files)
@@ -163,6 +189,27 @@ class TestExportForCellEval:
         result = CliRunner().invoke(app, self.words(files, tmp_path))
         assert result.exit_code == 2
         assert "exists; name another folder" in result.output
+
+    def test_that_cannot_be_written_leaves_no_records(self, files, tmp_path):
+        real = [ad.read_h5ad(path) for path in files]
+        for each, name in zip(real, ("predicted", "screen"), strict=True):
+            each.obs["condition"] = each.obs["condition"].astype(str).replace("GENE005", "non-targeting")
+            each.write_h5ad(tmp_path / f"{name}.h5ad")
+        own = tmp_path / "predicted.h5ad", tmp_path / "screen.h5ad"
+        result = CliRunner().invoke(app, self.words(own, tmp_path / "vcc", "--out", str(tmp_path / "scores.jsonl")))
+        assert result.exit_code == 2
+        assert "the condition 'non-targeting' is scored" in " ".join(result.output.split())
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["predicted.h5ad", "screen.h5ad"]
+
+    def test_comes_before_the_records(self, files, tmp_path, monkeypatch):
+        def full(adata, path):
+            msg = "no space"
+            raise OSError(msg)
+
+        monkeypatch.setattr(ad.AnnData, "write_h5ad", full)
+        with pytest.raises(OSError, match="no space"):
+            score(files, out=tmp_path / "scores.jsonl", export_to=tmp_path / "vcc")
+        assert list(tmp_path.iterdir()) == []
 
     def test_needs_predictions(self, tmp_path):
         result = CliRunner().invoke(app, ["evaluate", str(tmp_path), *_export(tmp_path / "vcc")])

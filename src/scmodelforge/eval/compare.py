@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from scmodelforge._errors import DataError
 from scmodelforge.eval.base import Record
+from scmodelforge.eval.harness import MODEL
+from scmodelforge.eval.items import left_out_elsewhere, mean_items, other_items
 from scmodelforge.eval.kinds_of_params import is_told, must_match
 from scmodelforge.eval.metrics import bootstrap_mean, interval
 
@@ -126,7 +128,9 @@ def obstacles(first: Record, second: Record) -> list[str]:
         if record.value is None:  # and its params are not all there
             found.append(f"not scored in one of them: {record.skipped_reason or 'no reason is given'}")
     if first.value is not None and second.value is not None:
+        found += other_items(first, second)
         found += _different(first, second, [name for name in _params(first, second) if must_match(name, first.metric)])
+        found += _different(first, second, _trained_on_one_side(first, second))
     return list(dict.fromkeys(found))
 
 
@@ -143,6 +147,8 @@ def reservations(first: Record, second: Record) -> list[str]:
         found.append(f"other seeds of probes and intervals ({_text(seeds[0])} and {_text(seeds[1])})")
     if first.n != second.n:
         found.append(f"not as many are left out ({first.n:,} and {second.n:,} of {first.n + first.n_skipped:,} scored)")
+    else:
+        found += left_out_elsewhere(first, second)
     told = [name for name in _params(first, second) if is_told(name) and name != "seed"]
     return found + _different(first, second, told)
 
@@ -155,6 +161,14 @@ def _different(first: Record, second: Record, names: Iterable[str]) -> list[str]
     """Return a text for each entry of the params that is not the same."""
     pairs = [(name, first.params.get(name), second.params.get(name)) for name in names]
     return [f"different {name} ({_text(ours)} and {_text(theirs)})" for name, ours, theirs in pairs if ours != theirs]
+
+
+def _trained_on_one_side(first: Record, second: Record) -> list[str]:
+    """Return the facts by which only one of two models was trained on what is scored; baselines are not the model."""
+    if MODEL not in (first.representation, second.representation):
+        return []
+    names = [name for name in _params(first, second) if name.startswith("trained_on")]
+    return [name for name in names if {first.params.get(name), second.params.get(name)} == {True, False}]
 
 
 def _by_key(records: Iterable[Record], representation: str) -> dict[str, Record]:
@@ -202,7 +216,7 @@ def _compared(first: Record, second: Record) -> Comparison:
 def _paired(first: Record, second: Record) -> tuple[list[float], str] | None:
     """Return an interval over the items that both scores are the mean of, if the tables of the records have them."""
     for name in first.tables:
-        ours, theirs = (_items(record, name) for record in (first, second))
+        ours, theirs = (mean_items(record, name) for record in (first, second))
         if ours is None or theirs is None or ours.keys() != theirs.keys() or len(ours) < 2:
             continue
         items = sorted(ours)
@@ -212,25 +226,6 @@ def _paired(first: Record, second: Record) -> tuple[list[float], str] | None:
         if found is not None:
             return list(found), f"paired over {len(items)} items of {name}"
     return None
-
-
-def _items(record: Record, name: str) -> dict[str, float] | None:
-    """Return the values that a score is the mean of, by the names of what they belong to."""
-    table = record.tables.get(name)
-    if not isinstance(table, Mapping) or record.metric not in table:
-        return None
-    values = table[record.metric]
-    columns = [column for column in table.values() if all(isinstance(each, str) for each in column)]
-    names = [" ".join(words) for words in zip(*columns, strict=True)]
-    if len(names) != len(values) or len(set(names)) < len(names):
-        return None
-    found = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-    if any(not isinstance(value, (int, float)) or not math.isfinite(value) for value in found.values()):
-        return None
-    if not found or record.value is None:
-        return None
-    is_mean = math.isclose(sum(found.values()) / len(found), record.value, rel_tol=1e-6, abs_tol=1e-9)
-    return found if is_mean else None
 
 
 def _unpaired(
@@ -244,8 +239,9 @@ def _unpaired(
     if ours is None or theirs is None or first.value is None or second.value is None:
         return None
     difference = second.value - first.value
-    below = math.hypot(second.value - theirs[0], ours[1] - first.value)
-    above = math.hypot(theirs[1] - second.value, first.value - ours[0])
+    # An interval of percentiles need not hold the score itself; such a side has no length, rather than a negative one.
+    below = math.hypot(max(second.value - theirs[0], 0.0), max(ours[1] - first.value, 0.0))
+    above = math.hypot(max(theirs[1] - second.value, 0.0), max(first.value - ours[0], 0.0))
     return [difference - below, difference + above]
 
 

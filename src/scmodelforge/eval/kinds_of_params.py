@@ -6,7 +6,7 @@ Every name that a benchmark writes stands in one of these sets. One that does no
 
 from __future__ import annotations
 
-__all__ = ["OUTCOMES", "SCOPE", "SETTINGS", "TOLD", "is_told", "must_match"]
+__all__ = ["OUTCOMES", "SCOPE", "SCORED", "SETTINGS", "TOLD", "is_told", "must_match"]
 
 #: What was asked for: how a metric is computed.
 SETTINGS = frozenset(
@@ -21,8 +21,16 @@ SETTINGS = frozenset(
     }
 )  # fmt: skip
 
+#: Hashes of what is scored, which as many others do not have, and what each is of.
+SCORED = {
+    "scored_conditions": "conditions",
+    "scored_genes": "genes",
+    "scored_edges": "edges",
+    "scored_labels": "labels",
+}
+
 #: What is scored: cells, labels, genes and edges. Of genes, those that the vocabulary of a model has.
-SCOPE = frozenset(
+SCOPE = frozenset(SCORED) | frozenset(
     {
         "genes_of_label", "genes_of_several_labels", "genes_without_vector", "group_key", "held_out_from_model",
         "isolated_labels", "labels", "labels_in_both", "labels_left_out", "labels_of_query_only",

@@ -8,6 +8,7 @@ from typing import Any
 
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import MODEL
+from scmodelforge.eval.kinds_of_params import SCORED
 
 __all__ = ["Result", "merged"]
 
@@ -28,8 +29,8 @@ def merged(results: Sequence[Result]) -> list[Record]:
     """Return records that one table can show.
 
     With several runs the model's column is named as its run. A baseline has one column if it scored the same in all of
-    them, else one for each run, ``run:pca``. Scores of other cells are in a block of their own: the data set is then
-    named with the beginning of the hash of its split.
+    them, else one for each run, ``run:pca``. Scores of other cells, or of other conditions, genes, edges or labels, are
+    in a block of their own: the data set is then named with the beginning of the hashes of these.
 
     Parameters
     ----------
@@ -73,11 +74,19 @@ def _cells_of(record: Record) -> tuple[Any, ...]:
             record.params.get("subsample_size"), record.params.get("subsample_seed"))  # fmt: skip
 
 
+def _scored_of(record: Record) -> tuple[Any, ...] | None:
+    """Return the hashes of what is scored; ``None`` of a record without a value, which need not say."""
+    found = tuple(record.params.get(name) for name in SCORED)
+    return None if record.value is None and not any(found) else found
+
+
 def _keys_of_several_cells(results: Iterable[Result]) -> set[str]:
     cells: dict[str, set[Any]] = {}
-    for each in results:
-        cells.setdefault(each.record.key, set()).add(_cells_of(each.record))
-    return {key for key, found in cells.items() if len(found) > 1}
+    scored: dict[str, set[Any]] = {}
+    for record in (each.record for each in results):
+        cells.setdefault(record.key, set()).add(_cells_of(record))
+        scored.setdefault(record.key, set()).add(_scored_of(record))
+    return {key for key, found in cells.items() if len(found) > 1 or len(scored[key] - {None}) > 1}
 
 
 def _dataset(record: Record, *, is_one: bool) -> str:
@@ -85,6 +94,7 @@ def _dataset(record: Record, *, is_one: bool) -> str:
         return record.dataset
     words = [f"split {(record.split_hash or 'unknown')[:8]}", f"data {(record.dataset_hash or 'unknown')[:8]}"]
     words += [] if record.label_key is None else [record.label_key]
+    words += [f"{what} {record.params[name][:8]}" for name, what in SCORED.items() if name in record.params]
     seed, size = record.params.get("subsample_seed"), record.params.get("subsample_size", record.n)
     words += [] if record.subsample is None else [f"{size} of {record.subsample} cells, seed {seed}"]
     return f"{record.dataset} [{', '.join(words)}]"

@@ -41,7 +41,8 @@ def choose_benchmarks(
     Raises
     ------
     ConfigError
-        If a benchmark is not known, or is asked for on other data and has data sets of its own.
+        If a benchmark is not known, or is asked for on other data and has data sets of its own; or a column is given
+        and no benchmark takes it.
     """
     own, notes = config.eval.benchmarks, []
     if names:
@@ -61,8 +62,17 @@ def choose_benchmarks(
         raise ConfigError(msg)
     chosen = chosen or [each for name in _DEFAULT_BENCHMARKS for each in _of_name(name, [])]
     given = {key: column for key, column in (("label", label), ("batch", batch)) if column is not None}
+    takes = [each.dataset is None and not isinstance(each, LabelTransferConfig) for each in chosen]
+    if given and not any(takes):
+        options = " and ".join(f"--{option}" for option in given)
+        own_names = ", ".join(dict.fromkeys(each.name for each in chosen))
+        msg = (
+            f"{options} would change nothing: what is run ({own_names}) names data sets and columns of its own; leave "
+            "it out, or name a benchmark of the run's cells with --eval."
+        )
+        raise ConfigError(msg)
     config.eval.benchmarks = [
-        each.model_copy(update=given) if given and each.dataset is None else each for each in chosen
+        each.model_copy(update=given) if is_taken else each for each, is_taken in zip(chosen, takes, strict=True)
     ]
     return list(dict.fromkeys(notes))
 

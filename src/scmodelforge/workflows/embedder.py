@@ -8,17 +8,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scmodelforge._errors import ConfigError, DataError
+from scmodelforge.data.sources._examine import ID_COLUMNS
+from scmodelforge.data.sources._frame import no_column
 from scmodelforge.hub.bundle import Bundle, load_bundle
 from scmodelforge.workflows.embed import ReadyCells, embedded, find_model_folder, ready_cells
 
 if TYPE_CHECKING:
     import anndata
+    import pandas as pd
 
 __all__ = ["CellDataset", "CellEmbedder"]
 
@@ -86,12 +90,12 @@ class CellEmbedder:
         Raises
         ------
         DataError
-            If the cells have values that the model cannot take, or none of its genes.
+            If the cells have values that the model cannot take, none of its genes, or no such column.
         """
         folder = Path(tempfile.mkdtemp(prefix="scmodelforge-"))
         try:
             path = folder / "cells.h5ad"
-            _lean(adata).write_h5ad(path)
+            _lean(adata, gene_id_column).write_h5ad(path)
             cells = ready_cells(self._bundle, path, layer=layer, gene_id_column=gene_id_column)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -131,16 +135,37 @@ class CellEmbedder:
         return rows
 
 
-def _lean(adata: anndata.AnnData) -> anndata.AnnData:
+def _lean(adata: anndata.AnnData, gene_id_column: str | None) -> anndata.AnnData:
     """Return the cells with what an embedding may depend on, and nothing else."""
     import anndata as ad
     import pandas as pd
 
+    tables = [adata.var] if adata.raw is None else [adata.var, adata.raw.var]
+    columns = list(dict.fromkeys(str(name) for table in tables for name in table.columns))
+    if gene_id_column is not None and gene_id_column not in columns:
+        raise DataError(no_column("var", gene_id_column, columns, setting=" (gene_id_column)"))
+    used = ID_COLUMNS if gene_id_column is None else (gene_id_column,)
     obs = pd.DataFrame(index=adata.obs_names)
-    lean = ad.AnnData(X=adata.X, obs=obs, var=adata.var, layers=dict(adata.layers))
+    lean = ad.AnnData(X=adata.X, obs=obs, var=_genes(adata.var, used), layers=dict(adata.layers))
     if adata.raw is not None:
-        lean.raw = ad.AnnData(X=adata.raw.X, obs=obs, var=adata.raw.var)
+        lean.raw = ad.AnnData(X=adata.raw.X, obs=obs, var=_genes(adata.raw.var, used))
     return lean
+
+
+def _genes(var: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the columns that gene ids can be read from; of those that are not numbers the texts, as a file has them.
+
+    Other columns may hold what no file can, and change nothing.
+    """
+    import pandas as pd
+
+    found: dict[str, Any] = {}
+    for name in columns:
+        if name in var.columns:
+            values = var[name]
+            texts = [None if pd.isna(each) else str(each) for each in values]
+            found[name] = values.array if pd.api.types.is_numeric_dtype(values) else pd.Categorical(texts)
+    return pd.DataFrame(found, index=var.index.rename(None))
 
 
 def _discard(cells: ReadyCells, folder: Path) -> None:

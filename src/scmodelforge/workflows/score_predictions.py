@@ -16,7 +16,7 @@ from scmodelforge.data.splits import split_digest
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record
 from scmodelforge.eval.harness import evaluate
 from scmodelforge.eval.perturbation.baselines import baseline_cells, baseline_means, baseline_names
-from scmodelforge.eval.perturbation.export import export_covariates
+from scmodelforge.eval.perturbation.export import check_export, export_covariates
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions, read_predictions
 from scmodelforge.eval.perturbation.linear import GeneFactors
 from scmodelforge.eval.perturbation.scales import Scale
@@ -102,11 +102,13 @@ def score_predictions(
         train=split.get("train"),
         test=split.get("test"),
     )
+    if export_to is not None:
+        check_export(found, export_to)
     facts = _facts(data, predictions, split, seed)
     records = evaluate(made, _representations(found, vectors, facts))
+    exported = [] if export_to is None else export_covariates(found, export_to)
     if out is not None:
         write_records(out, (record.to_dict() for record in records))
-    exported = [] if export_to is None else export_covariates(found, export_to)
     return EvaluationResult(
         records,
         terminal_table(records),

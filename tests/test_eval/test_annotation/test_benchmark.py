@@ -50,6 +50,23 @@ class TestCellTypeAnnotation:
         found = annotate(split(np.eye(4)[codes], [f"type{code}" for code in codes]))
         assert {found[f"{score}_{probe}"].value for score in OF_TABLES for probe in PROBES} == {1}
 
+    @pytest.mark.parametrize("metric", ["accuracy_knn15", "accuracy_knn15_by_batch"])
+    def test_as_many_other_labels_are_told_apart(self, metric):
+        inputs = clustered()
+        renamed = replace(
+            inputs,
+            **{
+                side: replace(cells, labels=np.where(cells.labels == "type0", "other", cells.labels))
+                for side, cells in (("train", inputs.train), ("heldout", inputs.heldout))
+            },
+        )
+        first, second, again = (
+            run("cell_type_annotation", each, probes=["knn"], folds="by_group")[metric].params
+            for each in (inputs, renamed, shuffled(inputs))
+        )
+        assert first["num_labels"] == second["num_labels"]
+        assert first["scored_labels"] == again["scored_labels"] != second["scored_labels"]
+
     def test_permuted_labels_are_read_off_at_chance(self):
         inputs = clustered(num_cells=600)
         labels = np.random.default_rng(0).permutation(inputs.heldout.labels)

@@ -50,6 +50,23 @@ class TestGeneSets:
         assert record.value == pytest.approx(0.5, abs=0.12)
         assert record.interval[0] < 0.5 < record.interval[1]
 
+    def test_as_many_other_genes_or_labels_are_told_apart(self, tmp_path):
+        low = modules() < 4
+        exchanged = low.copy()
+        exchanged[[0, 4]] = exchanged[[4, 0]]  # one gene of each label for one of the other
+        scopes = []
+        for own, genes in ((low, np.arange(76)), (low, np.arange(4, 80)), (exchanged, np.arange(76)),
+                           (low, np.arange(76)[::-1])):  # fmt: skip
+            path = write_labels(tmp_path / "halves.csv", np.where(own, "low", "high"))
+            settings = {"gene_sets": [path], "nearest": ["gene020"], "num_repeats": 1}
+            found = run(NAME, inputs(vectors().select(genes)), **settings)
+            scopes.append([found[f"{name}"].params["scored_genes"] for name in
+                           ("auroc_input_halves", "nearest_cosine_input")])  # fmt: skip
+        labelled, near = zip(*scopes, strict=True)
+        assert labelled[0] == labelled[3]
+        assert len(set(labelled)) == 3
+        assert near[0] == near[2] == near[3] != near[1]
+
     def test_each_of_several_labels_is_told_from_the_others(self, tmp_path):
         path = write_labels(tmp_path / "modules.csv", [f"m{number}" for number in modules()])
         record = run(NAME, inputs(vectors()), gene_sets=[path], num_repeats=1)["auroc_input_modules"]

@@ -89,6 +89,21 @@ class TestScores:
         assert [len(column) for column in record.tables["per_tf"].values()] == [NUM_TFS] * 6
         json.dumps(record.to_dict(), allow_nan=False)
 
+    def test_as_many_other_edges_or_genes_are_told_apart(self, tmp_path):
+        rows = [f"{GENES[0]}\t{GENES[20]}", f"{GENES[1]}\t{GENES[30]}", f"{GENES[0]}\t{GENES[31]}"]
+        genes, scopes = vectors(), []
+        subsets = [np.arange(70), np.r_[:32, 42:80]]
+        for kept, others in ((rows[:2], genes), (rows[1:], genes), *((rows[:2], genes.select(own)) for own in subsets)):
+            (tmp_path / "known.tsv").write_text("\n".join(["tf\ttarget", *kept, ""]))
+            params = run(NAME, inputs(others), networks=[str(tmp_path / "known.tsv")])[metric("auroc")].params
+            scopes.append((params["scored_edges"], params["scored_genes"]))
+        assert scopes[0][1] == scopes[1][1] != scopes[2][1] != scopes[3][1]
+        assert scopes[1][0] != scopes[0][0] == scopes[2][0] == scopes[3][0]
+        mixed = genes.select(np.random.default_rng(0).permutation(len(genes)))
+        (tmp_path / "known.tsv").write_text("\n".join(["tf\ttarget", *rows[1::-1], ""]))
+        params = run(NAME, inputs(mixed), networks=[str(tmp_path / "known.tsv")])[metric("auroc")].params
+        assert (params["scored_edges"], params["scored_genes"]) == scopes[0]
+
     def test_each_network_is_scored_by_itself(self, network):
         found = run(NAME, inputs(vectors()), networks=[network, {"path": network, "name": "again"}])
         again = found["auroc_cosine_input_again"]

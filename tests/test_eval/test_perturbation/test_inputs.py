@@ -64,6 +64,37 @@ class TestGenes:
         real.var_names, predicted.var_names = symbols, ids
         assert read(predicted, real).comparison.genes == ("KRAS", "TP53")
 
+    def test_are_matched_by_what_they_stand_for_where_some_have_one_name(self):
+        """A gene without a symbol, say, is called by its id in both files."""
+        real, predicted = self.named(["KRAS", "ENSG00000280441", "TP53"], ["ENSG00000280441", "ENSG00000141510"])
+        found = read(predicted, real)
+        assert found.comparison.genes == ("ENSG00000280441", "TP53")
+        assert (found.facts["num_genes_not_predicted"], found.facts["num_genes_not_measured"]) == (1, 0)
+        columns = found.comparison.real.columns, found.comparison.predicted.columns
+        assert [each.tolist() for each in columns] == [[1, 2], [0, 1]]
+
+    @pytest.mark.parametrize(
+        ("real", "predicted"),
+        [
+            (["ACTB", "KRAS"], ["ACTB", "ENSG00000133703", "ENSG00000133703.14"]),
+            (["ACTB", "ENSG00000133703", "ENSG00000133703.14"], ["ACTB", "KRAS"]),
+            (["ACTB", "KRAS", "ENSG00000133703.13"], ["ACTB", "KRAS", "ENSG00000133703"]),
+        ],
+    )
+    def test_that_stand_under_two_names_in_a_file_are_matched_by_name_alone(self, real, predicted):
+        found = read(*reversed(self.named(real, predicted)))
+        by_name = len({*real} & {*predicted})
+        assert len(found.comparison.genes) == by_name
+        assert found.facts["num_genes_not_predicted"] == len(real) - by_name
+        assert found.facts["num_genes_not_measured"] == len(predicted) - by_name
+
+    @staticmethod
+    def named(*names):
+        made = [screen(["GENE001"])[:, : len(own)].copy() for own in names]
+        for each, own in zip(made, names, strict=True):
+            each.var_names = own
+        return made
+
     def test_that_have_nothing_in_common_are_refused(self):
         predicted = only(REAL, HELD_OUT)
         predicted.var_names = [f"other{i}" for i in range(predicted.n_vars)]
@@ -86,6 +117,34 @@ class TestGenes:
         predicted.var_names = ["GENE000", "GENE000", *predicted.var_names[2:]]
         with pytest.raises(DataError, match="two genes of the predictions have the name 'GENE000'"):
             read(predicted, REAL)
+
+
+class TestScope:
+    """As many other genes or perturbations are told apart, and the same ones are not, however they are listed."""
+
+    def test_of_other_genes_and_perturbations_is_another(self):
+        predicted = only(REAL, HELD_OUT)
+        whole = read(predicted, REAL).facts
+        some = [read(predicted[:, part].copy(), REAL).facts for part in (slice(20), slice(20, 40))]
+        others = [read(only(REAL, part), REAL).facts for part in (HELD_OUT[1:], HELD_OUT[:-1])]
+        assert some[0]["num_genes"] == some[1]["num_genes"]
+        assert len({each["scored_genes"] for each in (whole, *some)}) == 3
+        assert {each["scored_conditions"] for each in some} == {whole["scored_conditions"]}
+        assert len({each["scored_conditions"] for each in (whole, *others)}) == 3
+        assert {each["scored_genes"] for each in others} == {whole["scored_genes"]}
+
+    def test_of_the_same_is_the_same(self):
+        predicted = only(REAL, HELD_OUT)
+        first, second = (read(each, REAL).facts for each in (predicted, predicted[::-1, ::-1].copy()))
+        for name in ("scored_genes", "scored_conditions"):
+            assert first[name] == second[name]
+
+    def test_of_another_covariate_is_another(self):
+        real = screen(["GENE001"], lines=("k562", "rpe1"))
+        facts = [
+            read(real[real.obs["line"] == line].copy(), real, covariates=["line"]).facts for line in ("k562", "rpe1")
+        ]
+        assert facts[0]["scored_conditions"] != facts[1]["scored_conditions"]
 
 
 class TestScale:

@@ -22,7 +22,7 @@ _ROWS_OF_A_PART = 64
 _VALUES_BY_COLUMN = 65_536
 _LOOKS_LIKE_COUNTS = re.compile(r"count|raw|umi", re.IGNORECASE)
 #: var columns tried when var_names are no gene ids, best first.
-_ID_COLUMNS = (
+ID_COLUMNS = (
     "feature_id", "ensembl_id", "ensembl_gene_id", "gene_ids", "gene_id", "ensembl",
     "feature_name", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "symbol",
 )  # fmt: skip
@@ -168,7 +168,7 @@ def _gene_ids(var: Frame, column: str | None) -> tuple[np.ndarray, str]:
     names = np.array(var.index(), dtype=object)
     if gene_id_type(names) != "unknown" or describe_gene_ids(names).startswith("Ensembl"):
         return names, ""
-    for candidate in _ID_COLUMNS:
+    for candidate in ID_COLUMNS:
         if candidate in var.columns:
             ids = _column_texts(var, candidate)
             if gene_id_type(ids) != "unknown":

@@ -83,8 +83,8 @@ def annotate_by_group(benchmark: str, config: ProbeConfig, inputs: BenchmarkInpu
         num_without = int((groups == "").sum())
         cells, groups = cells.select(groups != ""), groups[groups != ""]
     notes = [task.left_out, f"{num_without:,} cells without a {kind}" if num_without else None]
-    facts = {name: value for name, value in task.facts.items() if name in ("num_labels", "min_class_size")}
-    facts |= {"labels_left_out": task.facts["labels_left_out"], "held_out_from_model": False}
+    kept = ("num_labels", "scored_labels", "min_class_size", "labels_left_out")
+    facts = {name: task.facts[name] for name in kept} | {"held_out_from_model": False}
     task = replace(task, left_out="; ".join(note for note in notes if note) or None, facts=facts)
     scorer = Scorer(benchmark, whole, cells, task)
     return [record for probe in config.probes for record in _by_group(probe, config, scorer, cells, groups, kind)]

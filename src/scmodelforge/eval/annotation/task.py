@@ -12,6 +12,7 @@ from scmodelforge.eval.annotation.predictions import LabelPredictions
 from scmodelforge.eval.base import BenchmarkInputs
 from scmodelforge.eval.biology import column_of
 from scmodelforge.eval.cells import Cells
+from scmodelforge.eval.scope import scope_hash
 
 __all__ = ["AnnotationTask"]
 
@@ -79,6 +80,7 @@ class AnnotationTask:
             facts={
                 "num_train": len(train),
                 "num_labels": len(names),
+                "scored_labels": scope_hash(map(str, names)),
                 "min_class_size": min_class_size,
                 "labels_left_out": [str(name) for name in small],
                 **_shared_groups(inputs, train, heldout),

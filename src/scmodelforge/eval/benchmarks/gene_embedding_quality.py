@@ -20,6 +20,8 @@ from scmodelforge.eval.genes.vectors import GeneVectors, chosen_vectors, random_
 from scmodelforge.eval.metrics import RESAMPLES, interval
 from scmodelforge.eval.networks.config import NetworkConfig
 from scmodelforge.eval.networks.edges import read_edges
+from scmodelforge.eval.perturbation.conditions import gene_key
+from scmodelforge.eval.scope import scope_hash
 
 __all__ = ["GeneEmbeddingQuality", "GeneEmbeddingQualityConfig"]
 
@@ -84,6 +86,7 @@ class GeneEmbeddingQuality:
         genes = labelled_genes(name, self._sets[name], vectors, others=others, **limits)
         metric = f"auroc_{vectors.kind}_{name}"
         params = {**genes.facts, "labels": list(genes.labels), "vectors": vectors.kind, "seed": inputs.seed}
+        params |= {"scored_genes": scope_hash(_labels_of(genes, vectors))}
         features = vectors.vectors[genes.genes].astype(np.float64)
         reason = None
         if len(genes.labels) < 2:
@@ -157,6 +160,10 @@ class GeneEmbeddingQuality:
         first = (
             [cosine for rank, cosine in zip(table["rank"], table["cosine"], strict=True) if rank == 1] if table else []
         )
+        keys = [gene_key(name) for name in vectors.names]
+        scored = [("all", name) for name in keys] + [("asked", keys[number]) for number in numbers if number >= 0]
+        params = {"num_nearest": self.config.num_nearest, "distance": "cosine", "vectors": vectors.kind}
+        params |= {"scored_genes": scope_hash(scored)}
         return inputs.record(
             _NAME,
             f"nearest_cosine_{vectors.kind}",
@@ -164,11 +171,17 @@ class GeneEmbeddingQuality:
             n=len(self.config.nearest) - len(missing),
             n_skipped=len(missing),
             skipped_reason=f"genes without a vector: {', '.join(missing)}" if missing else None,
-            params={"num_nearest": self.config.num_nearest, "distance": "cosine", "vectors": vectors.kind},
+            params=params,
             tables={"nearest": table} if table else {},
             library=f"numpy {np.__version__}",
             is_detail=True,
         )
+
+
+def _labels_of(genes: LabelledGenes, vectors: GeneVectors) -> list[tuple[str, str]]:
+    """Return each gene that is scored with its label."""
+    labels = [genes.labels[code] for code in genes.codes]
+    return [(gene_key(vectors.names[number]), label) for number, label in zip(genes.genes, labels, strict=True)]
 
 
 def _per_label(scores: ProbeScores, aurocs: np.ndarray, genes: LabelledGenes) -> dict[str, list[Any]]:

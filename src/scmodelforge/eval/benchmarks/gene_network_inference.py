@@ -21,7 +21,9 @@ from scmodelforge.eval.networks.edges import EdgeTable, read_edges
 from scmodelforge.eval.networks.matching import Network, match_edges
 from scmodelforge.eval.networks.model_scores import PairScores, by_attention, by_cosine, by_perturbation
 from scmodelforge.eval.networks.scores import per_tf_scores, permuted_network, rank_pairs
+from scmodelforge.eval.perturbation.conditions import gene_key
 from scmodelforge.eval.ranking import RANKING_METRICS
+from scmodelforge.eval.scope import scope_hash
 
 __all__ = ["GeneNetworkInference", "GeneNetworkInferenceConfig"]
 
@@ -159,15 +161,18 @@ class GeneNetworkInference:
         return records
 
     def _params(self, network: Network, vectors: GeneVectors, inputs: BenchmarkInputs) -> dict[str, Any]:
+        genes = [gene_key(name) for name in vectors.names]
         return {
             "network": dict(network.facts),
             "candidates": "factors with a known edge x genes with a vector, without self pairs",
             "num_candidates": int(network.is_candidate.sum()),
             "num_edges": int(network.truth.sum()),
+            "scored_edges": scope_hash(network.edges(genes)),
             "unknown_pairs": "counted as no edge",
             "ties": "in expectation",
             "vectors": vectors.kind,
             "num_genes": len(vectors),
+            "scored_genes": scope_hash(genes),
             "num_training_cells": 0 if vectors.counts is None else int(vectors.counts.shape[0]),
             "min_targets": self.config.min_targets,
             "seed": inputs.seed,

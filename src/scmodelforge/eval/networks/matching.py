@@ -54,6 +54,11 @@ class Network:
         found[np.arange(len(self.tfs)), self.tfs] = False
         return found
 
+    def edges(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Return factor and target of each known edge, given a name of each gene."""
+        rows, targets = np.nonzero(self.truth)
+        return [(names[tf], names[gene]) for tf, gene in zip(self.tfs[rows].tolist(), targets.tolist(), strict=True)]
+
     def without(self, other: Network) -> Network:
         """Return the network without the edges of another one over the same genes, for choices that may not see it."""
         row_of = {int(tf): row for row, tf in enumerate(other.tfs)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,10 @@ def check_stored(adata: Any, origin: str) -> None:
 
 
 def shared_genes(real: Any, predicted: Any) -> SharedGenes:
-    """Align the genes of two files by name, or by what both names stand for.
+    """Align the genes of two files: by name, and those left by what their names stand for.
+
+    Of the latter only a gene that each file has once is taken; where it stands under several names in a file, it is not
+    known which of them is meant, and they count as not in both.
 
     Raises
     ------
@@ -62,25 +66,36 @@ def shared_genes(real: Any, predicted: Any) -> SharedGenes:
     names = [[str(name) for name in each.var_names] for each in (real, predicted)]
     for own, origin in zip(names, ("real data (--data)", "predictions"), strict=True):
         if len(set(own)) < len(own):
-            twice = next(name for name in own if own.count(name) > 1)
+            twice = next(name for name, count in Counter(own).items() if count > 1)
             msg = f"two genes of the {origin} have the name '{twice}'; name each once (var_names_make_unique)."
             raise DataError(msg)
-    if not set(names[0]) & set(names[1]):
-        keys = [[gene_key(name) for name in own] for own in names]
-        if not set(keys[0]) & set(keys[1]):
-            msg = (
-                f"the predictions have none of the genes of the real data: {', '.join(names[1][:3])}, ... against "
-                f"{', '.join(names[0][:3])}, ...; give both the same var_names."
-            )
-            raise DataError(msg)
-        names = keys
-    places = [{name: place for place, name in reversed(list(enumerate(own)))} for own in names]
-    shared = sorted(places[0].keys() & places[1].keys())
-    real_columns, predicted_columns = (np.array([each[name] for name in shared], dtype=np.int64) for each in places)
+    pairs = _pairs(*names)
+    if not pairs:
+        msg = (
+            f"the predictions have none of the genes of the real data: {', '.join(names[1][:3])}, ... against "
+            f"{', '.join(names[0][:3])}, ...; give both the same var_names."
+        )
+        raise DataError(msg)
+    genes, real_columns, predicted_columns = zip(*pairs, strict=True)
     return SharedGenes(
-        real_columns,
-        predicted_columns,
-        genes=tuple(gene_key(name) for name in shared),
-        num_missing=len(places[0]) - len(shared),
-        num_extra=len(places[1]) - len(shared),
+        np.array(real_columns, dtype=np.int64),
+        np.array(predicted_columns, dtype=np.int64),
+        genes=genes,
+        num_missing=len(names[0]) - len(pairs),
+        num_extra=len(names[1]) - len(pairs),
     )
+
+
+def _pairs(real: list[str], predicted: list[str]) -> list[tuple[str, int, int]]:
+    """Return key and columns of each gene that both files have, sorted by key, whatever the files call them."""
+    columns = [{name: place for place, name in enumerate(own)} for own in (real, predicted)]
+    keys = [[gene_key(name) for name in own] for own in (real, predicted)]
+    named = [name for name in real if name in columns[1]]
+    pairs = [(gene_key(name), columns[0][name], columns[1][name]) for name in named]
+    once = [
+        {key: place for place, key in enumerate(own) if counts[key] == 1}
+        for own, counts in ((own, Counter(own)) for own in keys)
+    ]
+    taken = {key for key, _, _ in pairs}
+    pairs += [(key, once[0][key], once[1][key]) for key in once[0].keys() & once[1].keys() if key not in taken]
+    return sorted(pairs, key=lambda pair: (pair[0], real[pair[1]]))

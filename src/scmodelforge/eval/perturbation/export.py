@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from scmodelforge.eval.perturbation.cells import Expression
 from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions
 
-__all__ = ["export_covariates", "export_for_cell_eval"]
+__all__ = ["check_export", "export_covariates", "export_for_cell_eval"]
+
+_LONGEST_NAME = 255  # bytes, of a folder on any usual file system
 
 
 def export_for_cell_eval(
@@ -48,7 +51,7 @@ def export_for_cell_eval(
     Raises
     ------
     DataError
-        If a file exists, or nothing is predicted for the covariate.
+        If a file exists, nothing is predicted for the covariate, or a condition that is scored has the controls' name.
     """
     comparison = predictions.comparison
     groups = [group for group in comparison.groups if group.covariate == covariate]
@@ -56,6 +59,7 @@ def export_for_cell_eval(
         known = sorted({group.covariate for group in comparison.groups})
         msg = f"nothing is predicted for the covariate '{covariate}'; there are: {', '.join(known) or 'none'}."
         raise DataError(msg)
+    _check_control(groups, control)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "pred.h5ad", folder / "real.h5ad"
@@ -63,24 +67,81 @@ def export_for_cell_eval(
         if path.exists():
             msg = f"{path} exists; name another folder."
             raise DataError(msg)
-    for path, cells in zip(paths, (comparison.predicted, comparison.real), strict=True):
-        _as_adata(cells, groups, comparison.genes, column=column, control=control).write_h5ad(path)
+    written = [path.with_name(path.name + ".writing") for path in paths]
+    try:
+        for path, cells in zip(written, (comparison.predicted, comparison.real), strict=True):
+            _as_adata(cells, groups, comparison.genes, column=column, control=control).write_h5ad(path)
+        for own, path in zip(written, paths, strict=True):
+            own.replace(path)
+    finally:
+        for own in written:
+            own.unlink(missing_ok=True)
     return paths
+
+
+def check_export(predictions: PerturbationPredictions, folder: Path, *, control: str = "non-targeting") -> None:
+    """Make sure that all that is scored can be written for cell-eval, before anything is.
+
+    Raises
+    ------
+    DataError
+        If the folder exists, two covariates would have one folder or one has a name that no folder in it can have, or a
+        condition that is scored has the controls' name.
+    """
+    if folder.exists():
+        msg = f"{folder} exists; name another folder."
+        raise DataError(msg)
+    groups = predictions.comparison.groups
+    _check_control(groups, control)
+    covariates: dict[str, str] = {}
+    for covariate in sorted({group.covariate for group in groups}):
+        name = _folder_name(covariate)
+        if name in (".", "..") or len(name.encode()) > _LONGEST_NAME:
+            msg = f"the covariate '{covariate}' cannot be the name of a folder of files for cell-eval; rename it."
+            raise DataError(msg)
+        other = covariates.setdefault(name.casefold(), covariate)  # which some file systems do not tell apart
+        if other != covariate:
+            msg = f"the covariates '{other}' and '{covariate}' would both be written to '{name}'; rename one of them."
+            raise DataError(msg)
 
 
 def export_covariates(predictions: PerturbationPredictions, folder: Path) -> list[str]:
     """Write the files of :func:`export_for_cell_eval`, those of each covariate into a folder of its name.
 
+    All of them are written, or nothing stays.
+
     Returns
     -------
     A line for each pair of files: the command that reads them.
+
+    Raises
+    ------
+    DataError
+        As of :func:`check_export`.
     """
+    check_export(predictions, folder)
     lines = []
-    for covariate in sorted({group.covariate for group in predictions.comparison.groups}):
-        into = folder / re.sub(r"[^\w.+-]", "_", covariate) if covariate else folder
-        pred, real = export_for_cell_eval(predictions, into, covariate=covariate)
-        lines.append(f"next: cell-eval run -ap {pred} -ar {real}")
+    try:
+        for covariate in sorted({group.covariate for group in predictions.comparison.groups}):
+            pred, real = export_for_cell_eval(predictions, folder / _folder_name(covariate), covariate=covariate)
+            lines.append(f"next: cell-eval run -ap {pred} -ar {real}")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return lines
+
+
+def _folder_name(covariate: str) -> str:
+    return re.sub(r"[^\w.+-]", "_", covariate)
+
+
+def _check_control(groups: Sequence[Group], control: str) -> None:
+    if any(group.perturbation == control for group in groups):
+        msg = (
+            f"the condition '{control}' is scored, and files for cell-eval call the controls so; leave it out of the "
+            "predictions, or rename it in both files."
+        )
+        raise DataError(msg)
 
 
 def _as_adata(cells: Expression, groups: Sequence[Group], genes: Sequence[str], *, column: str, control: str) -> Any:

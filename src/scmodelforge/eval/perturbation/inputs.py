@@ -16,6 +16,7 @@ from scmodelforge.eval.perturbation.cells import ConditionCells, Expression, sta
 from scmodelforge.eval.perturbation.conditions import CONTROL, Conditions, Group
 from scmodelforge.eval.perturbation.scales import Scale, check_counts
 from scmodelforge.eval.perturbation.scores import Comparison
+from scmodelforge.eval.scope import scope_hash
 
 __all__ = ["PerturbationPredictions", "read_predictions"]
 
@@ -116,6 +117,8 @@ def read_predictions(
         "condition_column": condition,
         "covariate_columns": list(covariates),
         "num_genes": len(columns.genes),
+        "scored_genes": scope_hash(columns.genes),
+        "scored_conditions": scope_hash(scored),
         "num_genes_not_predicted": columns.num_missing,
         "num_genes_not_measured": columns.num_extra,
         "predicted_control": "own" if isinstance(cells, ConditionCells) else "real",
