@@ -112,7 +112,24 @@ class TestSummary:
 
     def test_says_once_which_cells_were_left_out(self):
         records = [Record("b", "d", "model", m, 1.0, n=8, n_skipped=2, skipped_reason="no label") for m in "xy"]
-        assert skip_notes(records) == ["eval/b/d: 2 metrics: 2 of 10 cells left out: no label"]
+        assert skip_notes(records) == ["eval/b/d: 2 metrics: 2 of 10 left out: no label"]
+
+    def test_says_what_was_left_out_without_a_number_where_nothing_that_counts_was(self):
+        record = Record("b", "d", "model", "m", 1.0, n=8, skipped_reason="labels without held-out cells: HSC")
+        assert skip_notes([record]) == ["eval/b/d: m: left out: labels without held-out cells: HSC"]
+
+    @pytest.mark.parametrize(("num", "best"), [(3, "model"), (8, "additive")])
+    def test_a_score_of_fewer_things_is_never_the_best_and_says_of_how_many_it_is(self, num, best):
+        records = [
+            Record("b", "d", "model", "m", 0.3, [0.2, 0.4], n=8),
+            Record("b", "d", "additive", "m", 0.9, [0.8, 1.0], n=num, n_skipped=8 - num),
+        ]
+        row = summary_table(records)[1]
+        assert row[-1] == best
+        assert ("(3 of 8)" in row[2]) == (num == 3)
+        assert winners(records) == {best: 1}
+        shown = terminal_table(records)[2]
+        assert shown[2] == ("0.900 ±0.100 (3 of 8)" if num == 3 else "0.900* ±0.100")
 
 
 class TestSubsample:

@@ -165,6 +165,10 @@ class TestWhatIsRefused:
         with pytest.raises(DataError, match=r"reference and query: [\d,]+ of [\d,]+ cells are in both, maybe"):
             sets(folder, bundle, **same)
 
+    def test_labels_of_which_none_is_in_both_before_anything_is_computed(self, folder, bundle):
+        with pytest.raises(ConfigError, match=r"no label of the query .* is one of the reference .*in 'mapping'"):
+            sets(folder, bundle, label="donor", mapping={})
+
     def test_a_query_that_the_model_was_trained_on(self, folder, bundle, tmp_path):
         copy = copy_in_other_form(folder / "first.h5ad", tmp_path)
         pair = {"reference": str(folder / "second.h5ad"), "reference_label": "annotation", "dataset": str(copy)}

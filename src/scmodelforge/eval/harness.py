@@ -16,6 +16,8 @@ __all__ = ["evaluate", "skip_notes", "stratified_subsample", "summary_table", "w
 
 MODEL = "model"
 
+_NEARLY_ALL = 0.9
+
 
 def evaluate(benchmarks: Sequence[Benchmark], representations: Mapping[str, BenchmarkInputs]) -> list[Record]:
     """Run every benchmark on every representation of the same cells.
@@ -99,7 +101,8 @@ def summary_table(records: Iterable[Record], *, details: bool = False) -> list[l
     -------
     Rows of text, the first of them headings. The best score of a row is marked with ``*`` and its owner named in the
     last column, be it a baseline. Behind a score stands its 95 % interval over cells, and behind the column of the
-    groups that over groups.
+    groups that over groups. A score of less than nine tenths of what others of its row are scores of says of how many
+    it is, and is never the best.
     """
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
@@ -112,7 +115,10 @@ def summary_table(records: Iterable[Record], *, details: bool = False) -> list[l
     for key, row in rows.items():
         values = _values(row)
         best = _best(row)
-        cells = [_cell(row.get(name), values.get(name), is_best=name in best) for name in [*names, *extra]]
+        cells = [
+            _cell(row.get(name), values.get(name), is_best=name in best, of=_of_fewer(row, name))
+            for name in [*names, *extra]
+        ]
         table.append([key, *cells, " = ".join(best) or "-"])
     return table
 
@@ -125,7 +131,8 @@ def skip_notes(records: Iterable[Record]) -> list[str]:
             continue
         if record.representation == MODEL and record.skipped_reason is not None:
             total = record.n + record.n_skipped
-            what = "not scored" if record.value is None else f"{record.n_skipped:,} of {total:,} cells left out"
+            number = f"{record.n_skipped:,} of {total:,} " if record.n_skipped else ""
+            what = "not scored" if record.value is None else f"{number}left out"
             where = f"eval/{record.benchmark}/{record.dataset}"
             notes.setdefault(f"{where}: {{}}: {what}: {record.skipped_reason}", []).append(record.metric)
     return [
@@ -193,7 +200,8 @@ def _values(row: Mapping[str, Record]) -> dict[str, float | None]:
 
 
 def _best(row: Mapping[str, Record]) -> list[str]:
-    values = {name: value for name, value in _values(row).items() if value is not None}
+    found = {name: value for name, value in _values(row).items() if value is not None}
+    values = {name: value for name, value in found.items() if _of_fewer(row, name) is None}
     if not values:
         return []
     is_high = next(iter(row.values())).higher_is_better
@@ -201,7 +209,14 @@ def _best(row: Mapping[str, Record]) -> list[str]:
     return [name for name, value in values.items() if value == best]
 
 
-def _cell(record: Record | None, value: float | None, *, is_best: bool) -> str:
+def _of_fewer(row: Mapping[str, Record], name: str) -> int | None:
+    """Return how many things the scores of a row are of at most, if this one is of fewer than nine tenths of them."""
+    most = max((record.n for record in row.values() if record.value is not None), default=0)
+    record = row.get(name)
+    return None if record is None or record.value is None or record.n >= _NEARLY_ALL * most else most
+
+
+def _cell(record: Record | None, value: float | None, *, is_best: bool, of: int | None) -> str:
     if value is None:
         return "-" if record is None else "skipped"
     text = f"{value:.3f}{'*' if is_best else ''}"
@@ -209,4 +224,6 @@ def _cell(record: Record | None, value: float | None, *, is_best: bool) -> str:
         text += f" [{record.interval[0]:.3f}, {record.interval[1]:.3f}]"
     if record is not None and record.group_interval is not None:
         text += f" {record.group_key} [{record.group_interval[0]:.3f}, {record.group_interval[1]:.3f}]"
+    if record is not None and of is not None:
+        text += f" ({record.n:,} of {of:,})"
     return text

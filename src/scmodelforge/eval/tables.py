@@ -10,6 +10,7 @@ from scmodelforge.eval.harness import summary_table
 
 __all__ = ["about_cells", "about_intervals", "about_samples", "terminal_table"]
 
+_FEWER = re.compile(r" \([\d,]+ of [\d,]+\)$")
 _INTERVAL = re.compile(r"\[(-?[\d.]+), (-?[\d.]+)\]")
 
 
@@ -27,7 +28,7 @@ def terminal_table(records: Iterable[Record], *, details: bool = False) -> list[
     -------
     Rows of text, the first of them headings; a row with the benchmark and the data set stands above its metrics.
     Scores have three digits and half the width of their 95 % interval, behind a slash that over groups of cells; the
-    best one of a row has a ``*``.
+    best one of a row has a ``*``. One of fewer things than the others of its row says of how many, and has none.
     """
     records = list(records)
     if not records:
@@ -73,9 +74,9 @@ def about_samples(records: Iterable[Record]) -> list[str]:
 
 def _narrow(cell: str) -> str:
     """Turn ``0.612* [0.500, 0.700] donor [0.400, 0.800]`` into ``0.612* ±0.100/0.200``."""
-    intervals = _INTERVAL.findall(cell)
+    intervals, fewer = _INTERVAL.findall(cell), _FEWER.search(cell)
     if not intervals:
         return cell
     halves = [f"{(float(high) - float(low)) / 2:.3f}" for low, high in intervals]
     has_cells = cell.partition(" ")[2].startswith("[")
-    return f"{cell.partition(' ')[0]} ±{'/'.join(halves if has_cells else ['-', *halves])}"
+    return f"{cell.partition(' ')[0]} ±{'/'.join(halves if has_cells else ['-', *halves])}{fewer[0] if fewer else ''}"

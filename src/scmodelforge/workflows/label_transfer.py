@@ -109,6 +109,8 @@ class TransferSet:
     ------
     DataError
         If the two data sets have a file or cells in common.
+    ConfigError
+        If they have no label in common, or the mapping names one that there is not.
     """
 
     benchmark: LabelTransfer
@@ -131,6 +133,8 @@ class TransferSet:
             )
             raise DataError(msg)
         refuse_same_cells("label_transfer, reference and query", self.reference.data, self.query.data, _ADVICE)
+        labels = [side.column(side.label) for side in (self.reference, self.query)]
+        self.benchmark.check_labels(*labels)
 
     def evaluate(
         self,

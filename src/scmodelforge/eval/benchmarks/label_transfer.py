@@ -58,6 +58,22 @@ class LabelTransfer:
         self.names = self.config.reference, self.config.dataset
         self.expected = transfer_name(*self.names)
 
+    def check_labels(self, reference: np.ndarray | None, query: np.ndarray | None) -> None:
+        """Make sure, before anything is computed, that two data sets have labels in common.
+
+        Parameters
+        ----------
+        reference, query
+            Labels of the cells, each shape (n,), str; ``None`` where there are none, which a run tells of.
+
+        Raises
+        ------
+        ConfigError
+            As of :meth:`run`.
+        """
+        if reference is not None and query is not None:
+            share_labels(reference, query, self.config.mapping)
+
     def run(self, inputs: BenchmarkInputs) -> list[Record]:
         """Fit the probes on the cells of the reference and score them on those of the query.
 
