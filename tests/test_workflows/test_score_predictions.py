@@ -50,6 +50,18 @@ def test_every_baseline_stands_beside_every_score(files):
     assert values["logfc_cosine"].value > values["logfc_cosine"].baselines["perturbed_mean"]
 
 
+@pytest.mark.parametrize(("is_kept", "expected"), [([], "left out"), (["GENE001"], "the mean change for 3 of 5")])
+def test_baselines_that_are_the_mean_change_are_said_or_left_out(files, tmp_path, is_kept, expected):
+    real = ad.read_h5ad(files[1])
+    perturbed = {gene for name in {*SINGLES, *DOUBLES, *HELD_OUT} for gene in name.split("+")}
+    kept = [gene not in perturbed or gene in is_kept for gene in real.var_names]
+    real[:, kept].write_h5ad(tmp_path / "real.h5ad")
+    found = score((files[0], tmp_path / "real.h5ad"))
+    (line,) = [line for line in found.lines if line.startswith("baseline ")]
+    assert line.startswith(f"baseline linear, nearest: {expected}")
+    assert {"linear", "nearest"}.isdisjoint({record.representation for record in found.records}) == (not is_kept)
+
+
 def test_interval_is_over_perturbations(files):
     record = next(each for each in score(files).records if each.metric == "average_rmse")
     each = np.array(record.tables["per_perturbation"]["average_rmse"])

@@ -15,7 +15,12 @@ from scmodelforge.data.sources._digest import content_digest
 from scmodelforge.data.splits import split_digest
 from scmodelforge.eval.base import BenchmarkInputs, Cells, Record
 from scmodelforge.eval.harness import evaluate
-from scmodelforge.eval.perturbation.baselines import baseline_cells, baseline_means, baseline_names
+from scmodelforge.eval.perturbation.baselines import (
+    baseline_cells,
+    baseline_means,
+    baseline_names,
+    predicted_by_mean,
+)
 from scmodelforge.eval.perturbation.export import check_export, export_covariates
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions, read_predictions
 from scmodelforge.eval.perturbation.linear import GeneFactors
@@ -113,7 +118,12 @@ def score_predictions(
         records,
         terminal_table(records),
         title=f"{len(found.comparison.groups):,} held-out perturbations (± half of the 95 % bootstrap interval)",
-        lines=[*_notes(found, records), *([f"records: {out}"] if out else []), *exported],
+        lines=[
+            *_notes(found, records),
+            *_notes_on_baselines(found, vectors),
+            *([f"records: {out}"] if out else []),
+            *exported,
+        ],
         runs=[predictions.stem] * len(records),
     )
 
@@ -169,6 +179,8 @@ def _representations(
     comparison = found.comparison
     own = {"model": found}
     for name in baseline_names(found.training, comparison.groups, vectors):
+        if len(predicted_by_mean(name, found.training, comparison.groups, vectors=vectors)) == len(comparison.groups):
+            continue  # it would be 'perturbed_mean' under another name
         means = baseline_means(name, found.training, comparison.groups, seed=facts["seed"], vectors=vectors)
         own[name] = found.predicting(baseline_cells(means, comparison.real))
     labels = np.array([group.label for group in comparison.groups])
@@ -208,3 +220,16 @@ def _notes(found: PerturbationPredictions, records: Iterable[Record]) -> list[st
         what = metrics[0] if len(metrics) == 1 else f"{len(metrics)} metrics"
         notes.append(f"{what}: without a value for {count:,} of {len(found.comparison.groups):,}: {reason}")
     return notes
+
+
+def _notes_on_baselines(found: PerturbationPredictions, vectors: GeneFactors | None) -> list[str]:
+    """Say which baselines are, for some or all perturbations, the mean change."""
+    groups, notes = found.comparison.groups, dict[str, list[str]]()
+    for name in baseline_names(found.training, groups, vectors):
+        number = len(predicted_by_mean(name, found.training, groups, vectors=vectors))
+        if number == len(groups):
+            notes.setdefault("left out, being the mean change: no perturbed gene has a vector", []).append(name)
+        elif number:
+            what = f"the mean change for {number:,} of {len(groups):,} perturbations, whose genes have no vector"
+            notes.setdefault(what, []).append(name)
+    return [f"baseline {', '.join(names)}: {what}" for what, names in notes.items()]

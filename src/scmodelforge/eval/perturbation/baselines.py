@@ -26,7 +26,7 @@ from scmodelforge.eval.perturbation.cells import Expression
 from scmodelforge.eval.perturbation.conditions import CONTROL, Group
 from scmodelforge.eval.perturbation.linear import GeneFactors, linear, nearest
 
-__all__ = ["BaselineCells", "Training", "baseline_cells", "baseline_means", "baseline_names"]
+__all__ = ["BaselineCells", "Training", "baseline_cells", "baseline_means", "baseline_names", "predicted_by_mean"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,25 @@ def baseline_means(
         own = GeneFactors.named(name, training.genes, training.means_like(covariate), seed=seed, given=vectors)
         for group, change in fit(training.genes, training.changes(covariate), of_covariate, own).items():
             found[group] = training.controls[covariate] + change
+    return found
+
+
+def predicted_by_mean(
+    name: str, training: Training, scored: Sequence[Group], *, vectors: GeneFactors | None = None
+) -> list[Group]:
+    """Return the perturbations for which a baseline of :func:`baseline_names` has nothing better than the mean change.
+
+    That is where it needs vectors of perturbed genes, and none of a perturbation's genes, or no training perturbation,
+    has one.
+    """
+    if not name.startswith(("linear", "nearest")):
+        return []
+    found = []
+    for covariate in sorted({group.covariate for group in scored}):
+        own = GeneFactors.named(name, training.genes, training.means_like(covariate), given=vectors)
+        is_fitted = any(own.of(group) is not None for group in training.changes(covariate))
+        of_covariate = [group for group in scored if group.covariate == covariate]
+        found += [group for group in of_covariate if not is_fitted or own.of(group) is None]
     return found
 
 
