@@ -110,33 +110,47 @@ def evaluate(
         "gene_vectors": gene_vectors,
         "export_cell_eval": export_cell_eval,
     }
-    of_models: dict[str, Any] = {"label": label, "batch": batch, "split_by": split_by, "baselines": baselines}
-    of_models["max_cells"] = max_cells
-    switches = {"trust_plugins": trust_plugins, "allow_trained_cells": allow_trained_cells}
+    of_models: dict[str, Any] = {
+        "label": label,
+        "batch": batch,
+        "split_by": split_by,
+        "baselines": baselines,
+        "max_cells": max_cells,
+        "trust_plugins": trust_plugins,
+        "allow_trained_cells": allow_trained_cells,
+    }
+    output: dict[str, Any] = {"out": out, "force": force}
     if predictions is not None:
-        _refuse("--predictions", of_models | switches)
+        _refuse("--predictions", of_models)
         if models or data is None:
             msg = "--predictions needs --data REAL.h5ad, and takes the place of MODEL."
             raise ConfigError(msg)
-        from scmodelforge.workflows.score_predictions import score_predictions
-
-        of_predictions["covariates"] = covariate or ()
-        of_predictions["export_to"] = of_predictions.pop("export_cell_eval")
-        settings: Any = {**of_predictions, "benchmarks": names, "seed": seed or 0, "out": out, "force": force}
-        result = score_predictions(predictions, data, **settings)
+        result = _of_predictions(predictions, data, of_predictions, benchmarks=names, seed=seed or 0, **output)
     else:
         _refuse("MODEL", of_predictions)
         if not models:
             msg = "name a run or model folder, or a file of predicted perturbations with --predictions."
             raise ConfigError(msg)
-        from scmodelforge.workflows.evaluate import Choices, evaluate_models
-
-        of_models["baselines"] = None if baselines is None else _listed([baselines])
         if data is None:
             _refuse("a run's own cells", {"allow_trained_cells": allow_trained_cells})
-        chosen: Any = {**of_models, **switches, "data": data, "benchmarks": names, "seed": seed}
-        result = evaluate_models(models, Choices(**chosen), out=out, force=force)
+        result = _of_models(models, {**of_models, "data": data, "benchmarks": names, "seed": seed}, **output)
     _show(result, plots=plots, seed=seed or 0, as_json=as_json)
+
+
+def _of_predictions(predictions: Path, data: Path, options: dict[str, Any], **others: Any) -> EvaluationResult:
+    from scmodelforge.workflows.score_predictions import score_predictions
+
+    given = {**options, "covariates": options["covariates"] or (), "export_to": options["export_cell_eval"]}
+    del given["export_cell_eval"]
+    return score_predictions(predictions, data, **given, **others)
+
+
+def _of_models(models: list[Path], options: dict[str, Any], **output: Any) -> EvaluationResult:
+    from scmodelforge.workflows.evaluate import Choices, evaluate_models
+
+    baselines = options["baselines"]
+    options["baselines"] = None if baselines is None else _listed([baselines])
+    return evaluate_models(models, Choices(**options), **output)
 
 
 def _refuse(beside: str, options: dict[str, Any]) -> None:

@@ -110,7 +110,8 @@ def score_predictions(
     if export_to is not None:
         check_export(found, export_to)
     facts = _facts(data, predictions, split, seed)
-    records = evaluate(made, _representations(found, vectors, facts))
+    by_mean = _numbers_by_mean(found, vectors)
+    records = evaluate(made, _representations(found, vectors, facts, by_mean))
     exported = [] if export_to is None else export_covariates(found, export_to)
     if out is not None:
         write_records(out, (record.to_dict() for record in records))
@@ -120,7 +121,7 @@ def score_predictions(
         title=f"{len(found.comparison.groups):,} held-out perturbations (± half of the 95 % bootstrap interval)",
         lines=[
             *_notes(found, records),
-            *_notes_on_baselines(found, vectors),
+            *_notes_on_baselines(by_mean, len(found.comparison.groups)),
             *([f"records: {out}"] if out else []),
             *exported,
         ],
@@ -172,14 +173,23 @@ def _vectors(path: Path | None) -> GeneFactors | None:
     return GeneFactors.given(named.genes, named.vectors)
 
 
+def _numbers_by_mean(found: PerturbationPredictions, vectors: GeneFactors | None) -> dict[str, int]:
+    """Return the baselines, and for how many perturbations each has nothing better than the mean change."""
+    groups = found.comparison.groups
+    return {
+        name: len(predicted_by_mean(name, found.training, groups, vectors=vectors))
+        for name in baseline_names(found.training, groups, vectors)
+    }
+
+
 def _representations(
-    found: PerturbationPredictions, vectors: GeneFactors | None, facts: dict[str, Any]
+    found: PerturbationPredictions, vectors: GeneFactors | None, facts: dict[str, Any], by_mean: dict[str, int]
 ) -> dict[str, BenchmarkInputs]:
     """Return the inputs of the model and of each baseline, made from the training conditions alone."""
     comparison = found.comparison
     own = {"model": found}
-    for name in baseline_names(found.training, comparison.groups, vectors):
-        if len(predicted_by_mean(name, found.training, comparison.groups, vectors=vectors)) == len(comparison.groups):
+    for name in by_mean:
+        if by_mean[name] == len(comparison.groups):
             continue  # it would be 'perturbed_mean' under another name
         means = baseline_means(name, found.training, comparison.groups, seed=facts["seed"], vectors=vectors)
         own[name] = found.predicting(baseline_cells(means, comparison.real))
@@ -222,14 +232,13 @@ def _notes(found: PerturbationPredictions, records: Iterable[Record]) -> list[st
     return notes
 
 
-def _notes_on_baselines(found: PerturbationPredictions, vectors: GeneFactors | None) -> list[str]:
+def _notes_on_baselines(by_mean: dict[str, int], total: int) -> list[str]:
     """Say which baselines are, for some or all perturbations, the mean change."""
-    groups, notes = found.comparison.groups, dict[str, list[str]]()
-    for name in baseline_names(found.training, groups, vectors):
-        number = len(predicted_by_mean(name, found.training, groups, vectors=vectors))
-        if number == len(groups):
+    notes = dict[str, list[str]]()
+    for name, number in by_mean.items():
+        if number == total:
             notes.setdefault("left out, being the mean change: no perturbed gene has a vector", []).append(name)
         elif number:
-            what = f"the mean change for {number:,} of {len(groups):,} perturbations, whose genes have no vector"
+            what = f"the mean change for {number:,} of {total:,} perturbations, whose genes have no vector"
             notes.setdefault(what, []).append(name)
     return [f"baseline {', '.join(names)}: {what}" for what, names in notes.items()]
