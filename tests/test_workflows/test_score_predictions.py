@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -170,6 +172,26 @@ class TestCommand:
         result = self.run((files[0], tmp_path / "real.h5ad"), "--scale", "log1p")
         assert result.exit_code == 2
         assert "have no X" in result.output
+
+    def test_nothing_is_read_that_is_not_scored(self, files, tmp_path):
+        shutil.copyfile(files[1], tmp_path / "real.h5ad")
+        with h5py.File(tmp_path / "real.h5ad", "r+") as file:
+            for part in ("layers", "obsm", "uns"):
+                file[part]["of no form that could be read"] = np.zeros(3)
+                file[part]["of no form that could be read"].attrs["encoding-type"] = "unheard of"
+        whole, again = score(files), score((files[0], tmp_path / "real.h5ad"))
+        assert [each.value for each in again.records] == [each.value for each in whole.records]
+
+    @pytest.mark.parametrize("damage", ["text", "cut", "empty"])
+    def test_files_that_are_none_are_refused_in_a_line(self, files, tmp_path, damage):
+        path = tmp_path / "real.h5ad"
+        if damage == "empty":
+            h5py.File(path, "w").close()
+        else:
+            path.write_bytes(b"no cells" if damage == "text" else files[1].read_bytes()[:-5000])
+        result = self.run((files[0], path), "--scale", "log1p")
+        assert result.exit_code == 2, result.output
+        assert "real.h5ad cannot be read as an .h5ad file" in " ".join(result.output.split())
 
     def test_takes_no_model(self, files):
         result = self.run(files, "--scale", "log1p", "runs/model")

@@ -34,6 +34,7 @@ from scmodelforge.workflows.outputs import check_output
 
 __all__ = ["score_predictions"]
 
+_NOT_SCORED = frozenset({"layers", "obsm", "obsp", "raw", "uns", "varm", "varp"})
 _DEFAULT_BENCHMARKS = ("perturbation_prediction",)
 
 
@@ -151,16 +152,32 @@ def _benchmark(name: str) -> Any:
 
 
 def _read(path: Path, option: str) -> Any:
-    import anndata as ad
-
     if not path.is_file():
         msg = f"{option}: no file '{path}'; correct the path."
         raise ConfigError(msg)
     try:
-        return ad.read_h5ad(path)
-    except (OSError, KeyError, ValueError) as problem:
+        return _scored_parts(path)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as problem:  # as anndata tells of what is none
         msg = f"{option}: {path} cannot be read as an .h5ad file ({' '.join(str(problem).split())}); name another."
         raise DataError(msg) from problem
+
+
+def _scored_parts(path: Path) -> Any:
+    """Return an AnnData of a file without what is never scored, which is often more than what is."""
+    import h5py
+    from anndata.experimental import read_dispatched
+
+    def only_scored(read: Any, place: str, item: Any, *, iospec: Any) -> Any:
+        is_part = place.strip("/") in _NOT_SCORED
+        return ({} if place.strip("/") != "raw" else None) if is_part else read(item)
+
+    with h5py.File(path) as file:
+        # Of one without X the message names the layers; of one of an old form anndata knows the parts.
+        if "X" not in file or "encoding-type" not in file.attrs:
+            import anndata as ad
+
+            return ad.read_h5ad(path)
+        return read_dispatched(file, only_scored)
 
 
 def _vectors(path: Path | None) -> GeneFactors | None:
