@@ -170,7 +170,7 @@ def _show(result: EvaluationResult, *, plots: Path | None, seed: int, as_json: b
         for values in result.to_dicts():
             _console.json_line(values)
         return
-    _console.table(result.table[0], result.table[1:], title=result.title)
+    _console.tables(result.table.tables, title=result.title, legend=result.table.legend)
     for line in result.lines:
         _console.say(line)
 

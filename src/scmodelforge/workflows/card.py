@@ -74,7 +74,9 @@ def _evaluation(records: Sequence[Record], *, knows_types: bool) -> str:
             "the model learns cell types, so the labels of\nthese cells took part in that choice, and the baselines "
             "below have not learned them."
         )
+    signs = "`*` marks the best score and each that cannot\nbe told apart from it"
+    signs += "; `†` a baseline that is no rival of the model" if any("†" in name for name in columns) else ""
     return (
-        "Held-out cells, with 95 % bootstrap intervals. Of the checkpoints kept, the one with the lowest loss of the\n"
-        f"objective on these cells was exported; {part}\n\n"
+        f"Held-out cells, with 95 % bootstrap intervals; {signs}. Of the checkpoints\nkept, the one with the lowest "
+        f"loss of the objective on these cells was exported; {part}\n\n"
     ) + "\n".join(lines)

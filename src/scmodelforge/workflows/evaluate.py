@@ -18,9 +18,9 @@ from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes
-from scmodelforge.eval.merging import Result, merged
+from scmodelforge.eval.merging import Result, about_baselines, merged
 from scmodelforge.eval.records import write_records
-from scmodelforge.eval.tables import about_cells, about_intervals, about_samples, terminal_table
+from scmodelforge.eval.tables import Tables, about_cells, about_details, about_intervals, about_samples, terminal_tables
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.workflows.baseline_embeddings import BASELINES
 from scmodelforge.workflows.chosen_benchmarks import check_columns_of, choose_benchmarks
@@ -54,7 +54,7 @@ class EvaluationResult:
     records
         One for each model, benchmark, metric and representation.
     table
-        Headings and rows.
+        Tables of the scores, one for each benchmark and data set.
     title
         Title of the table.
     lines
@@ -66,7 +66,7 @@ class EvaluationResult:
     """
 
     records: list[Record]
-    table: list[list[str]]
+    table: Tables
     title: str
     lines: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
@@ -160,10 +160,10 @@ def evaluate_models(
             seen[name] = cells
     shown = merged(results)
     what = _about_cells(prepared[0], [each.record for each in results]) if len(models) == 1 else f"{len(models)} models"
-    lines = [*about_samples(shown), *lines]
+    lines = [*about_samples(shown), *about_baselines(shown), *lines, *about_details(shown)]
     title = f"{what} ({about_intervals(shown)})"
     records, runs = [each.record for each in results], [each.run for each in results]
-    found = EvaluationResult(records, terminal_table(shown), title, lines, runs, seen)
+    found = EvaluationResult(records, terminal_tables(shown), title, lines, runs, seen)
     if out is not None:
         write_records(out, found.to_dicts())
         lines.append(f"records: {out}")

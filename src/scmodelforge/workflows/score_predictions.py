@@ -27,7 +27,7 @@ from scmodelforge.eval.perturbation.linear import GeneFactors
 from scmodelforge.eval.perturbation.scales import Scale
 from scmodelforge.eval.perturbation.splits import read_conditions
 from scmodelforge.eval.records import write_records
-from scmodelforge.eval.tables import terminal_table
+from scmodelforge.eval.tables import about_details, terminal_tables
 from scmodelforge.tokenizers.vector_files import read_vectors
 from scmodelforge.workflows.evaluate import EvaluationResult
 from scmodelforge.workflows.outputs import check_output
@@ -118,11 +118,12 @@ def score_predictions(
         write_records(out, (record.to_dict() for record in records))
     return EvaluationResult(
         records,
-        terminal_table(records),
+        terminal_tables(records),
         title=f"{len(found.comparison.groups):,} held-out perturbations (± half of the 95 % bootstrap interval)",
         lines=[
             *_notes(found, records),
             *_notes_on_baselines(by_mean, len(found.comparison.groups)),
+            *about_details(records),
             *([f"records: {out}"] if out else []),
             *exported,
         ],
