@@ -42,7 +42,12 @@ def evaluate(
     label: Annotated[str | None, typer.Option(help="obs column with the cell types.")] = None,
     batch: Annotated[str | None, typer.Option(help="obs column with the batch.")] = None,
     split_by: Annotated[
-        str | None, typer.Option(help="With --data: obs column of groups held out whole, 'cells' or 'auto' (default).")
+        str | None,
+        typer.Option(
+            help="With --data: obs column of groups held out whole, or 'cells' for single cells; 'auto' (default) is "
+            "the first donor column (donor_id, donor, patient, ..., sample_id) that has two groups of 10 cells, and "
+            "'cells' if none has. The line 'held out ...' says which."
+        ),
     ] = None,
     benchmarks: Annotated[
         list[str] | None, typer.Option("--benchmark", "--eval", help="Benchmark to run. Repeatable, or a,b.")
@@ -164,8 +169,10 @@ def _refuse(beside: str, options: dict[str, Any]) -> None:
 def _show(result: EvaluationResult, *, plots: Path | None, seed: int, as_json: bool) -> None:
     if plots is not None:
         from scmodelforge.report.evaluation_plots import write_plots
+        from scmodelforge.workflows.outputs import whole_file
 
-        result.lines += [f"picture: {path}" for path in write_plots(plots, result, seed=seed)]
+        with whole_file(plots):
+            result.lines += [f"picture: {path}" for path in write_plots(plots, result, seed=seed)]
     if as_json:
         for values in result.to_dicts():
             _console.json_line(values)

@@ -28,7 +28,7 @@ from scmodelforge.workflows.embed import find_model_folder
 from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.label_predictions import label_head
-from scmodelforge.workflows.outputs import check_output
+from scmodelforge.workflows.outputs import check_output, whole_file
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
@@ -165,7 +165,8 @@ def evaluate_models(
     records, runs = [each.record for each in results], [each.run for each in results]
     found = EvaluationResult(records, terminal_tables(shown), title, lines, runs, seen)
     if out is not None:
-        write_records(out, found.to_dicts())
+        with whole_file(out):
+            write_records(out, found.to_dicts())
         lines.append(f"records: {out}")
     return found
 
@@ -289,6 +290,7 @@ def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[lis
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
     if splits is not None:
-        write_splits(splits, evaluator, with_own=not each.is_own)
+        with whole_file(splits):
+            write_splits(splits, evaluator, with_own=not each.is_own)
     each.data.source.close()
     return records, evaluator.seen()
