@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from scmodelforge import _console
 from scmodelforge._errors import ConfigError
+from scmodelforge._wording import in_words_of, worded
 
 if TYPE_CHECKING:
     from scmodelforge.workflows.evaluate import EvaluationResult
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["BareBaselines", "evaluate"]
 
 _UNTRAINED = "pca,hvg,random,untrained"
+_OPTIONS = {
+    "data.paths": "--data",
+    "data.layer": "--layer",
+    "data.gene_id_column": "--gene-id-column",
+    "data.label_column": "--label",
+    "data.batch_column": "--batch",
+    "data.split.by": "--split-by",
+}
 
 
 class BareBaselines(TyperCommand):
@@ -41,6 +50,13 @@ def evaluate(
     ] = None,
     label: Annotated[str | None, typer.Option(help="obs column with the cell types.")] = None,
     batch: Annotated[str | None, typer.Option(help="obs column with the batch.")] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="With --data: where its counts are: X, raw or a layer's name; default: looked for."),
+    ] = None,
+    gene_id_column: Annotated[
+        str | None, typer.Option(help="With --data: var column with gene ids; default: var_names.")
+    ] = None,
     split_by: Annotated[
         str | None,
         typer.Option(
@@ -118,6 +134,8 @@ def evaluate(
     of_models: dict[str, Any] = {
         "label": label,
         "batch": batch,
+        "layer": layer,
+        "gene_id_column": gene_id_column,
         "split_by": split_by,
         "baselines": baselines,
         "max_cells": max_cells,
@@ -137,8 +155,13 @@ def evaluate(
             msg = "name a run or model folder, or a file of predicted perturbations with --predictions."
             raise ConfigError(msg)
         if data is None:
-            _refuse("a run's own cells", {"allow_trained_cells": allow_trained_cells})
-        result = _of_models(models, {**of_models, "data": data, "benchmarks": names, "seed": seed}, **output)
+            own = {"allow_trained_cells": allow_trained_cells, "layer": layer, "gene_id_column": gene_id_column}
+            _refuse("a run's own cells", own)
+        # The run's own cells are read as its settings say, other data as the options do.
+        words = {} if data is None else _OPTIONS
+        with in_words_of(words):
+            result = _of_models(models, {**of_models, "data": data, "benchmarks": names, "seed": seed}, **output)
+        result.lines = [worded(line, words) for line in result.lines]
     _show(result, plots=plots, seed=seed or 0, as_json=as_json)
 
 

@@ -12,9 +12,8 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError, nearest
 from scmodelforge.config.best_metric import OWN_CELLS
-from scmodelforge.config.schema import BenchmarkConfig, RunConfig, SplitConfig
+from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.cached import cells_in_cache
-from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes
@@ -23,11 +22,12 @@ from scmodelforge.eval.records import write_records
 from scmodelforge.eval.tables import Tables, about_cells, about_details, about_intervals, about_samples, terminal_tables
 from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
 from scmodelforge.workflows.baseline_embeddings import BASELINES
-from scmodelforge.workflows.chosen_benchmarks import check_columns_of, choose_benchmarks
+from scmodelforge.workflows.chosen_benchmarks import choose_benchmarks
 from scmodelforge.workflows.embed import find_model_folder
-from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
+from scmodelforge.workflows.evaluation_sets import run_evaluator, split_for_evaluation
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.label_predictions import label_head
+from scmodelforge.workflows.other_cells import use_other_cells
 from scmodelforge.workflows.outputs import check_output, whole_file
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.results import run_names
@@ -90,6 +90,8 @@ class Choices:
         An .h5ad file, of which a share is held out: whole groups of ``split_by``. ``None`` is a run's own cells.
     label, batch
         obs columns; of a run, those of its settings are the default.
+    layer, gene_id_column
+        As ``data.layer`` and ``data.gene_id_column``, with ``data`` only.
     split_by
         As ``data.split.by``, with ``data`` only.
     benchmarks
@@ -112,6 +114,8 @@ class Choices:
     data: Path | None = None
     label: str | None = None
     batch: str | None = None
+    layer: str | None = None
+    gene_id_column: str | None = None
     split_by: str | None = None
     benchmarks: Sequence[str] | None = None
     baselines: Sequence[str] | None = None
@@ -238,23 +242,19 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
     config.data.batch_column = choices.batch or config.data.batch_column
     notes = choose_benchmarks(config, choices.benchmarks, label=choices.label, batch=choices.batch, data=data)
     if data is not None:
-        _use_other_data(config, data, split_by=choices.split_by or "auto", seed=config.eval.seed)
+        use_other_cells(
+            config,
+            data,
+            layer=choices.layer,
+            gene_id_column=choices.gene_id_column,
+            split_by=choices.split_by or "auto",
+        )
     if data is None:
         return _Prepared(config, bundle, _own(config, bundle, split, facts), is_own=True, notes=notes)
     prepared = split_for_evaluation(config.data, bundle)
     if not choices.allow_trained_cells:
         refuse_known_cells(data.name, prepared, _OTHER_DATA)
     return _Prepared(config, bundle, prepared, is_own=False, notes=notes)
-
-
-def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) -> None:
-    own = config.data
-    config.data = LocalDataConfig(paths=[str(data)], label_column=own.label_column, batch_column=own.batch_column)
-    config.data.split = SplitConfig(by=split_by, validation_fraction=HELD_OUT_SHARE, seed=seed)
-    source = open_source(config.data)
-    columns = BenchmarkConfig(name="all", label=own.label_column, batch=own.batch_column)
-    check_columns_of([columns, *config.eval.benchmarks], data, source.obs_columns)
-    source.close()
 
 
 def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict[str, Any]) -> PreparedData:
