@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scmodelforge.hub.addresses import Address
+from scmodelforge._errors import DataError
+from scmodelforge.hub.addresses import Address, LocalFolder
 from scmodelforge.hub.pretrained import PretrainedModel
 
 __all__ = ["Located", "locate"]
@@ -18,7 +19,7 @@ class Located:
     Attributes
     ----------
     folder
-        Where they are.
+        Where they are: a model folder of ours, or one as others publish it.
     origin
         The address, with the revision that was fetched, for provenance.
     entry
@@ -33,7 +34,8 @@ class Located:
 def locate(address: Address, *, offline: bool = False, endpoint: str | None = None) -> Located:
     """Find the files of a model, and fetch them if they are not here.
 
-    A folder may be one of ours, or as others published it; nothing in it is read but files whose checksum is known.
+    A folder may be one of ours, or as others published it; of a run folder it is the exported model. No file is read
+    here; those that the registry has a checksum for are compared with it.
 
     Parameters
     ----------
@@ -52,4 +54,10 @@ def locate(address: Address, *, offline: bool = False, endpoint: str | None = No
         If the files are not here and cannot be fetched: the message has the exact command that fetches them elsewhere,
         and where to put them. If a file is not the published one.
     """
+    if isinstance(address, LocalFolder):
+        if not address.path.is_dir():
+            msg = f"{address.path}: no such folder; correct the path, or give hf://owner/name or scmodelforge://name."
+            raise DataError(msg)
+        model = address.path / "model"
+        return Located(model if (model / "config.json").is_file() else address.path, str(address.path))
     raise NotImplementedError

@@ -50,8 +50,8 @@ class Vocabulary(_Entry):
     """The tokens of a model."""
 
     preset: str | None = None
-    """Representation with its dictionaries: a name of ``scmodelforge tokenizer fetch``; ``null`` if a file of the model has
-    them."""
+    """Representation with its dictionaries: a name of ``scmodelforge tokenizer fetch``; ``null`` if a file of the
+    model has them."""
     num_tokens: int = Field(gt=0)
     """Special ones included."""
 

@@ -94,7 +94,7 @@ class Importer(Protocol):
         folder
             The folder as it was published.
         dictionaries
-            Folder with the dictionaries of its representation; ``None`` takes those that were fetched, or the model's own.
+            Folder with the dictionaries of its representation; ``None`` takes those that were fetched, or its own.
         sha256
             What files of the folder must have, by name.
 
