@@ -3,7 +3,7 @@
 Those of Geneformer (Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9; Apache-2.0) are read from a folder that
 holds either the published pickles or the same content as tables: ``vocab_V2.tsv`` with the columns ``token_id, token,
 nonzero_median, gene_name`` and ``id_mapping_V2.parquet`` with ``key, ensembl_id``. Nothing of them ships with the
-package.
+package. Those of a model that someone trained on other genes stand beside its weights (:func:`read_own_geneformer`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,25 @@ from typing import Any
 import numpy as np
 
 from scmodelforge._errors import DataError
+from scmodelforge._json_files import read_json_object
 from scmodelforge._optional import require
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers._plain_pickle import read_plain_pickle
 from scmodelforge.tokenizers.medians import GeneMedians
 
-__all__ = ["Dictionaries", "GeneformerRelease", "Published", "read_geneformer"]
+__all__ = [
+    "Dictionaries",
+    "GeneformerRelease",
+    "Published",
+    "own_geneformer_files",
+    "read_geneformer",
+    "read_own_geneformer",
+]
 
 #: What tells the versions apart at a glance.
 _SPECIAL = {"V1": ["<pad>", "<mask>"], "V2": ["<pad>", "<mask>", "<cls>", "<eos>"]}
+#: Dictionaries of one's own: of tokens, of medians and, if there is one, of further ids.
+_OWN = ("token_dictionary", "gene_median_dictionary", "ensembl_mapping_dict")
 _COLUMNS = ("token_id", "token", "nonzero_median", "gene_name")
 
 
@@ -153,11 +163,54 @@ def read_geneformer(folder: Path, release: GeneformerRelease) -> Dictionaries:
         for name, gene in names.items():
             symbols.setdefault(gene, name)
         origin = release.medians.name
-    return _assembled(release, folder / origin, tokens, medians, mapping, symbols)
+    return _assembled(release.name, release.version, folder / origin, tokens, medians, mapping, symbols)
+
+
+def own_geneformer_files(folder: Path) -> list[str]:
+    """Return the names of dictionaries of a folder that are no release's; none if it lacks some that are needed."""
+    there = [[name for name in (f"{stem}.json", f"{stem}.pkl") if (folder / name).is_file()][:1] for stem in _OWN]
+    return [name for names in there for name in names] if there[0] and there[1] else []
+
+
+def read_own_geneformer(folder: Path) -> tuple[Dictionaries, str]:
+    """Read dictionaries that are no release's: of tokens, of medians and perhaps of further ids, JSON files or pickles.
+
+    Parameters
+    ----------
+    folder
+        Folder that :func:`own_geneformer_files` finds some in.
+
+    Returns
+    -------
+    The dictionaries, and which version's special tokens they have, ``V1`` or ``V2``.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, or they are no dictionaries of a Geneformer.
+    """
+    paths = [folder / name for name in own_geneformer_files(folder)]
+    tokens, medians, *mapping = (
+        _of_kind(path, kind) for path, kind in zip(paths, (int, (int, float), str), strict=False)
+    )
+    version = "V2" if "<cls>" in tokens else "V1"
+    genes = mapping[0] if mapping else {gene.upper(): gene for gene in tokens}
+    return _assembled("the model", version, paths[1], tokens, medians, genes, {}), version
+
+
+def _of_kind(path: Path, kind: type | tuple[type, ...]) -> dict[str, Any]:
+    """Return a dictionary whose values are of one kind."""
+    is_json = path.suffix == ".json"
+    found = read_json_object(path, "take the file as it was") if is_json else read_plain_pickle(path, path.read_bytes())
+    if not all(isinstance(value, kind) and not isinstance(value, bool) for value in found.values()):
+        msg = f"{path}: holds something else than {'texts' if kind is str else 'numbers'}; take the file as it was."
+        raise DataError(msg)
+    return found
 
 
 def _assembled(
-    release: GeneformerRelease,
+    name: str,
+    version: str,
     origin: Path,
     tokens: Mapping[str, Any],
     medians: Mapping[str, Any],
@@ -166,13 +219,13 @@ def _assembled(
 ) -> Dictionaries:
     in_order = sorted(tokens, key=lambda token: tokens[token])
     if [tokens[token] for token in in_order] != list(range(len(tokens))):
-        msg = f"{origin.parent}: the token ids of {release.name} are not 0, 1, 2, ...; take the published file."
+        msg = f"{origin.parent}: the token ids of {name} are not 0, 1, 2, ...; take the published file."
         raise DataError(msg)
-    wanted = _SPECIAL[release.version]
+    wanted = _SPECIAL[version]
     if in_order[: len(wanted)] != wanted or any(token.startswith("<") for token in in_order[len(wanted) :]):
         there = [token for token in in_order if token.startswith("<")]
         msg = (
-            f"{origin.parent}: {release.name} has the special tokens {', '.join(wanted)} first, the file has "
+            f"{origin.parent}: {name} has the special tokens {', '.join(wanted)} first, the file has "
             f"{', '.join(there) or 'none'}; it is of another version."
         )
         raise DataError(msg)
@@ -184,7 +237,7 @@ def _assembled(
         msg = f"{origin}: gene '{wrong[0]}' has no median above 0 ({len(wrong):,} such); take the published file."
         raise DataError(msg)
     named = [symbols.get(gene) or None for gene in genes]
-    vocab = GeneVocab(genes, name=release.name, symbols=named, special_tokens=special, aliases=False)
+    vocab = GeneVocab(genes, name=name, symbols=named, special_tokens=special, aliases=False)
     known = set(genes)
     found = GeneMedians(np.array([np.nan] * len(special) + values, dtype=np.float64), "file")
     return Dictionaries(vocab, found, {key: gene for key, gene in mapping.items() if gene in known}, origin.name)

@@ -17,7 +17,8 @@ import torch
 from scmodelforge._errors import DataError, listed
 from scmodelforge._json_files import read_json_object
 from scmodelforge.models.published._files import FoundWeights, check_shapes, fresh_weights, read_tensors
-from scmodelforge.models.transformer_encoder import TransformerEncoder, TransformerEncoderConfig
+from scmodelforge.models.transformer_encoder import TransformerEncoder
+from scmodelforge.models.transformer_encoder_config import TransformerEncoderConfig
 
 __all__ = [
     "find_geneformer_weights",
