@@ -273,14 +273,12 @@ class TransformerEncoder(MaskedGeneModel):
         values: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Embed cells: ``embeddings`` of ``forward``, but for ``pooled_tokens`` and ``left_out_layers``.
-
-        The parameters are those of :meth:`CellModel.encode`.
-        """
+        """Embed cells: as ``forward`` does, but for ``pooled_tokens`` and ``left_out_layers``."""
         hidden = self._hidden_states(input_ids, attention_mask, values, left_out=self.left_out_layers)
         if self.pooled_tokens == "genes" and self.pooling == "mean":
-            special = self.embedding.special_ids.on(input_ids.device)
-            attention_mask = (attention_mask != 0) & ~torch.isin(input_ids, special)
+            special = self.embedding.special_ids
+            is_gene = ~torch.isin(input_ids, special.on(input_ids.device)) | (input_ids == special.mask)
+            attention_mask = (attention_mask != 0) & is_gene
         return self._pool(hidden, attention_mask)
 
     def _hidden_states(

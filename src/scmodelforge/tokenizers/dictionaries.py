@@ -3,7 +3,7 @@
 Those of Geneformer (Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9; Apache-2.0) are read from a folder that
 holds either the published pickles or the same content as tables: ``vocab_V2.tsv`` with the columns ``token_id, token,
 nonzero_median, gene_name`` and ``id_mapping_V2.parquet`` with ``key, ensembl_id``. Nothing of them ships with the
-package. Those of a model that someone trained on other genes stand beside its weights (:func:`read_own_geneformer`).
+package.
 """
 
 from __future__ import annotations
@@ -18,25 +18,15 @@ from typing import Any
 import numpy as np
 
 from scmodelforge._errors import DataError
-from scmodelforge._json_files import read_json_object
 from scmodelforge._optional import require
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers._plain_pickle import read_plain_pickle
 from scmodelforge.tokenizers.medians import GeneMedians
 
-__all__ = [
-    "Dictionaries",
-    "GeneformerRelease",
-    "Published",
-    "own_geneformer_files",
-    "read_geneformer",
-    "read_own_geneformer",
-]
+__all__ = ["Dictionaries", "GeneformerRelease", "Published", "assembled", "read_geneformer"]
 
 #: What tells the versions apart at a glance.
 _SPECIAL = {"V1": ["<pad>", "<mask>"], "V2": ["<pad>", "<mask>", "<cls>", "<eos>"]}
-#: Dictionaries of one's own: of tokens, of medians and, if there is one, of further ids.
-_OWN = ("token_dictionary", "gene_median_dictionary", "ensembl_mapping_dict")
 _COLUMNS = ("token_id", "token", "nonzero_median", "gene_name")
 
 
@@ -163,52 +153,10 @@ def read_geneformer(folder: Path, release: GeneformerRelease) -> Dictionaries:
         for name, gene in names.items():
             symbols.setdefault(gene, name)
         origin = release.medians.name
-    return _assembled(release.name, release.version, folder / origin, tokens, medians, mapping, symbols)
+    return assembled(release.name, release.version, folder / origin, tokens, medians, mapping, symbols)
 
 
-def own_geneformer_files(folder: Path) -> list[str]:
-    """Return the names of dictionaries of a folder that are no release's; none if it lacks some that are needed."""
-    there = [[name for name in (f"{stem}.json", f"{stem}.pkl") if (folder / name).is_file()][:1] for stem in _OWN]
-    return [name for names in there for name in names] if there[0] and there[1] else []
-
-
-def read_own_geneformer(folder: Path) -> tuple[Dictionaries, str]:
-    """Read dictionaries that are no release's: of tokens, of medians and perhaps of further ids, JSON files or pickles.
-
-    Parameters
-    ----------
-    folder
-        Folder that :func:`own_geneformer_files` finds some in.
-
-    Returns
-    -------
-    The dictionaries, and which version's special tokens they have, ``V1`` or ``V2``.
-
-    Raises
-    ------
-    DataError
-        If a file is damaged, or they are no dictionaries of a Geneformer.
-    """
-    paths = [folder / name for name in own_geneformer_files(folder)]
-    tokens, medians, *mapping = (
-        _of_kind(path, kind) for path, kind in zip(paths, (int, (int, float), str), strict=False)
-    )
-    version = "V2" if "<cls>" in tokens else "V1"
-    genes = mapping[0] if mapping else {gene.upper(): gene for gene in tokens}
-    return _assembled("the model", version, paths[1], tokens, medians, genes, {}), version
-
-
-def _of_kind(path: Path, kind: type | tuple[type, ...]) -> dict[str, Any]:
-    """Return a dictionary whose values are of one kind."""
-    is_json = path.suffix == ".json"
-    found = read_json_object(path, "take the file as it was") if is_json else read_plain_pickle(path, path.read_bytes())
-    if not all(isinstance(value, kind) and not isinstance(value, bool) for value in found.values()):
-        msg = f"{path}: holds something else than {'texts' if kind is str else 'numbers'}; take the file as it was."
-        raise DataError(msg)
-    return found
-
-
-def _assembled(
+def assembled(
     name: str,
     version: str,
     origin: Path,
@@ -217,6 +165,24 @@ def _assembled(
     mapping: Mapping[str, Any],
     symbols: Mapping[str, str],
 ) -> Dictionaries:
+    """Return dictionaries made of what files hold.
+
+    Parameters
+    ----------
+    name
+        What messages call the model they are of.
+    version
+        ``V1`` or ``V2``: which special tokens there are.
+    origin
+        File that the medians are from.
+    tokens, medians, mapping, symbols
+        Token id and median of each gene, gene of further ids, name of genes.
+
+    Raises
+    ------
+    DataError
+        If tokens are not numbered as they must be, or are of the other version, or a gene has no median.
+    """
     in_order = sorted(tokens, key=lambda token: tokens[token])
     if [tokens[token] for token in in_order] != list(range(len(tokens))):
         msg = f"{origin.parent}: the token ids of {name} are not 0, 1, 2, ...; take the published file."

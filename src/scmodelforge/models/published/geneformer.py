@@ -27,6 +27,7 @@ __all__ = [
     "geneformer_weights_file",
     "load_geneformer",
     "open_geneformer",
+    "read_geneformer_config",
 ]
 
 _OF_LAYER = {
@@ -89,18 +90,29 @@ def load_geneformer(folder: str | Path) -> TransformerEncoder:
     return model
 
 
-def open_geneformer(folder: str | Path) -> tuple[TransformerEncoder, FoundWeights]:
+def open_geneformer(
+    folder: str | Path, config: TransformerEncoderConfig | None = None
+) -> tuple[TransformerEncoder, FoundWeights]:
     """Read what a folder has of a published model: a head may be missing, or be another one.
 
-    The parameters, and the errors but for missing weights and other heads, are those of :func:`load_geneformer`.
+    Parameters
+    ----------
+    folder
+        Folder with ``config.json`` and the weights.
+    config
+        Settings of the model; ``None`` takes those of ``config.json``.
 
     Returns
     -------
     The model, in evaluation mode, with weights that the file lacks as they were drawn, and what the file has.
+
+    Raises
+    ------
+    DataError
+        As of :func:`load_geneformer`, but for missing weights and other heads.
     """
     folder = Path(folder)
-    settings = read_json_object(folder / "config.json", "give the folder of a published Geneformer")
-    config = geneformer_config(settings, origin=str(folder / "config.json"))
+    config = config or read_geneformer_config(folder)
     path = geneformer_weights_file(folder)
     found = find_geneformer_weights(read_tensors(path), num_layers=config.num_layers, origin=str(path))
     with fresh_weights():
@@ -108,6 +120,12 @@ def open_geneformer(folder: str | Path) -> tuple[TransformerEncoder, FoundWeight
     check_shapes(found.weights, model.state_dict(), origin=str(path), settings="config.json")
     model.load_state_dict({**model.state_dict(), **found.weights})
     return model.eval(), found
+
+
+def read_geneformer_config(folder: Path) -> TransformerEncoderConfig:
+    """Return the settings in the folder of a published model: those of :func:`geneformer_config`."""
+    settings = read_json_object(folder / "config.json", "give the folder of a published Geneformer")
+    return geneformer_config(settings, origin=str(folder / "config.json"))
 
 
 def geneformer_config(settings: Mapping[str, Any], *, origin: str = "config.json") -> TransformerEncoderConfig:
