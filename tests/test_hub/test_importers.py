@@ -15,6 +15,7 @@ import torch
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import IMPORTERS
 from scmodelforge.hub.bundle import load_bundle, save_bundle
+from scmodelforge.hub.extend import extend_vocabulary
 from scmodelforge.hub.importers import geneformer
 from scmodelforge.hub.importers.base import LoadReport, find_importer
 from scmodelforge.tokenizers import presets
@@ -130,6 +131,16 @@ class TestEach:
         assert (tmp_path / "first/model.safetensors").read_bytes() == (
             tmp_path / "second/model.safetensors"
         ).read_bytes()
+
+    def test_it_learns_of_new_genes(self, tmp_path, kind):
+        bundle = load(kind, WRITE[kind](tmp_path / "theirs")).bundle
+        more = extend_vocabulary(bundle, ["ENSG00000000419", "ENSG00000000457"])
+        assert torch.equal(more.model.encode(**bundle_batch(bundle)), bundle.model.encode(**bundle_batch(bundle)))
+        save_bundle(tmp_path / "ours", more, card="")
+        again = load_bundle(tmp_path / "ours")
+        assert len(again.vocab) == 25
+        found = again.tokenizer.tokenize([5.0, 2.0], ["ENSG00000000457", bundle.vocab.genes[3]])["input_ids"]
+        assert {*again.vocab.map(["ENSG00000000457", bundle.vocab.genes[3]])} <= {*found.tolist()}
 
     def test_a_missing_head_is_told_of_and_changes_no_embedding(self, tmp_path, kind, caplog):
         whole = load(kind, WRITE[kind](tmp_path / "whole")).bundle
