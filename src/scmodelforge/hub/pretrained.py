@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from scmodelforge._errors import ConfigError, nearest
+from scmodelforge._places import cache_folder
 
 __all__ = [
     "HubPlace",
@@ -26,6 +27,7 @@ __all__ = [
     "PublishedFile",
     "Sizes",
     "Vocabulary",
+    "find_pretrained",
     "get_pretrained",
     "list_pretrained",
     "schema_text",
@@ -50,6 +52,12 @@ class HubPlace(_Entry):
     """Commit, tag or branch; ``null`` is the main branch."""
     folder: str = ""
     """Folder in the repository; empty is its top."""
+
+    @property
+    def address(self) -> str:
+        """The place as :func:`~scmodelforge.hub.addresses.parse_address` reads it."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"hf://{self.repository}{revision}" + (f"/{self.folder}" if self.folder else "")
 
 
 class PublishedFile(_Entry):
@@ -174,6 +182,28 @@ def get_pretrained(name: str) -> PretrainedModel:
     names = ", ".join(model.name for model in list_pretrained())
     msg = f"no published model '{name}'.{nearest(wanted, known)} There are: {names}."
     raise ConfigError(msg)
+
+
+def find_pretrained(model: PretrainedModel) -> Path | None:
+    """Return the folder on this machine that has all files of a model; nothing is fetched or read.
+
+    That is ``pretrained/NAME`` in :func:`~scmodelforge._places.cache_folder`, or a folder in the cache of the hub's
+    client. ``None`` if a file is missing.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    own = cache_folder() / "pretrained" / model.name
+    if all((own / file.path).is_file() for file in model.files):
+        return own
+    if model.hub is None:
+        return None
+    place = f"{model.hub.folder}/" if model.hub.folder else ""
+    found = [
+        try_to_load_from_cache(model.hub.repository, f"{place}{file.path}", revision=model.hub.revision)
+        for file in model.files
+    ]
+    last = found[-1]
+    return Path(last).parent if isinstance(last, str) and all(isinstance(each, str) for each in found) else None
 
 
 def schema_text() -> str:

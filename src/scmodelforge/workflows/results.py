@@ -13,6 +13,7 @@ from scmodelforge.eval.base import Record
 from scmodelforge.eval.compare import Comparison, compare_records
 from scmodelforge.eval.merging import Result
 from scmodelforge.eval.records import read_records
+from scmodelforge.hub.addresses import LocalFolder, parse_address
 
 __all__ = ["Filters", "compare_results", "comparison_notes", "comparison_table", "read_results", "run_names"]
 
@@ -82,10 +83,20 @@ def compare_results(
     return found
 
 
-def run_names(paths: Sequence[Path]) -> list[str]:
-    """Return what runs are called: their folders' names, or the files'; of the same name, what was given."""
-    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+def run_names(paths: Sequence[str | Path]) -> list[str]:
+    """Return what runs are called: their folders' names, or the files', or the end of the address of a model.
+
+    Those of the same name are called what was given.
+    """
+    names = [_run_name(path) for path in paths]
     return [name if names.count(name) == 1 else str(path) for path, name in zip(paths, names, strict=True)]
+
+
+def _run_name(given: str | Path) -> str:
+    where = parse_address(given)
+    if not isinstance(where, LocalFolder):
+        return str(given).strip().rstrip("/").rpartition("/")[2]
+    return where.path.resolve().name if where.path.is_dir() else where.path.stem
 
 
 def comparison_table(found: Iterable[Comparison], names: tuple[str, str], *, details: bool = False) -> list[list[str]]:
