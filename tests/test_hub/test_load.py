@@ -103,7 +103,7 @@ class TestPublishedFolders:
         fingerprint = load_model(publish(tmp_path / "toy-7b")).fingerprint
         assert fingerprint["imported_from"]["importer"] == "toy"
         assert fingerprint["imported_from"]["origin"] == "toy-7b"
-        assert set(fingerprint["imported_from"]["sha256"]) == {SETTINGS, WEIGHTS}
+        assert set(fingerprint["imported_from"]["files"]) == {SETTINGS, WEIGHTS}
         assert str(tmp_path) not in json.dumps(fingerprint)
 
     def test_are_called_by_their_weights(self, tmp_path, toy):

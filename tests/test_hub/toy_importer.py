@@ -57,6 +57,6 @@ class ToyImporter:
         weights = load_file(folder / WEIGHTS)
         bundle.model.load_state_dict(weights)
         files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (SETTINGS, WEIGHTS)}
-        told = {"imported_from": {"importer": "toy", "folder": folder.name, "sha256": files}}
+        told = {"imported_from": {"importer": "toy", "folder": folder.name, "files": files}}
         bundle.model.eval()
         return Imported(replace(bundle, fingerprint=told, labels={}), ToyReport(sorted(weights), self.missing))

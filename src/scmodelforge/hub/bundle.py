@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -83,7 +82,7 @@ class Bundle:
     trained_cells
         What tells which cells the model was trained on; ``None`` if that is not known.
     origin
-        Address that it was loaded from; empty if it was not, or as a folder. It is not saved.
+        Address that :func:`~scmodelforge.hub.load.load_model` loaded it from, or empty. It is not saved.
     """
 
     model: nn.Module
@@ -100,10 +99,8 @@ class Bundle:
 
     @property
     def model_id(self) -> str:
-        """Short identity of the weights' origin, for results: hash of the run, or of the files imported, and step."""
-        files = self.fingerprint.get("imported_from", {}).get("sha256")
-        found = self.fingerprint.get("config_hash") or (_digest(files) if files else "unknown")
-        return f"{found[:12]}@{self.fingerprint.get('step', 0)}"
+        """Short identity of the weights' origin, for results: hash of the run, or of what was imported, and step."""
+        return f"{self.fingerprint.get('config_hash', 'unknown')[:12]}@{self.fingerprint.get('step', 0)}"
 
 
 @dataclass
@@ -289,11 +286,6 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     except RuntimeError as problem:
         msg = f"{path}: the weights do not fit the model of config.json: {' '.join(str(problem).split())}"
         raise DataError(msg) from problem
-
-
-def _digest(files: Mapping[str, str]) -> str:
-    """Return a hash of files by their names and hashes."""
-    return hashlib.sha256(json.dumps(dict(files), sort_keys=True).encode()).hexdigest()
 
 
 def _write_json(path: Path, value: Any) -> None:

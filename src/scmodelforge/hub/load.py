@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from pathlib import Path
+
+import torch
 
 from scmodelforge._errors import DataError, listed
 from scmodelforge._registry import IMPORTERS
@@ -94,7 +97,16 @@ def _imported(located: Located, *, dictionaries: Path | None, known_as: str) -> 
     bundle = imported.bundle
     told = {"importer": name, **bundle.fingerprint.get("imported_from", {}), "origin": known_as}
     bundle.fingerprint = {**bundle.fingerprint, "imported_from": told}
+    if "config_hash" not in bundle.fingerprint:  # without one, results of two models could not be told apart
+        bundle.fingerprint["config_hash"] = _hash_of_weights(bundle)
     return bundle
+
+
+def _hash_of_weights(bundle: Bundle) -> str:
+    found = hashlib.sha256()
+    for tensor in bundle.model.state_dict().values():
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _importer_of(located: Located) -> tuple[str, Importer]:
