@@ -142,13 +142,15 @@ class TestPublishedFolders:
 
 
 class TestModelsOfTheRegistry:
-    def entry(self, importer: str) -> PretrainedModel:
+    def entry(self, num_tokens: int | None) -> PretrainedModel:
         files = [PublishedFile(path=SETTINGS), PublishedFile(path=WEIGHTS, sha256="a" * 64)]
-        changes = {"name": "toy-7b", "title": "Toy, 7 weights", "importer": importer, "files": files}
-        return get_pretrained("geneformer-v2").model_copy(update=changes)
+        other = get_pretrained("geneformer-v2")
+        vocabulary = other.vocabulary.model_copy(update={"num_tokens": num_tokens or len(make_bundle().vocab)})
+        changes = {"name": "toy-7b", "title": "Toy, 7 weights", "importer": "toy", "files": files}
+        return other.model_copy(update={**changes, "vocabulary": vocabulary})
 
-    def located(self, folder: Path, importer: str = "toy") -> Located:
-        return Located(folder, "hf://me/toy@0f3a", self.entry(importer))
+    def located(self, folder: Path, *, num_tokens: int | None = None) -> Located:
+        return Located(folder, "hf://me/toy@0f3a", self.entry(num_tokens))
 
     def test_their_checksums_and_address_are_handed_over(self, tmp_path, toy):
         where = self.located(publish(tmp_path / "snapshot"))
@@ -160,6 +162,11 @@ class TestModelsOfTheRegistry:
         monkeypatch.setitem(IMPORTERS._parts, "twin", ToyImporter)
         where = self.located(publish(tmp_path / "snapshot"))
         assert _imported(where, dictionaries=None, known_as="")
+
+    def test_one_with_another_vocabulary_is_refused(self, tmp_path, toy):
+        own = len(make_bundle().vocab)
+        with pytest.raises(DataError, match=f"its vocabulary has {own} tokens, that of toy-7b 60,697; put the files"):
+            _imported(self.located(publish(tmp_path / "toy"), num_tokens=60_697), dictionaries=None, known_as="")
 
     def test_other_files_are_refused(self, tmp_path, toy):
         (tmp_path / "readme.txt").touch()

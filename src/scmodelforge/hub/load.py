@@ -15,6 +15,7 @@ from scmodelforge.hub.addresses import LocalFolder, parse_address
 from scmodelforge.hub.bundle import Bundle, load_bundle
 from scmodelforge.hub.importers.base import Importer
 from scmodelforge.hub.locate import Located, locate
+from scmodelforge.hub.pretrained import PretrainedModel
 
 __all__ = ["load_model"]
 
@@ -95,11 +96,23 @@ def _imported(located: Located, *, dictionaries: Path | None, known_as: str) -> 
     for line in imported.report.lines():
         _log.info(line)
     bundle = imported.bundle
+    if located.entry is not None:
+        _check_vocabulary(bundle, located.entry, str(located.folder))
     told = {"importer": name, **bundle.fingerprint.get("imported_from", {}), "origin": known_as}
     bundle.fingerprint = {**bundle.fingerprint, "imported_from": told}
     if "config_hash" not in bundle.fingerprint:  # without one, results of two models could not be told apart
         bundle.fingerprint["config_hash"] = _hash_of_weights(bundle)
     return bundle
+
+
+def _check_vocabulary(bundle: Bundle, entry: PretrainedModel, origin: str) -> None:
+    """Refuse another model than the one asked for by name, also where no checksum is known."""
+    if len(bundle.vocab) != entry.vocabulary.num_tokens:
+        msg = (
+            f"{origin}: its vocabulary has {len(bundle.vocab):,} tokens, that of {entry.name} "
+            f"{entry.vocabulary.num_tokens:,}; put the files of {entry.name} there."
+        )
+        raise DataError(msg)
 
 
 def _hash_of_weights(bundle: Bundle) -> str:
