@@ -229,8 +229,6 @@ def _prepare(model: str | Path, choices: Choices) -> _Prepared:
         msg = "--split-by is for other data (--data FILE); a run is scored on the cells it held out."
         raise ConfigError(msg)
     _, config, split, facts = RunFolder.read(folder) if folder and is_run else (None, RunConfig(), None, {})
-    trusted = choices.trust_plugins or is_run
-    bundle = load_model(model, dictionaries=choices.dictionaries, trust_plugins=trusted)
     if choices.max_cells is not None:
         config.eval.max_cells = choices.max_cells
     if choices.seed is not None:
@@ -242,6 +240,8 @@ def _prepare(model: str | Path, choices: Choices) -> _Prepared:
     notes = choose_benchmarks(config, choices.benchmarks, label=choices.label, batch=choices.batch, data=data)
     if data is not None:
         _use_other_data(config, data, split_by=choices.split_by or "auto", seed=config.eval.seed)
+    trusted = choices.trust_plugins or is_run  # after all else, since it may have to be fetched
+    bundle = load_model(model, dictionaries=choices.dictionaries, trust_plugins=trusted)
     if data is None:
         return _Prepared(config, bundle, _own(config, bundle, split, facts), is_own=True, notes=notes)
     prepared = split_for_evaluation(config.data, bundle)
