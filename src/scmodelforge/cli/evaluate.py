@@ -36,14 +36,18 @@ class BareBaselines(TyperCommand):
         filled = []
         for place, word in enumerate(args):
             after = args[place + 1] if place + 1 < len(args) else "-"
-            is_bare = word == "--baselines" and (after.startswith("-") or Path(after).exists())
+            is_model = "://" in after or Path(after).exists()
+            is_bare = word == "--baselines" and (after.startswith("-") or is_model)
             filled.append(f"--baselines={_UNTRAINED}" if is_bare else word)
         return super().parse_args(ctx, filled)
 
 
 def evaluate(
     models: Annotated[
-        list[Path] | None, typer.Argument(metavar="MODEL", help="Run folders, or model folders (with --data).")
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL", help="Run folders; with --data also model folders, hf://..., scmodelforge://..."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="AnnData file to evaluate on; default: the held-out cells of the run.")
@@ -111,6 +115,7 @@ def evaluate(
         bool, typer.Option("--allow-trained-cells", help="Score --data that the model was trained on; results say so.")
     ] = False,
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
+    dictionaries: Annotated[Path | None, typer.Option(help="Folder with dictionaries of a published model.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record a line instead of a table.")] = False,
 ) -> None:
     """Score models on held-out cells, or predictions of perturbations, beside their baselines.
@@ -140,6 +145,7 @@ def evaluate(
         "baselines": baselines,
         "max_cells": max_cells,
         "trust_plugins": trust_plugins,
+        "dictionaries": dictionaries,
         "allow_trained_cells": allow_trained_cells,
     }
     output: dict[str, Any] = {"out": out, "force": force}
@@ -173,7 +179,7 @@ def _of_predictions(predictions: Path, data: Path, options: dict[str, Any], **ot
     return score_predictions(predictions, data, **given, **others)
 
 
-def _of_models(models: list[Path], options: dict[str, Any], **output: Any) -> EvaluationResult:
+def _of_models(models: list[str], options: dict[str, Any], **output: Any) -> EvaluationResult:
     from scmodelforge.workflows.evaluate import Choices, evaluate_models
 
     baselines = options["baselines"]

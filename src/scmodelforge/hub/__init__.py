@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Bundle", "extend_vocabulary", "load_bundle", "save_bundle"]
+__all__ = ["Bundle", "extend_vocabulary", "load_bundle", "load_model", "save_bundle"]
 
 
 def __getattr__(name: str) -> Any:
@@ -12,6 +12,10 @@ def __getattr__(name: str) -> Any:
         from scmodelforge.hub.extend import extend_vocabulary
 
         return extend_vocabulary
+    if name == "load_model":
+        from scmodelforge.hub.load import load_model
+
+        return load_model
     if name in __all__:
         from scmodelforge.hub import bundle
 

@@ -81,6 +81,8 @@ class Bundle:
         Python files (paths) or modules that register the model's own parts.
     trained_cells
         What tells which cells the model was trained on; ``None`` if that is not known.
+    origin
+        Address that :func:`~scmodelforge.hub.load.load_model` loaded it from, or empty. It is not saved.
     """
 
     model: nn.Module
@@ -93,10 +95,11 @@ class Bundle:
     fingerprint: dict[str, Any] = field(default_factory=dict)
     plugins: list[str] = field(default_factory=list)
     trained_cells: CellSketch | None = None
+    origin: str = ""
 
     @property
     def model_id(self) -> str:
-        """Short identity of the weights' origin, for results: run hash and step."""
+        """Short identity of the weights' origin, for results: hash of the run, or of what was imported, and step."""
         return f"{self.fingerprint.get('config_hash', 'unknown')[:12]}@{self.fingerprint.get('step', 0)}"
 
 

@@ -20,10 +20,11 @@ from scmodelforge.eval.harness import skip_notes
 from scmodelforge.eval.merging import Result, about_baselines, merged
 from scmodelforge.eval.records import write_records
 from scmodelforge.eval.tables import Tables, about_cells, about_details, about_intervals, about_samples, terminal_tables
-from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
+from scmodelforge.hub.addresses import LocalFolder, parse_address
+from scmodelforge.hub.bundle import Bundle, build_model
+from scmodelforge.hub.load import load_model
 from scmodelforge.workflows.baseline_embeddings import BASELINES
 from scmodelforge.workflows.chosen_benchmarks import choose_benchmarks
-from scmodelforge.workflows.embed import find_model_folder
 from scmodelforge.workflows.evaluation_sets import run_evaluator, split_for_evaluation
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.label_predictions import label_head
@@ -105,8 +106,8 @@ class Choices:
     seed
         Seed of the split of ``data``, of probes and of intervals; default: that of the run's settings on its own cells,
         else 0.
-    trust_plugins
-        Import the Python files the model folder names.
+    trust_plugins, dictionaries
+        As of :func:`~scmodelforge.hub.load.load_model`.
     allow_trained_cells
         Score cells of ``data`` that the model was trained on; the results say so.
     """
@@ -122,18 +123,19 @@ class Choices:
     max_cells: int | None = None
     seed: int | None = None
     trust_plugins: bool = False
+    dictionaries: Path | None = None
     allow_trained_cells: bool = False
 
 
 def evaluate_models(
-    models: Sequence[Path], choices: Choices, *, out: Path | None = None, force: bool = False
+    models: Sequence[str | Path], choices: Choices, *, out: Path | None = None, force: bool = False
 ) -> EvaluationResult:
     """Evaluate runs on their own held-out cells, or models on other data.
 
     Parameters
     ----------
     models
-        Run folders, or model folders together with ``choices.data``.
+        Run folders, or addresses of models together with ``choices.data``.
     choices
         What is evaluated.
     out
@@ -218,10 +220,11 @@ class _Prepared:
     notes: list[str]
 
 
-def _prepare(model: Path, choices: Choices) -> _Prepared:
-    data = choices.data
-    is_run = (model / "run.json").is_file()
-    if not model.exists():
+def _prepare(model: str | Path, choices: Choices) -> _Prepared:
+    data, address = choices.data, parse_address(model)
+    folder = address.path if isinstance(address, LocalFolder) else None
+    is_run = folder is not None and (folder / "run.json").is_file()
+    if folder is not None and not folder.exists():
         msg = f"{model}: no such folder; give the folder of a run, or of a model together with --data."
         raise ConfigError(msg)
     if data is None and not is_run:
@@ -230,8 +233,7 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
     if data is None and choices.split_by is not None:
         msg = "--split-by is for other data (--data FILE); a run is scored on the cells it held out."
         raise ConfigError(msg)
-    _, config, split, facts = RunFolder.read(model) if is_run else (None, RunConfig(), None, {})
-    bundle = load_bundle(find_model_folder(model), trust_plugins=choices.trust_plugins or is_run)
+    _, config, split, facts = RunFolder.read(folder) if folder and is_run else (None, RunConfig(), None, {})
     if choices.max_cells is not None:
         config.eval.max_cells = choices.max_cells
     if choices.seed is not None:
@@ -249,6 +251,8 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
             gene_id_column=choices.gene_id_column,
             split_by=choices.split_by or "auto",
         )
+    trusted = choices.trust_plugins or is_run  # after all else, since it may have to be fetched
+    bundle = load_model(model, dictionaries=choices.dictionaries, trust_plugins=trusted)
     if data is None:
         return _Prepared(config, bundle, _own(config, bundle, split, facts), is_own=True, notes=notes)
     prepared = split_for_evaluation(config.data, bundle)
@@ -289,6 +293,8 @@ def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[lis
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
+    for record in records:
+        record.params["model_origin"] = bundle.origin
     if splits is not None:
         with whole_file(splits):
             write_splits(splits, evaluator, with_own=not each.is_own)

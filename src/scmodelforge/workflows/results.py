@@ -13,6 +13,7 @@ from scmodelforge._errors import DataError, nearest
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.merging import Result
 from scmodelforge.eval.records import read_records
+from scmodelforge.hub.addresses import LocalFolder, parse_address
 
 __all__ = ["Filters", "has_results", "read_results", "run_names"]
 
@@ -62,10 +63,20 @@ def has_results(path: Path) -> bool:
     return any((path / name).is_file() for name in ("exported_results.jsonl", "results.jsonl"))
 
 
-def run_names(paths: Sequence[Path]) -> list[str]:
-    """Return what runs are called: their folders' names, or the files'; of the same name, what was given."""
-    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+def run_names(paths: Sequence[str | Path]) -> list[str]:
+    """Return what runs are called: their folders' names, or the files', or the end of the address of a model.
+
+    Those of the same name are called what was given.
+    """
+    names = [_run_name(path) for path in paths]
     return [name if names.count(name) == 1 else str(path) for path, name in zip(paths, names, strict=True)]
+
+
+def _run_name(given: str | Path) -> str:
+    where = parse_address(given)
+    if not isinstance(where, LocalFolder):
+        return str(given).strip().rstrip("/").rpartition("/")[2]
+    return where.path.resolve().name if where.path.is_dir() else where.path.stem
 
 
 def _read(path: Path, name: str, steps: Steps) -> list[Result]:
