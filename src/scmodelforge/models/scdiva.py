@@ -101,6 +101,7 @@ class ScDiVa(nn.Module):
     value_masking: ClassVar[str] = "no effect"
     logits_of: ClassVar[str] = "genes"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction", ANNOTATION)
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("annotation_head", "integration_head")
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"activation", "n_bins", "gene_loss_weight", "expression_loss_weight"}
         | {"decoder_dim", "decoder_layers", "decoder_heads"}

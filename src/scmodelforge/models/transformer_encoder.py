@@ -108,6 +108,7 @@ class TransformerEncoder(MaskedGeneModel):
     takes_attention_bias: ClassVar[bool] = True
     value_masking: ClassVar[str] = "needed"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_gene_prediction", "masked_value_prediction")
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("head",)
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"n_bins", "gene_loss_weight", "expression_loss_weight", "decoder_dim", "decoder_layers", "decoder_heads"}
     )
