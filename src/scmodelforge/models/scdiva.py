@@ -164,6 +164,11 @@ class ScDiVa(nn.Module):
             "the new vocabulary, or use tokenization 'profile'."
         )
 
+    @property
+    def embedding_dim(self) -> int:
+        """Width of embeddings."""
+        return self.latent_dim
+
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> ScDiVa:
         """Make a model of a stated size.

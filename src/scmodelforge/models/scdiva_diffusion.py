@@ -238,9 +238,9 @@ norm_placement, norm, activation_checkpointing
         values: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embed cells and visible tokens, with nothing hidden but what comes as ``<mask>``. Parameters as of ``forward``.
+        """Embed cells and visible tokens, with nothing hidden but what comes as ``<mask>``.
 
-        The shapes are those of :meth:`CellModel.encode_tokens`.
+        Parameters as of ``forward``, shapes as of :meth:`CellModel.encode_tokens`.
         """
         is_real = attention_mask != 0
         is_hidden = is_real & (input_ids == self.embedding.special_ids.mask)

@@ -131,6 +131,7 @@ norm_placement, norm, activation_checkpointing
     default_objective: ClassVar[str] = "next_count_prediction"
     default_pooling: ClassVar[str] = "mean"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("next_count_prediction",)
+    first_sees_cell: ClassVar[bool] = False
     pretraining_parts: ClassVar[tuple[str, ...]] = ("gene_head", "count_head", "count_bias")
     unused_settings: ClassVar[frozenset[str]] = frozenset({"n_bins", "decoder_dim", "decoder_layers", "decoder_heads"})
     is_causal: ClassVar[bool] = True
