@@ -5,36 +5,51 @@ A new one is a file here with a class under ``@register_importer("name")`` that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import ConfigError, DataError, listed, nearest
 from scmodelforge._registry import IMPORTERS
 from scmodelforge.hub.bundle import Bundle
 
-__all__ = ["Imported", "Importer", "LoadReport", "check_release", "register_importer"]
+__all__ = [
+    "Imported",
+    "Importer",
+    "LoadReport",
+    "check_files",
+    "check_release",
+    "find_importer",
+    "imported_from",
+    "register_importer",
+]
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=type)
+_MOST = 3  # names in a line
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of published weights.
+    """What became of published weights. Names are the published ones.
 
     Attributes
     ----------
     matched
-        Weights of the model that the files gave.
+        Names in the files that weights of the model are from.
     missing
-        Names of weights of the model that they did not give, and that are as they were drawn.
+        Names that the files lack; the model's weights there are as they were drawn.
     unexpected
         Names in the files that the model has no place for.
     reshaped
-        Names in the files whose numbers were cut, split or put together.
+        Those of ``matched`` whose numbers were cut, split or put together.
     body
         Beginnings of names of the model's body: all but heads. A missing one of these is refused.
     """
@@ -46,18 +61,47 @@ class LoadReport:
     body: tuple[str, ...] = ()
 
     def check(self, origin: str) -> None:
-        """Refuse a model whose body was not read.
+        """Refuse a model whose body was not read, or a head in part, and warn of heads that were not.
+
+        Parameters
+        ----------
+        origin
+            What messages call the weights.
 
         Raises
         ------
         DataError
-            If weights of it are missing.
+            If weights of the body are missing or left over, or some of a head but not all.
         """
-        raise NotImplementedError
+        faults = [name for name in (*self.missing, *self.unexpected) if name.startswith(self.body)]
+        begun = {_head(name) for name in self.matched if not name.startswith(self.body)}
+        torn = [name for name in (*self.missing, *self.unexpected) if name not in faults and _head(name) in begun]
+        for what, found in (("the body of the model was not read", faults), ("a head is there in part", torn)):
+            if found:
+                told = "; ".join(
+                    f"{listed(names, _MOST)} {word}"
+                    for word, each in (("missing", self.missing), ("left over", self.unexpected))
+                    if (names := [name for name in each if name in found])
+                )
+                msg = f"{origin}: {what}: {told}; take all files of one model, as they were published."
+                raise DataError(msg)
+        if self.missing:
+            heads = ", ".join(dict.fromkeys(map(_head, self.missing)))
+            _log.warning(
+                f"{origin} has no weights of {heads} ({len(self.missing):,}): what these predict means nothing before "
+                "they are trained. Embeddings do not depend on them."
+            )
 
     def lines(self) -> list[str]:
         """Return the report in words: numbers, and the first names of what did not match."""
-        raise NotImplementedError
+        found = [f"weights read: {len(self.matched):,}, of these put into another form: {len(self.reshaped):,}"]
+        for what, names in (("missing, as they were drawn", self.missing), ("left over", self.unexpected)):
+            found.append(f"{what}: {len(names):,}" + (f" ({listed(names, _MOST)})" if names else ""))
+        return found
+
+
+def _head(name: str) -> str:
+    return name.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -112,6 +156,89 @@ def register_importer(name: str) -> Callable[[T], T]:
     return IMPORTERS.register(name)
 
 
+def find_importer(folder: Path, name: str | None = None) -> tuple[str, Importer]:
+    """Return what reads a folder, with its name.
+
+    Parameters
+    ----------
+    folder
+        The folder as it was published.
+    name
+        A registered importer; ``None`` takes the one that recognises the folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such importer.
+    DataError
+        If none recognises the folder.
+    """
+    names = IMPORTERS.names()
+    if name is not None and name not in names:
+        msg = f"unknown importer '{name}'.{nearest(name, names)} There are: {', '.join(names)}."
+        raise ConfigError(msg)
+    for each in names if name is None else [name]:
+        importer: Importer = IMPORTERS.get(each)()
+        if name is not None or importer.recognises(folder):
+            return each, importer
+    msg = f"{folder}: no published model that is known here; there are importers for {', '.join(names)}."
+    raise DataError(msg)
+
+
+def check_files(folder: Path, names: Iterable[str], *, sha256: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the sha256 of files that are going to be read, before any of them is.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    names
+        Their names; those that are not there are left out.
+    sha256
+        What files of the folder must have, by name.
+
+    Raises
+    ------
+    DataError
+        If one that must have some sha256 is not there or has another.
+    """
+    wanted = dict(sha256 or {})
+    found = {name: _sha256(folder / name) for name in {**dict.fromkeys(names), **wanted} if (folder / name).is_file()}
+    for name, digest in wanted.items():
+        if found.get(name) != digest:
+            fault = f"its sha256 is {found[name][:12]}..., not {digest[:12]}..." if name in found else "no such file"
+            msg = f"{folder / name} is not the published file: {fault}; fetch it again."
+            raise DataError(msg)
+    return found
+
+
+def imported_from(
+    importer: str, folder: Path, files: Mapping[str, str], dictionaries: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the fingerprint of an imported model.
+
+    Parameters
+    ----------
+    importer
+        Name of what read it.
+    folder
+        The folder as it was published.
+    files
+        sha256 of the files that were read of it, by name.
+    dictionaries
+        sha256 of the files that its representation is from, if these were elsewhere.
+
+    Returns
+    -------
+    ``imported_from``, and for the model's identity ``config_hash``, of the files, and ``step`` 0.
+    """
+    facts = {"importer": importer, "folder": folder.resolve().name, "files": dict(files)}
+    if dictionaries:
+        facts["dictionaries"] = dict(dictionaries)
+    content = json.dumps([importer, facts["files"], facts.get("dictionaries")], sort_keys=True)
+    return {"config_hash": hashlib.sha256(content.encode()).hexdigest(), "step": 0, "imported_from": facts}
+
+
 def check_release(num_tokens: int, weights: torch.Size, origin: str) -> None:
     """Refuse a vocabulary of another release than the weights.
 
@@ -126,3 +253,12 @@ def check_release(num_tokens: int, weights: torch.Size, origin: str) -> None:
             "take both from one release."
         )
         raise DataError(msg)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        msg = f"{path}: cannot be read ({problem.strerror})."
+        raise DataError(msg) from problem
