@@ -137,10 +137,10 @@ class FineTuneModel(nn.Module):
         if output_hidden_states or output_attentions:
             asked = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
             traced = self._look_inside(batch, **asked)
-        scores, embeddings, terms = None, traced.embeddings, None
+        scores, terms = None, None
         if cell_types is not None or (return_logits and self.head is not None):
             scores, embeddings = self._score(batch)
-        elif embeddings is None:
+        else:
             embeddings = self.encode(**batch)
         if scores is not None and cell_types is not None:
             terms = annotation_term(scores, cell_types)
