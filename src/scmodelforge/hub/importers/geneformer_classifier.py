@@ -1,8 +1,8 @@
 """Classifiers of cells made of Geneformer, as its official code and ``transformers`` save them.
 
 Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9. Weights are those of the body of a Geneformer with the head of
-BERT's sequence classifier. The names of the classes stand in ``config.json``; where they stand for nothing (``LABEL_0``,
-``LABEL_1``, ...), those of the official code's ``*_id_class_dict.pkl`` are taken, if it is in the folder.
+BERT's sequence classifier. The names of the classes stand in ``config.json``; where they stand for nothing
+(``LABEL_0``, ``LABEL_1``, ...), those of the official code's ``*_id_class_dict.pkl`` are taken, if it is in the folder.
 """
 
 from __future__ import annotations
