@@ -52,7 +52,8 @@ def fine_tuned_from(
     """
     names = [str(name) for name in categories]
     if len(names) < 2 or len({*names}) < len(names):
-        msg = f"{len(names)} cell types, of which {len({*names})} differ ({listed(names, 3)}); give two or more, each once."
+        told = f"{len(names)} cell types, of which {len({*names})} differ ({listed(names, 3)})"
+        msg = f"{told}; give two or more, each once."
         raise DataError(msg)
     is_around = isinstance(bundle.model, FineTuneModel)
     source: nn.Module = bundle.model.backbone if isinstance(bundle.model, FineTuneModel) else bundle.model
