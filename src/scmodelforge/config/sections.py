@@ -117,10 +117,10 @@ def _parse_around(section: type[Section], raw: dict[str, Any], path: str, faults
             f"{path}.backbone", f"{path}.backbone is {shown(below)}; it must be a section with settings below it."
         )
         return None
-    backbone = _parse_part(PARTS["model"], below, f"{path}.backbone", faults)
-    # Without a mistake below, what is given is what the section takes; else it only tells of its own mistakes.
-    around = _validate(section, own if backbone is None else {**own, "backbone": backbone}, path, name, faults)
-    return None if backbone is None else around
+    is_right = _parse_part(PARTS["model"], below, f"{path}.backbone", faults) is not None
+    # With a mistake below, only those of its own are asked of the section.
+    around = _validate(section, {**own, "backbone": below} if is_right else own, path, name, faults)
+    return around if is_right else None
 
 
 def _parse_entry(entry: Any, path: str, faults: Faults) -> Section | None:
