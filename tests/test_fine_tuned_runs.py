@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import anndata as ad
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from scmodelforge._registry import MODELS
 from scmodelforge.cli.main import app
+from scmodelforge.config.load import load_config
 from scmodelforge.hub import load_bundle
 from scmodelforge.workflows.label_predictions import label_head
 from tests.conftest import make_adata
@@ -120,3 +122,13 @@ def test_every_architecture_can_be_the_backbone(backbone, pooling, tmp_path):
     )
     assert again.exit_code == 0, again.output
     assert np.isfinite(ad.read_h5ad(tmp_path / "out.h5ad").obsm["X_scmodelforge"]).all()
+
+
+def test_the_settings_in_the_documents_are_valid(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    (text,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "fine_tuned" in block)
+    (tmp_path / "run.yaml").write_text(text)
+    config = load_config(tmp_path / "run.yaml")
+    assert config.model.head.pooling == "first"
+    fields = type(config.model.head).model_fields
+    assert all(f"`{name}" in page for name in fields)

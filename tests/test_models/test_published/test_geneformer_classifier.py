@@ -112,3 +112,27 @@ def test_a_damaged_file(tmp_path):
 def test_settings_that_are_refused(tmp_path, settings, words):
     with pytest.raises(DataError, match=words):
         load_geneformer_classifier(write_classifier(tmp_path, **settings))
+
+
+@pytest.mark.slow
+def test_scores_loss_and_gradients_are_those_of_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.BertConfig(
+        **sizes, intermediate_size=24, max_position_embeddings=20, hidden_act="relu", num_labels=4
+    )
+    torch.manual_seed(0)
+    theirs = transformers.BertForSequenceClassification(config).eval()
+    for parameter in theirs.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    theirs.save_pretrained(tmp_path)
+    ours = load_geneformer_classifier(tmp_path)
+    ids, mask, types = torch.randint(0, 30, (6, 12)), torch.ones(6, 12, dtype=torch.int64), torch.arange(6) % 4
+    mask[1, 5:] = 0
+    wanted = theirs(input_ids=ids, attention_mask=mask, labels=types)
+    found = ours(ids, mask, cell_types=types)
+    assert torch.allclose(found.logits, wanted.logits, rtol=1e-4, atol=1e-5)
+    assert found.loss.item() == pytest.approx(wanted.loss.item(), abs=1e-5)
+    wanted.loss.backward()
+    found.loss.backward()
+    assert torch.allclose(ours.head.decoder.weight.grad, theirs.classifier.weight.grad, atol=1e-5)
