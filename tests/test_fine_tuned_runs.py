@@ -72,15 +72,15 @@ def test_the_head_names_the_types_it_learned(folder):
     with torch.no_grad():
         found = head.predictions(head.encode(**batch).numpy())
     truth = adata.obs["cell_type"].to_numpy(str)
-    assert (found.names[found.probabilities.argmax(axis=1)] == truth).mean() > 0.8  # by chance a third
+    most_frequent = adata.obs["cell_type"].value_counts(normalize=True).max()
+    assert (found.names[found.probabilities.argmax(axis=1)] == truth).mean() > most_frequent + 0.2
 
 
 def test_head_and_embeddings_are_evaluated(folder):
     records = [json.loads(line) for line in (folder / "run" / "results.jsonl").read_text().splitlines()]
-    variants = {record.get("variant") for record in records if record["representation"] == "model"}
-    assert records
-    assert any("head" in str(variant) for variant in variants), variants
-    assert len(variants) > 1  # probes of its embeddings too
+    found = {record["metric"]: record["value"] for record in records if record["representation"] == "model"}
+    assert found["accuracy_head"] > 0.5  # of three types
+    assert found["accuracy_linear_probe"] > 0.5  # of its embeddings
 
 
 def test_the_loss_of_cells_is_what_is_logged(folder):
