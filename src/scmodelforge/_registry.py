@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from scmodelforge._errors import ConfigError, nearest
 
-__all__ = ["BENCHMARKS", "MODELS", "OBJECTIVES", "SOURCES", "TOKENIZERS", "Registry"]
+__all__ = ["BENCHMARKS", "IMPORTERS", "MODELS", "OBJECTIVES", "SOURCES", "TOKENIZERS", "Registry"]
 
 T = TypeVar("T", bound=type)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from pathlib import Path
 
 import anndata
 import numpy as np
+import pytest
 import torch
 from typer.testing import CliRunner
 
@@ -165,6 +167,9 @@ class TestFoldersThatAreThere:
         monkeypatch.setattr(workflow, "save_bundle", fails)
         line = refused(write_scgpt(tmp_path / "scgpt"), out, "--force")
         assert line == f"{out} cannot be written (No space left on device)."
+        monkeypatch.setattr(workflow, "imported_card", lambda bundle: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            workflow.import_model(tmp_path / "scgpt", out, force=True)
         assert files_of(out) == before
         assert sorted(path.name for path in tmp_path.iterdir()) == ["geneformer", "ours", "scgpt"]
 

@@ -22,7 +22,10 @@ def imported_card(bundle: Bundle) -> str:
     """
     facts: dict[str, Any] = bundle.fingerprint["imported_from"]
     model = bundle.model_config
-    title = facts.get("title") or f"{facts['folder']}: {model.architecture}, {model.num_layers} layers"
+    title = (
+        facts.get("title")
+        or f"{facts.get('origin') or facts['folder']}: {model.architecture}, {model.num_layers} layers"
+    )
     files = "\n".join(f"| {name} | `{sha256}` |" for name, sha256 in _all_files(facts).items())
     report = "\n".join(f"- {line}" for line in facts.get("load_report", []))
     citation = facts.get("citation")

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import torch
-
 from scmodelforge._errors import ConfigError, DataError, listed, nearest
 from scmodelforge._registry import IMPORTERS
 from scmodelforge.hub.bundle import Bundle
@@ -239,17 +237,26 @@ def imported_from(
     return {"config_hash": hashlib.sha256(content.encode()).hexdigest(), "step": 0, "imported_from": facts}
 
 
-def check_release(num_tokens: int, weights: torch.Size, origin: str) -> None:
+def check_release(num_tokens: int, num_rows: int, origin: str) -> None:
     """Refuse a vocabulary of another release than the weights.
+
+    Parameters
+    ----------
+    num_tokens
+        Tokens of the vocabulary.
+    num_rows
+        Tokens that the weights have vectors for.
+    origin
+        What messages call the weights.
 
     Raises
     ------
     DataError
-        If it has another number of tokens than the embedding has rows.
+        If these are not as many.
     """
-    if num_tokens != weights[0]:
+    if num_tokens != num_rows:
         msg = (
-            f"{origin}: the weights have {weights[0]:,} tokens and the dictionaries {num_tokens:,}; "
+            f"{origin}: the weights have {num_rows:,} tokens and the dictionaries {num_tokens:,}; "
             "take both from one release."
         )
         raise DataError(msg)

@@ -14,8 +14,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from scmodelforge._errors import DataError
 from scmodelforge._json_files import read_json_object
 from scmodelforge.config.preprocessing import PreprocessingConfig
@@ -119,7 +117,7 @@ def geneformer_tokenizer(
         place = _place_of(preset, folder, dictionaries)
         read = check_files(place, preset.files_in(place))
         tokenizer = preset.make(place, {"max_genes": config.max_seq_len})
-    check_release(len(tokenizer.vocab), torch.Size((num_tokens,)), str(folder))
+    check_release(len(tokenizer.vocab), num_tokens, str(folder))
     return tokenizer, read
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scmodelforge.models.published._files import read_tensors
 from scmodelforge.models.published.geneformer import load_geneformer, open_geneformer
 from scmodelforge.models.published.geneformer_classifier import load_geneformer_classifier
 from scmodelforge.models.published.scgpt import load_scgpt, load_scgpt_vocab, open_scgpt
@@ -15,4 +16,5 @@ __all__ = [
     "load_transcriptformer",
     "open_geneformer",
     "open_scgpt",
+    "read_tensors",
 ]
