@@ -207,7 +207,8 @@ def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundlePart
         )
         raise DataError(msg)
     plugins = settings.get("plugins", [])
-    is_known = settings["model"]["architecture"] in MODELS.names() and saved_strategy(folder) in TOKENIZERS.names()
+    architectures = {part["architecture"] for part in (settings["model"], settings["model"].get("backbone")) if part}
+    is_known = architectures <= {*MODELS.names()} and saved_strategy(folder) in TOKENIZERS.names()
     if plugins and not is_known:
         _import_plugins(plugins, folder, trusted=trust_plugins)
     architecture = MODELS.get(settings["model"]["architecture"])

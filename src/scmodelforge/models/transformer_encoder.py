@@ -101,6 +101,7 @@ class TransformerEncoder(MaskedGeneModel):
     takes_attention_bias: ClassVar[bool] = True
     value_masking: ClassVar[str] = "needed"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_gene_prediction", "masked_value_prediction")
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("head",)
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"n_bins", "gene_loss_weight", "expression_loss_weight", "decoder_dim", "decoder_layers", "decoder_heads"}
     )
@@ -275,6 +276,26 @@ class TransformerEncoder(MaskedGeneModel):
     ) -> torch.Tensor:
         """Embed cells: as ``forward`` does, but for ``pooled_tokens`` and ``left_out_layers``."""
         hidden = self._hidden_states(input_ids, attention_mask, values, left_out=self.left_out_layers)
+        return self._pool_tokens(hidden, input_ids, attention_mask)
+
+    def encode_tokens(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed cells as ``encode`` does, and tokens by what leaves the last layer, whatever that leaves out.
+
+        Parameters and shapes are those of :meth:`CellModel.encode_tokens`.
+        """
+        trace = Trace.asked(states=self.left_out_layers > 0, maps=False)
+        hidden = pooled = self._hidden_states(input_ids, attention_mask, values, trace=trace)
+        if trace is not None:
+            pooled = self.encoder.final_norm(trace.hidden_states[-1 - self.left_out_layers])
+        return self._pool_tokens(pooled, input_ids, attention_mask), hidden
+
+    def _pool_tokens(self, hidden: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         if self.pooled_tokens == "genes" and self.pooling == "mean":
             special = self.embedding.special_ids
             is_gene = ~torch.isin(input_ids, special.on(input_ids.device)) | (input_ids == special.mask)
