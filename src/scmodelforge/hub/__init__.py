@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Bundle", "extend_vocabulary", "load_bundle", "save_bundle"]
+__all__ = ["Bundle", "SharedModel", "extend_vocabulary", "load_bundle", "save_bundle"]
 
 
 def __getattr__(name: str) -> Any:
@@ -12,6 +12,10 @@ def __getattr__(name: str) -> Any:
         from scmodelforge.hub.extend import extend_vocabulary
 
         return extend_vocabulary
+    if name == "SharedModel":
+        from scmodelforge.hub.share import SharedModel
+
+        return SharedModel
     if name in __all__:
         from scmodelforge.hub import bundle
 
