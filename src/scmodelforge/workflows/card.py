@@ -12,7 +12,7 @@ from scmodelforge.config.cell_labels import counted_terms, needed_labels
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import summary_table
 from scmodelforge.hub.bundle import Bundle, BundleParts
-from scmodelforge.workflows.card_metadata import card_title, metadata_block, score_fields
+from scmodelforge.workflows.card_metadata import card_title, licence_name, metadata_block, score_fields
 from scmodelforge.workflows.card_text import CardScores, marked
 
 __all__ = ["model_card"]
@@ -60,7 +60,7 @@ def model_card(
         "What was hidden and what was held out": _hidden(model),
         "Evaluation": scores.text,
         "Limits": _limits(model),
-        "Licence": licence or _NO_LICENCE,
+        "Licence": licence_name(licence) or _NO_LICENCE,
         "Citation": f"doi:{published['citation']}" if published.get("citation") else "",
     }
     made = f"Trained with scModelForge {__version__}. Objective: `{model.objective}`."

@@ -12,7 +12,7 @@ from scmodelforge.config.best_metric import OWN_CELLS
 from scmodelforge.eval.base import Record
 from scmodelforge.hub.bundle import Bundle, BundleParts
 
-__all__ = ["SCORE_FIELDS", "card_title", "licence_fields", "metadata_block", "score_fields"]
+__all__ = ["SCORE_FIELDS", "card_title", "licence_fields", "licence_name", "metadata_block", "score_fields"]
 
 SCORE_FIELDS = ("metrics", "model-index")
 
@@ -66,6 +66,12 @@ def licence_fields(licence: str | None) -> dict[str, str]:
     if plain in _KNOWN_LICENCES:
         return {"license": plain}
     return {"license": "other", "license_name": re.sub(r"[^a-z0-9.+]+", "-", plain).strip("-")}
+
+
+def licence_name(licence: str | None) -> str | None:
+    """Return a licence as its identifier or name in the metadata, ``None`` if none is stated."""
+    fields = licence_fields(licence)
+    return fields.get("license_name", fields.get("license"))
 
 
 def _results(model: Bundle | BundleParts, records: Sequence[Record]) -> list[dict[str, Any]]:

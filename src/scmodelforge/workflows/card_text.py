@@ -64,7 +64,7 @@ def body_of(card: str) -> str:
 def stated_licence(card: str) -> str | None:
     """Return the licence in the metadata of a card, ``None`` if there is none."""
     fields = _metadata(card)
-    found = fields.get("license_name") if fields.get("license") == "other" else fields.get("license")
+    found = fields.get("license_name") or fields.get("license")
     return None if found is None else str(found)
 
 

@@ -60,7 +60,7 @@ def pull_model(address: str, out: Path | None, *, offline: bool = False, force: 
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     known_as = address if out is None else shlex.quote(str(out))
-    lines = [f"{found.origin}: {len(files)} files, {size / 1e6:,.1f} MB in {folder}", *notes]
+    lines = [f"{found.origin}: {len(files)} files, {size / 1e6:,.2f} MB in {folder}", *notes]
     if found.entry is not None:
         lines.append(f"{found.entry.title}; licence {found.entry.licence}; doi:{found.entry.citation}")
     return [*lines, f"next: scmodelforge embed cells.h5ad embedded.h5ad --model {known_as}"]
