@@ -228,26 +228,28 @@ class TestTolerance:
             assert (found.differences(tmp_path) == []) is is_same
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """Train a run that is evaluated."""
+    folder = tmp_path_factory.mktemp("run")
+    make_adata(120, 40).write_h5ad(folder / "cells.h5ad")
+    config = {
+        "data": {"paths": [str(folder / "cells.h5ad")], "gene_vocab": "from_data", "label_column": "cell_type"},
+        "tokenizer": {"strategy": "rank_value", "max_genes": 24},
+        "model": {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 24},
+        "training": {"batch_size": 16, "max_epochs": 2, "devices": 1},
+        "eval": {"benchmarks": ["cell_type_annotation"]},
+        "output": {"run_dir": str(folder / "run"), "tensorboard": False},
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(app, ["train", "--config", str(folder / "run.yaml")])
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
 @pytest.mark.slow
 class TestScoresOfARun:
     """A run is trained, pushed, and its first score reached again by what came back."""
-
-    @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory) -> Path:
-        folder = tmp_path_factory.mktemp("run")
-        make_adata(120, 40).write_h5ad(folder / "cells.h5ad")
-        config = {
-            "data": {"paths": [str(folder / "cells.h5ad")], "gene_vocab": "from_data", "label_column": "cell_type"},
-            "tokenizer": {"strategy": "rank_value", "max_genes": 24},
-            "model": {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 24},
-            "training": {"batch_size": 16, "max_epochs": 2, "devices": 1},
-            "eval": {"benchmarks": ["cell_type_annotation"]},
-            "output": {"run_dir": str(folder / "run"), "tensorboard": False},
-        }
-        (folder / "run.yaml").write_text(yaml.safe_dump(config))
-        result = CliRunner().invoke(app, ["train", "--config", str(folder / "run.yaml")])
-        assert result.exit_code == 0, result.output
-        return folder / "run"
 
     def test_is_reached_on_its_own_held_out_cells(self, hub, run):
         result = invoke("push", run, "me/toy")
