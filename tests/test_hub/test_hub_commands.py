@@ -32,7 +32,7 @@ from scmodelforge.workflows.model_folders import new_folder
 from scmodelforge.workflows.push_model import push_model
 from scmodelforge.workflows.reproduce import Reproduction, tolerance
 from tests.conftest import make_adata
-from tests.hub_stub import PUSHES, READ_TOKEN
+from tests.hub_stub import PUSHES, READ_TOKEN, TOKEN
 from tests.test_hub.test_bundle import make_bundle
 
 pytestmark = PUSHES
@@ -121,6 +121,18 @@ class TestPull:
         assert what in result.stderr
         assert result.stderr.count("\n") == 1
         assert not (tmp_path / "got").exists()
+
+    @pytest.mark.slow
+    def test_the_variables_of_the_hubs_client_count(self, hub, model, tmp_path):
+        """In a process of its own, which reads them when it starts."""
+        hub.add("me/toy", model, access="private")
+        environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
+        command = [sys.executable, "-m", "scmodelforge.cli.main", "hub", "pull", "hf://me/toy"]
+        subprocess.run(command, check=True, env=environment)
+        assert (tmp_path / "home/hub/models--me--toy").is_dir()
+        asked = len(hub.asked)
+        subprocess.run(command, check=True, env=environment | {"HF_HUB_OFFLINE": "1"})
+        assert len(hub.asked) == asked
 
     def test_a_folder_is_no_address_to_fetch(self, model):
         assert "is a folder on this machine; pull fetches" in invoke("pull", model, code=2).stderr

@@ -12,7 +12,7 @@ from scmodelforge.hub import checksums
 from scmodelforge.hub import locate as locating
 from scmodelforge.hub.addresses import HubRepository, LocalFolder, NamedModel, parse_address
 from scmodelforge.hub.locate import locate
-from scmodelforge.hub.pretrained import HubPlace, PretrainedModel, PublishedFile, Vocabulary
+from scmodelforge.hub.pretrained import HubPlace, PretrainedModel, PublishedFile, get_pretrained
 from tests.hub_stub import sha256, use_hub
 
 WEIGHTS = bytes(range(256)) * 800
@@ -21,24 +21,19 @@ TOY = HubRepository("me/toy")
 
 
 def entry(**changes) -> PretrainedModel:
+    """Return what the list could say of a toy; what is not given is as of another model."""
     files = [
         PublishedFile(path="config.json"),
         PublishedFile(path="model.safetensors", sha256=sha256(WEIGHTS), bytes=len(WEIGHTS)),
     ]
     facts = {
         "name": "toy-v1",
-        "title": "A toy",
-        "importer": "geneformer",
+        "aliases": [],
         "hub": HubPlace(repository="me/toy", folder="v1"),
         "page": "https://example.org/toy",
         "files": files,
-        "vocabulary": Vocabulary(num_tokens=5),
-        "num_parameters": 7,
-        "species": ["human"],
-        "licence": "MIT",
-        "citation": "10.1000/1",
     }
-    return PretrainedModel(**{**facts, **changes})
+    return get_pretrained("geneformer-v2").model_copy(update={**facts, **changes})
 
 
 @pytest.fixture
@@ -141,6 +136,7 @@ class TestRepositories:
         ("address", "what"),
         [
             ("hf://me/none", "no such repository"),
+            ("hf://me/to--y", "no name of a repository"),
             ("hf://me/toy@v9", "no revision 'v9'"),
             ("hf://me/toy/large", "no folder 'large' in the repository"),
             ("hf://me/empty", "no file in the repository"),

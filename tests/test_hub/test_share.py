@@ -200,6 +200,15 @@ class TestPush:
             SharedModel(make_bundle()).push_to_hub(name)
         assert not hub.asked
 
+    def test_without_room_for_a_copy_nothing_is_pushed(self, hub, monkeypatch):
+        def full(*words, **options):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(pushing, "save_bundle", full)
+        with pytest.raises(DataError, match=r"nothing was pushed: .*No space left on device.*; set TMPDIR"):
+            SharedModel(make_bundle()).push_to_hub("me/toy")
+        assert not hub.asked
+
     def test_a_model_of_another_kind_is_not_replaced_unasked(self, hub):
         hub.add("me/bert", {"config.json": b'{"model_type": "bert"}'})
         with pytest.raises(DataError, match=r"holds a model of another kind; choose another repository, or replace it"):

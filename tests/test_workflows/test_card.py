@@ -211,5 +211,5 @@ class TestCommand:
     def test_what_cannot_be_written_is_refused(self, tmp_path):
         assert "only the card of a folder on this machine" in invoke("hf://me/toy", "--write", code=2).stderr
         (tmp_path / "empty").mkdir()
-        assert "is no model folder of ours; import a published model" in invoke(tmp_path / "empty", code=2).stderr
+        assert "is no model folder of ours, nor a run folder" in invoke(tmp_path / "empty", code=2).stderr
         assert "no such folder" in invoke(tmp_path / "nothing", code=2).stderr

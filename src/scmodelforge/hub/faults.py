@@ -48,6 +48,8 @@ def explained(problem: BaseException, repository: HubRepository, unreachable: Ca
     """Return the line for an error of the hub's client, ``None`` if it is none of the kind."""
     from huggingface_hub import errors
 
+    if isinstance(problem, errors.HFValidationError):
+        return f"hf://{repository.repo_id}: no name of a repository ({_first_line(problem).rstrip('.')}); correct it."
     chain = list(_chain(problem))
     refused = next((each for each in chain if isinstance(each, errors.HfHubHTTPError)), None)
     if refused is not None:

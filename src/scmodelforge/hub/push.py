@@ -101,7 +101,7 @@ def push_bundle(
     place = repository_of(target.repo_id)
     with tempfile.TemporaryDirectory(prefix="scmodelforge-") as name:
         own, back = Path(name, "own"), Path(name, "back")
-        save_bundle(own, bundle, card=card)
+        _save(own, bundle, card)
         saved = load_bundle(own, trust_plugins=True)
         trial = try_model(saved)
         with on_the_hub(place, lambda reason: f"hf://{place.repo_id}: nothing was pushed: {reason}; try again."):
@@ -147,6 +147,16 @@ def repository_of(name: str) -> HubRepository:
         msg = f"'{name}' is no folder here and no name of a repository; on the hub they are called owner/name."
         raise ConfigError(msg)
     return place
+
+
+def _save(folder: Path, bundle: Bundle, card: str) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        save_bundle(folder, bundle, card=card)
+    except (OSError, SafetensorError) as problem:
+        msg = f"nothing was pushed: cannot write to {folder} ({problem}); set TMPDIR to a folder with room for two."
+        raise DataError(msg) from problem
 
 
 def _upload(folder: Path, place: HubRepository, target: Target) -> tuple[str, str]:

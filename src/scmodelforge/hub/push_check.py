@@ -87,8 +87,9 @@ def differences(own: Bundle, other: Bundle, trial: Trial) -> list[str]:
     trial
         What the own one made of the drawn cells.
     """
-    found = [name for name, weight in _weights(own).items() if not _is_same(weight, _weights(other).get(name))]
-    found += sorted(_weights(other).keys() - _weights(own).keys())
+    ours, theirs = _weights(own), _weights(other)
+    found = [name for name, weight in ours.items() if not _is_same(weight, theirs.get(name))]
+    found += sorted(theirs.keys() - ours.keys())
     lines = [f"{len(found):,} weights ({found[0]}, ...)"] if found else []
     parts = {
         "vocabulary": (own.vocab.digest(), other.vocab.digest()),
@@ -96,7 +97,7 @@ def differences(own: Bundle, other: Bundle, trial: Trial) -> list[str]:
         "preprocessing": (own.preprocessor.to_dict(), other.preprocessor.to_dict()),
         "labels": (own.labels, other.labels),
     }
-    lines += [name for name, (ours, theirs) in parts.items() if ours != theirs]
+    lines += [name for name, (one, two) in parts.items() if one != two]
     again = try_model(other)
     if again.embeddings.shape != trial.embeddings.shape:
         lines.append(f"embeddings (of width {again.embeddings.shape[1]}, not {trial.embeddings.shape[1]})")

@@ -109,7 +109,10 @@ def require_our_folder(folder: Path) -> None:
     except DataError:
         is_ours = False
     if not is_ours:
-        msg = f"{folder} is no model folder of ours; import a published model first: scmodelforge hub import"
+        msg = (
+            f"{folder} is no model folder of ours, nor a run folder with an exported model; a published model is "
+            "imported first: scmodelforge hub import"
+        )
         raise DataError(msg)
 
 
