@@ -51,7 +51,8 @@ def explained(problem: BaseException, repository: HubRepository, unreachable: Ca
     if isinstance(problem, errors.HFValidationError):
         return f"hf://{repository.repo_id}: no name of a repository ({_first_line(problem).rstrip('.')}); correct it."
     chain = list(_chain(problem))
-    refused = next((each for each in chain if isinstance(each, errors.HfHubHTTPError)), None)
+    answered = [each for each in chain if getattr(each, "response", None) is not None]
+    refused = next((each for each in answered if isinstance(each, errors.HfHubHTTPError)), None)
     if refused is not None:
         return _refusal(refused, repository)
     lost = [each for each in chain if type(each).__module__.partition(".")[0] in _NETWORK]
