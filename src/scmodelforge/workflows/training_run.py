@@ -279,7 +279,7 @@ class TrainingRun:
 
     def _save_model(self, path: Path, snapshot: Snapshot) -> None:
         bundle = self._bundle(snapshot.progress)
-        save_bundle(path, bundle, card=model_card(bundle, self.config, records=[]), weights=snapshot.weights)
+        save_bundle(path, bundle, card=model_card(bundle), weights=snapshot.weights)
 
     def _evaluate_now(self, run: Run) -> list[Record]:
         """Evaluate the model as it is: every device embeds a part of the cells, the first one scores them."""
@@ -347,7 +347,7 @@ class TrainingRun:
                 *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
             ]
-        write_text(self.folder.model / "README.md", model_card(bundle, self.config, records=records))
+        write_text(self.folder.model / "README.md", model_card(bundle, records=records))
         return TrainResult(self.folder, records, views, terminal_tables(records), notes)
 
     def _keep_records(self, records: list[Record], fingerprint: dict[str, Any]) -> None:
