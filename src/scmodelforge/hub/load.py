@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scmodelforge.hub.bundle import Bundle
+from scmodelforge._errors import DataError
+from scmodelforge.hub.addresses import parse_address
+from scmodelforge.hub.bundle import Bundle, load_bundle
+from scmodelforge.hub.locate import locate
 
 __all__ = ["load_model"]
 
@@ -35,4 +38,8 @@ def load_model(
         As of :func:`~scmodelforge.hub.locate.locate`, :func:`~scmodelforge.hub.bundle.load_bundle` and the importers;
         if a folder is neither ours nor known to an importer.
     """
-    raise NotImplementedError
+    folder = locate(parse_address(address), offline=offline).folder
+    if not (folder / "config.json").is_file():
+        msg = f"{folder} is neither a model folder nor a run folder with an exported model (no config.json in it)."
+        raise DataError(msg)
+    return load_bundle(folder, trust_plugins=trust_plugins)
