@@ -8,6 +8,7 @@ do other cells another way (:func:`~scmodelforge.eval.embed.steady_batch`).
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
 
 def _named(text: str, names: Mapping[str, str]) -> str:
     for setting, name in names.items():
-        text = text.replace(setting, name)
+        text = re.sub(rf"(?<!\w){re.escape(setting)}(?!\w)", name, text)
     return text
 
 

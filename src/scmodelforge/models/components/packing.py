@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Kernel", "Packing", "always_packed", "packed_kernel"]
+__all__ = ["Kernel", "Packing", "always_packed", "is_always_packed", "packed_kernel"]
 
 #: How packed tokens attend: one fused call for each cell, or one for all of them, which NVIDIA GPUs have.
 Kernel = Literal["cell by cell", "all cells"]
@@ -33,6 +33,11 @@ def always_packed() -> Iterator[None]:
         yield
     finally:
         _least_padding.reset(before)
+
+
+def is_always_packed() -> bool:
+    """Tell whether this is within :func:`always_packed`."""
+    return not torch.compiler.is_compiling() and _least_padding.get() == 0.0
 
 
 def packed_kernel(states: torch.Tensor, *, is_plain: bool, dropout: float, head_dim: int) -> Kernel | None:
