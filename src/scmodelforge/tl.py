@@ -143,9 +143,7 @@ def _check_target(adata: Any, *, copy: bool) -> None:
         msg = f"adata is a {type(adata).__name__}; an AnnData object is needed, as anndata.read_h5ad returns."
         raise ConfigError(msg)
     if adata.isbacked and adata.is_view and not copy:
-        msg = (
-            "adata is a part of a backed object, which cannot hold results; use copy=True, which returns one in memory."
-        )
+        msg = "adata is a part of a backed object and cannot hold results; copy=True returns an object in memory."
         raise ConfigError(msg)
 
 

@@ -163,8 +163,8 @@ class _OpenAnnData:
             return Group({name: Array(getattr(rows, name)) for name in _PARTS_OF_CSR}, attrs)
         kind = f"{type(values).__module__.partition('.')[0]} {type(values).__name__}"
         msg = (
-            f"{self._name}: {where.replace('/', '.')} is a {kind}; a NumPy array or a sparse matrix of SciPy is needed. "
-            f"{self._name}.to_memory() makes one of most others."
+            f"{self._name}: {where.replace('/', '.')} is a {kind}; a NumPy array or a sparse matrix of SciPy is "
+            f"needed. {self._name}.to_memory() makes one of most others."
         )
         raise DataError(msg)
 
