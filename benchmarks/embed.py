@@ -144,16 +144,13 @@ def rate(given: argparse.Namespace) -> None:
         f"{given.cells:,} cells, {tokens:.0f} tokens each, {given.layers} layers x {given.width}, batches of "
         f"{given.batch_size}, {torch.get_num_threads()} threads, {given.repeats} repeats, torch {torch.__version__}"
     )
-    best = [statistics.median(values) for values in zip(*found["the model alone"], strict=True)]
     for name, values in found.items():
         clock, cpu = (statistics.median(each) for each in zip(*values, strict=True))
-        shares = [
-            [base[i] / own[i] for base, own in zip(found["the model alone"], values, strict=True)] for i in (0, 1)
-        ]
+        pairs = list(zip(found["the model alone"], values, strict=True))
+        by_clock, by_cpu = (statistics.median(base[i] / own[i] for base, own in pairs) for i in (0, 1))
         print(
-            f"{name:22} {clock:7.2f} s  {cpu:7.2f} CPU s  {given.cells / clock:8.1f} cells/s   of the model's rate: "
-            f"{statistics.median(shares[0]):6.1%} by the clock, {statistics.median(shares[1]):6.1%} by CPU seconds "
-            f"(medians {best[0] / clock:.1%}, {best[1] / cpu:.1%})"
+            f"{name:20} {clock:7.2f} s {cpu:7.2f} CPU s {given.cells / clock:8.1f} cells/s; of the model's rate "
+            f"{by_clock:6.1%} by the clock, {by_cpu:6.1%} by CPU seconds"
         )
 
 
@@ -168,10 +165,11 @@ def memory(given: argparse.Namespace) -> None:
                     [sys.executable, __file__, "peak", way, str(path)], check=True, capture_output=True, text=True
                 )
                 found = json.loads(done.stdout.strip().splitlines()[-1])
-                rows = 4 * found["width"] * num_cells
+                sizes = [size, found["peak"], found["before"], 4 * found["width"] * num_cells]
+                size, most, before, rows = (round(each / 2**20) for each in sizes)
                 print(
-                    f"{way:12} {num_cells:8,} cells  file {size / 2**20:7.0f} MiB  peak {found['peak'] / 2**20:7.0f} MiB, "
-                    f"of which imports and model {found['before'] / 2**20:5.0f}, embeddings {rows / 2**20:4.0f}",
+                    f"{way:12} {num_cells:8,} cells, file of {size:,} MiB: peak {most:,} MiB, of which imports and "
+                    f"model {before:,}; embeddings {rows:,}",
                     flush=True,
                 )
 
