@@ -33,7 +33,7 @@ def pair(request, tmp_path):
     """Return an object, and the file that it is as."""
     adata = with_columns()
     adata.write_h5ad(tmp_path / "cells.h5ad")
-    rows, genes = np.array([40, 3, 17, 48, 18, 19]), np.array([5, *range(15, 2, -2)])
+    rows, genes = np.array([40, 3, 17, 48, 18, 19]), np.array([4, *range(15, 2, -2)])
     if request.param in ("view", "part of backed"):
         adata[rows, genes].copy().write_h5ad(tmp_path / "some.h5ad")
     whole = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r" if "backed" in request.param else None)
@@ -74,7 +74,7 @@ def test_cells_and_tables_are_those_of_the_file(pair):
     assert_same_cells(source.read(RowRange(0, 1, size)), file.read(RowRange(0, 1, size)))
     some = np.array([4, 0, 2])
     assert_same_cells(source.read_rows(0, some), file.read_rows(0, some))
-    with pytest.raises(DataError, match="adata: obs has no column 'donor'. Did you mean"):
+    with pytest.raises(DataError, match="adata: obs has no column 'donor'"):
         source.obs("donor")
 
 
