@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 import anndata as ad
 import numpy as np
@@ -11,15 +10,12 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import scmodelforge as smf
 from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.eval import embed as eval_embed
 from scmodelforge.hub import save_bundle
 from tests.conftest import make_adata
-from tests.test_workflows.ready_models import BINNED, COUNTS, GENES, TYPES, labelling_model, ready_model
+from tests.test_workflows.ready_models import GENES, TYPES, labelling_model, ready_model
 
 KEY = "X_scmodelforge"
 
@@ -223,199 +219,6 @@ class TestKindsOfObjects:
         for each, options in ((backed, {}), (backed[:5], {"copy": True})):
             with pytest.raises(DataError, match="stored by columns"):
                 smf.tl.embed(each, model, **options)
-
-
-class TestNumbersDependOnTheCellAlone:
-    """To the bit, on a CPU: nothing here has a tolerance."""
-
-    MODELS = (
-        pytest.param(partial(ready_model), id="ranks"),
-        pytest.param(partial(ready_model, pooling="mean"), id="mean"),
-        pytest.param(partial(ready_model, "scgpt", {**BINNED, "ties": "random", "max_genes": 12}), id="random draws"),
-        pytest.param(partial(ready_model, "transcriptformer", COUNTS), id="causal"),
-        pytest.param(partial(ready_model, "gene_pooling"), id="pooling"),
-        pytest.param(partial(ready_model, "masked_autoencoder"), id="autoencoder"),
-        pytest.param(labelling_model, id="scdiva"),
-    )
-
-    @pytest.mark.parametrize("made", MODELS)
-    def test_whatever_the_batch_size_and_order(self, adata, made):
-        model = made()
-        expected = embedding(adata, model)
-        for size in (1, 7):
-            np.testing.assert_array_equal(embedding(adata, model, batch_size=size), expected)
-        order = np.random.default_rng(3).permutation(60)
-        np.testing.assert_array_equal(embedding(adata[order].copy(), model, batch_size=33), expected[order])
-        np.testing.assert_array_equal(embedding(adata[7].copy(), model), expected[[7]])
-
-    @pytest.mark.parametrize("made", MODELS[1:4])
-    def test_whatever_the_number_of_threads(self, made):
-        """Attention of very short cells on two threads is left out: see the page on using models."""
-        genes = [f"ENSG{i:011d}" for i in range(1, 81)]
-        model, threads = made(genes=genes, max_seq_len=96), torch.get_num_threads()
-        adata = make_adata(16, 80)
-        try:
-            found = []
-            for number in (1, 2):
-                torch.set_num_threads(number)
-                found.append(embedding(adata, model))
-        finally:
-            torch.set_num_threads(threads)
-        np.testing.assert_array_equal(*found)
-
-    def test_which_takes_batches_filled_up(self, adata, monkeypatch):
-        """The tests above can fail: without this measure they do."""
-        monkeypatch.setattr(eval_embed, "_LEAST_CELLS", 0)
-        assert not np.array_equal(
-            embedding(adata, labelling_model(), batch_size=1), embedding(adata, labelling_model())
-        )
-
-    @settings(max_examples=5)
-    @given(st.integers(0, 10_000))
-    def test_permuted_and_unknown_genes_and_other_cells_change_nothing(self, seed):
-        rng = np.random.default_rng(seed)
-        model = ready_model("scgpt", {**BINNED, "ties": "random", "max_genes": 12})
-        adata = cells(9, seed=seed % 7)
-        expected = embedding(adata, model)
-        unknown = ad.AnnData(
-            sp.csr_matrix(rng.poisson(1.0, (9, 4)).astype(np.float32)),
-            adata.obs[[]],
-            pd.DataFrame(index=[f"ENSG9999999999{i}" for i in range(4)]),
-        )
-        wider = ad.concat([adata, unknown], axis=1)[:, rng.permutation(34)].copy()
-        np.testing.assert_array_equal(embedding(wider, model), expected)
-        others = cells(int(rng.integers(1, 40)), seed=seed)
-        more = ad.concat([others, adata], index_unique="-")
-        np.testing.assert_array_equal(embedding(more, model, batch_size=8)[-9:], expected)
-
-
-class TestAnnotate:
-    def test_labels_and_confidences_are_those_of_the_head(self, adata, labelling):
-        given = adata.copy()
-        assert smf.tl.annotate(given, labelling) is None
-        label, confidence = given.obs["scmodelforge_label"], given.obs["scmodelforge_confidence"]
-        assert list(label.cat.categories) == [*TYPES, "unknown"]
-        assert confidence.dtype == np.float32
-        assert label.nunique() > 1
-        assert (confidence >= np.float32(1 / 3)).all()
-        assert (confidence <= 1).all()
-        assert set(given.uns) == {"scmodelforge_label"}
-        assert list(given.obsm) == []
-        given.obs = given.obs.drop(columns=["scmodelforge_label", "scmodelforge_confidence"])
-        del given.uns["scmodelforge_label"]
-        assert_same(given, adata)
-
-    def test_doubtful_cells_and_those_without_known_genes_are_unknown(self, adata, labelling):
-        counts = adata.X.toarray()
-        counts[3] = 0
-        given = ad.AnnData(counts, adata.obs, adata.var)
-        smf.tl.annotate(given, labelling)
-        least = float(np.nanmedian(given.obs["scmodelforge_confidence"]))
-        sure = given.obs["scmodelforge_confidence"] >= least
-        smf.tl.annotate(given, labelling, min_confidence=least, unknown="?", key_added="my")
-        assert np.isnan(given.obs["my_confidence"].iloc[3])
-        assert (given.obs["scmodelforge_label"] == "unknown").to_numpy().nonzero()[0].tolist() == [3]
-        assert ((given.obs["my_label"] == "?") == ~sure).all()
-        assert given.obs["my_label"][sure].astype(str).equals(given.obs["scmodelforge_label"][sure].astype(str))
-        assert given.uns["my_label"]["min_confidence"] == least
-
-    def test_a_backed_object_and_a_view_give_the_same(self, adata, labelling, path):
-        expected = smf.tl.annotate(adata, labelling, copy=True).obs["scmodelforge_confidence"].to_numpy()
-        backed = ad.read_h5ad(path, backed="r")
-        smf.tl.annotate(backed, labelling)
-        np.testing.assert_array_equal(backed.obs["scmodelforge_confidence"], expected)
-        found = smf.tl.annotate(adata[10:20], labelling, copy=True)
-        np.testing.assert_array_equal(found.obs["scmodelforge_confidence"], expected[10:20])
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"min_confidence": 1.5}, "min_confidence is 1.5; a probability is needed"),
-            ({"unknown": "type1"}, "'type1' is a cell type of the model; choose another word"),
-            ({"unknown": ""}, "unknown is empty"),
-        ],
-    )
-    def test_what_makes_no_sense_is_refused(self, adata, labelling, options, message):
-        with pytest.raises(ConfigError, match=message):
-            smf.tl.annotate(adata, labelling, **options)
-
-    def test_a_model_without_labels_says_what_to_do(self, adata, model):
-        with pytest.raises(ConfigError, match=r"has learned no cell types .*; give one that has"):
-            smf.tl.annotate(adata, model)
-
-
-class TestErrors:
-    """Of each the words, and that the object is as it was."""
-
-    @pytest.mark.parametrize(
-        ("change", "options", "message"),
-        [
-            (lambda a: a.X.data.__setitem__(5, np.nan), {}, "has NaN for gene"),
-            (lambda a: a.X.data.__setitem__(5, -1), {}, "a negative value"),
-            (lambda a: a.X.data.__setitem__(slice(None), 0.0), {}, "cells are empty"),
-            (lambda a: setattr(a, "var_names", [f"x{i}" for i in range(30)]), {}, "name it with gene_id_column"),
-            (lambda a: None, {"layer": "counts"}, r"adata has no layer 'counts' \(layer\).* There are: X"),
-            (lambda a: None, {"gene_id_column": "id"}, r"var has no column 'id' \(gene_id_column\)"),
-            (lambda a: None, {"batch_size": 0}, "batch_size is 0; a whole number of at least 1"),
-        ],
-    )
-    def test_of_the_cells(self, adata, model, labelling, change, options, message):
-        given = adata.copy()
-        change(given)
-        before = given.copy()
-        for act, of in ((smf.tl.embed, model), (smf.tl.annotate, labelling)):
-            with pytest.raises((ConfigError, DataError), match=message) as caught:
-                act(given, of, **options)
-            assert "data." not in str(caught.value)
-            assert "\n" not in str(caught.value)
-        assert_same(given, before)
-
-    def test_logged_values_are_refused_where_the_model_takes_the_logarithm(self, adata):
-        from scmodelforge.config.schema import PreprocessingConfig
-        from scmodelforge.data.preprocess import Preprocessor
-
-        config = PreprocessingConfig(normalize="library_size", log1p=True)
-        logged = ad.AnnData(np.log1p(1e4 * adata.X.toarray() / adata.X.sum(axis=1).A1[:, None]), adata.obs, adata.var)
-        for model in (ready_model(), ready_model(tokenizer={"strategy": "continuous_projection", "max_genes": 20})):
-            model.preprocessor = Preprocessor(config)
-            with pytest.raises(DataError, match=r"look log1p .* holds counts in layer"):
-                smf.tl.embed(logged, model)
-
-    def test_no_cells_and_no_matrix(self, adata, model):
-        with pytest.raises(DataError, match="adata has no cells; at least one is needed"):
-            smf.tl.embed(adata[:0].copy(), model)
-        with pytest.raises(DataError, match="adata has no expression matrix"):
-            smf.tl.embed(ad.AnnData(obs=adata.obs, var=adata.var), model)
-
-    def test_of_the_model_and_the_object(self, adata, model, tmp_path):
-        with pytest.raises(ConfigError, match="model is a int; give the address"):
-            smf.tl.embed(adata, 3)
-        with pytest.raises(DataError, match="neither a model folder nor a run folder"):
-            smf.tl.embed(adata, tmp_path)
-        with pytest.raises(ConfigError, match="adata is a str; an AnnData object is needed"):
-            smf.tl.embed("cells.h5ad", model)
-
-    def test_a_model_that_gives_nan_leaves_the_object_alone(self, adata):
-        model, given = ready_model(), adata.copy()
-        with torch.no_grad():
-            model.model.encoder.final_norm.weight.fill_(float("nan"))
-        with pytest.raises(DataError, match="NaN or infinite embeddings"):
-            smf.tl.embed(given, model)
-        assert_same(given, adata)
-        assert threads_of_loaders() == []
-
-    def test_a_matrix_of_another_library_is_named(self, adata, model):
-        given = adata.copy()
-        given.layers["masked"] = adata.X.toarray()
-        given.layers._data["masked"] = np.ma.masked_array(adata.X.toarray())
-        with pytest.raises(DataError, match=r"adata: layers.masked is a numpy MaskedArray; a NumPy array or a sparse"):
-            smf.tl.embed(given, model, layer="masked")
-
-
-def threads_of_loaders() -> list[str]:
-    import threading
-
-    return [thread.name for thread in threading.enumerate() if "scmodelforge-loader" in thread.name]
 
 
 def test_tl_is_there_and_not_imported_before_it_is_asked_for():
