@@ -25,8 +25,8 @@ def test_the_help_of_every_command_loads_neither_torch_nor_anndata():
     code = """
 from typer.testing import CliRunner
 from scmodelforge.cli.main import app
-commands = ["train", "convert", "data", "embed", "evaluate", "tokenize", "tokenizer", "models", "datasets", "config",
-            "hub"]
+commands = ["train", "convert", "data", "embed", "predict", "evaluate", "tokenize", "tokenizer", "models", "datasets",
+            "config", "hub"]
 for words in ([], *([name] for name in commands), ["data", "bench"], ["tokenizer", "fetch"], ["hub", "push"]):
     result = CliRunner().invoke(app, [*words, "--help"])
     assert result.exit_code == 0, result.output
