@@ -85,9 +85,9 @@ def test_its_card_says_where_it_is_from(tmp_path):
     folder, out = write_scgpt(tmp_path / "theirs"), tmp_path / "ours"
     call(folder, out)
     card = (out / "README.md").read_text()
-    assert "# theirs: scgpt, 2 layers" in card
+    assert "# scgpt, 2 layers, width" in card
     assert "(`scgpt`) from `theirs`" in card
-    assert "Not known: ask those who published it before you pass it on." in card
+    assert "None is stated: ask those who made the model before you use it or pass it on." in card
     assert "- weights read: 43, of these put into another form: 4" in card
     assert f"| best_model.pt | `{hashlib.sha256((folder / 'best_model.pt').read_bytes()).hexdigest()}` |" in card
     assert str(tmp_path) not in card + (out / "fingerprint.json").read_text()
@@ -117,14 +117,14 @@ def test_a_model_with_other_tokens_than_the_list_says_is_refused(tmp_path, monke
     entry = pretrained.get_pretrained("scgpt-human")
     monkeypatch.setattr(workflow, "_entry_of", lambda imported: entry)
     line = refused(folder, tmp_path / "ours")
-    assert line == "the model has 23 tokens, and scgpt-human 60,697: it is another one; fetch it again."
+    assert line.endswith("has 23 tokens, that of scgpt-human 60,697; put the files of scgpt-human there.")
 
 
 def test_a_missing_head_is_told_of(tmp_path):
     bare = {name: each for name, each in test_geneformer.published().items() if not name.startswith("cls.")}
     out = tmp_path / "ours"
     said = call(write_geneformer(tmp_path / "theirs", bare), out)
-    assert "model.safetensors has no weights of cls (5): what these predict means nothing before they are" in said
+    assert "theirs has no weights of cls (5): what these predict means nothing before they are" in said
     assert "missing, as they were drawn: 5 (cls.predictions.bias, " in said
     assert "missing, as they were drawn: 5 (cls.predictions.bias, " in (out / "README.md").read_text()
 
@@ -167,7 +167,7 @@ class TestFoldersThatAreThere:
         monkeypatch.setattr(workflow, "save_bundle", fails)
         line = refused(write_scgpt(tmp_path / "scgpt"), out, "--force")
         assert line == f"{out} cannot be written (No space left on device)."
-        monkeypatch.setattr(workflow, "imported_card", lambda bundle: signal.raise_signal(signal.SIGINT))
+        monkeypatch.setattr(workflow, "model_card", lambda bundle: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             workflow.import_model(tmp_path / "scgpt", out, force=True)
         assert files_of(out) == before
@@ -179,7 +179,7 @@ class TestRefusals:
         (tmp_path / "empty").mkdir()
         out = tmp_path / "ours"
         assert refused(tmp_path / "none", out).startswith(f"{tmp_path / 'none'}: no such folder")
-        assert "no published model that is known here; there are importers for" in refused(tmp_path / "empty", out)
+        assert "nor of a published model that can be imported (gene" in refused(tmp_path / "empty", out)
         assert "unknown scheme 's3://'" in refused("s3://bucket/model", out)
         assert "unknown importer 'bert'" in refused(tmp_path / "empty", out, "--importer", "bert")
         call(write_geneformer(tmp_path / "theirs"), out)

@@ -12,7 +12,7 @@ import torch
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import IMPORTERS
 from scmodelforge.hub import load_bundle, load_model, save_bundle
-from scmodelforge.hub.load import _imported
+from scmodelforge.hub.load import import_published
 from scmodelforge.hub.locate import Located
 from scmodelforge.hub.pretrained import PretrainedModel, PublishedFile, get_pretrained
 from tests.test_hub import test_bundle
@@ -102,7 +102,8 @@ class TestPublishedFolders:
     def test_origin_is_kept_without_the_place_on_this_machine(self, tmp_path, toy):
         fingerprint = load_model(publish(tmp_path / "toy-7b")).fingerprint
         assert fingerprint["imported_from"]["importer"] == "toy"
-        assert fingerprint["imported_from"]["origin"] == "toy-7b"
+        assert fingerprint["imported_from"]["folder"] == "toy-7b"
+        assert "origin" not in fingerprint["imported_from"]
         assert set(fingerprint["imported_from"]["files"]) == {SETTINGS, WEIGHTS}
         assert str(tmp_path) not in json.dumps(fingerprint)
 
@@ -154,24 +155,24 @@ class TestModelsOfTheRegistry:
 
     def test_their_checksums_and_address_are_handed_over(self, tmp_path, toy):
         where = self.located(publish(tmp_path / "snapshot"))
-        bundle = _imported(where, dictionaries=None, known_as=where.origin)
+        bundle = import_published(where)[1].bundle
         assert toy.asked == [(None, {WEIGHTS: "a" * 64})]
         assert bundle.fingerprint["imported_from"]["origin"] == "hf://me/toy@0f3a"
 
     def test_only_the_importer_that_is_named_there_is_asked(self, tmp_path, toy, monkeypatch):
         monkeypatch.setitem(IMPORTERS._parts, "twin", ToyImporter)
         where = self.located(publish(tmp_path / "snapshot"))
-        assert _imported(where, dictionaries=None, known_as="")
+        assert import_published(where)[0] == "toy"
 
     def test_one_with_another_vocabulary_is_refused(self, tmp_path, toy):
         own = len(make_bundle().vocab)
         with pytest.raises(DataError, match=f"its vocabulary has {own} tokens, that of toy-7b 60,697; put the files"):
-            _imported(self.located(publish(tmp_path / "toy"), num_tokens=60_697), dictionaries=None, known_as="")
+            import_published(self.located(publish(tmp_path / "toy"), num_tokens=60_697))
 
     def test_other_files_are_refused(self, tmp_path, toy):
         (tmp_path / "readme.txt").touch()
         with pytest.raises(DataError, match=r"is not Toy, 7 weights: it holds readme.txt; toy.json, toy.safetensors"):
-            _imported(self.located(tmp_path), dictionaries=None, known_as="")
+            import_published(self.located(tmp_path))
 
 
 class TestOtherFolders:

@@ -9,21 +9,19 @@ from pathlib import Path
 
 import torch
 
-from scmodelforge._errors import DataError, listed
-from scmodelforge._registry import IMPORTERS
-from scmodelforge.hub.addresses import LocalFolder, parse_address
+from scmodelforge._errors import DataError
+from scmodelforge.hub.addresses import parse_address
 from scmodelforge.hub.bundle import Bundle, load_bundle
-from scmodelforge.hub.importers.base import Importer
+from scmodelforge.hub.importers.base import Imported, Importer, find_importer, holdings
 from scmodelforge.hub.locate import Located, locate
 from scmodelforge.hub.pretrained import PretrainedModel
 
-__all__ = ["load_model"]
+__all__ = ["check_vocabulary", "import_published", "is_model_folder", "load_model"]
 
 _log = logging.getLogger(__name__)
 
 #: Files that no other kind of model has.
 _OURS = ("preprocessing.json", "fingerprint.json")
-_MOST = 6  # names of files in a message
 
 
 def load_model(
@@ -57,27 +55,26 @@ def load_model(
         As of :func:`~scmodelforge.hub.locate.locate`, :func:`~scmodelforge.hub.bundle.load_bundle` and the importers;
         if a folder is neither ours nor known to an importer.
     """
-    where = parse_address(address)
     if dictionaries is not None and not Path(dictionaries).is_dir():
         msg = f"{dictionaries}: no such folder; name the one with the dictionaries of the published model."
         raise DataError(msg)
-    located = locate(where, offline=offline)
-    if _is_ours(located.folder):
+    located = locate(parse_address(address), offline=offline)
+    if is_model_folder(located.folder):
         if dictionaries is not None:
             _log.info(f"{located.origin}: has a vocabulary of its own; the dictionaries in {dictionaries} are not used")
         bundle = load_bundle(located.folder, trust_plugins=trust_plugins)
     else:
-        bundle = _imported(
-            located,
-            dictionaries=None if dictionaries is None else Path(dictionaries),
-            # Where a folder lies on this machine is no business of those that the model is passed on to.
-            known_as=located.folder.resolve().name if isinstance(where, LocalFolder) else located.origin,
-        )
+        name, imported = import_published(located, dictionaries=None if dictionaries is None else Path(dictionaries))
+        _log.info(f"{located.origin}: read by the importer '{name}'")
+        for line in imported.report.lines():
+            _log.info(line)
+        bundle = imported.bundle
     bundle.origin = located.origin
     return bundle
 
 
-def _is_ours(folder: Path) -> bool:
+def is_model_folder(folder: Path) -> bool:
+    """Tell whether a folder is, or was meant as, one that :func:`~scmodelforge.hub.bundle.save_bundle` writes."""
     if any((folder / name).is_file() for name in _OURS):
         return True
     try:
@@ -87,26 +84,55 @@ def _is_ours(folder: Path) -> bool:
     return isinstance(settings, dict) and "format_version" in settings
 
 
-def _imported(located: Located, *, dictionaries: Path | None, known_as: str) -> Bundle:
-    name, importer = _importer_of(located)
+def import_published(
+    located: Located, *, dictionaries: Path | None = None, importer: str | None = None
+) -> tuple[str, Imported]:
+    """Read a published model.
+
+    Parameters
+    ----------
+    located
+        Its files, and what the list of published models says of it.
+    dictionaries
+        As of :func:`load_model`.
+    importer
+        What reads it; ``None`` takes what the list says, or what recognises the folder.
+
+    Returns
+    -------
+    Name of the importer, and the model. Its fingerprint has the address in ``imported_from`` unless that is a folder:
+    where one lies on this machine is no business of those that the model is passed on to.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As of :func:`load_model`.
+    """
+    name, reader = _reader_of(located, importer)
     checksums = located.entry.checksums if located.entry is not None else None
-    imported = importer.load(located.folder, dictionaries=dictionaries, sha256=checksums)
+    imported = reader.load(located.folder, dictionaries=dictionaries, sha256=checksums)
     imported.report.check(located.origin)
-    _log.info(f"{located.origin}: read by the importer '{name}'")
-    for line in imported.report.lines():
-        _log.info(line)
+    imported.report.warn(located.origin)
     bundle = imported.bundle
+    bundle.vocab.is_fixed = True
     if located.entry is not None:
-        _check_vocabulary(bundle, located.entry, str(located.folder))
-    told = {"importer": name, **bundle.fingerprint.get("imported_from", {}), "origin": known_as}
+        check_vocabulary(bundle, located.entry, str(located.folder))
+    told = {"importer": name, "folder": located.folder.resolve().name, **bundle.fingerprint.get("imported_from", {})}
+    told |= {"origin": located.origin} if "://" in located.origin else {}
     bundle.fingerprint = {**bundle.fingerprint, "imported_from": told}
     if "config_hash" not in bundle.fingerprint:  # without one, results of two models could not be told apart
         bundle.fingerprint["config_hash"] = _hash_of_weights(bundle)
-    return bundle
+    return name, imported
 
 
-def _check_vocabulary(bundle: Bundle, entry: PretrainedModel, origin: str) -> None:
-    """Refuse another model than the one asked for by name, also where no checksum is known."""
+def check_vocabulary(bundle: Bundle, entry: PretrainedModel, origin: str) -> None:
+    """Refuse another model than one of the list, also where no checksum is known.
+
+    Raises
+    ------
+    DataError
+        If it has another number of tokens.
+    """
     if len(bundle.vocab) != entry.vocabulary.num_tokens:
         msg = (
             f"{origin}: its vocabulary has {len(bundle.vocab):,} tokens, that of {entry.name} "
@@ -122,36 +148,17 @@ def _hash_of_weights(bundle: Bundle) -> str:
     return found.hexdigest()
 
 
-def _importer_of(located: Located) -> tuple[str, Importer]:
-    """Return the only importer that takes a folder, of a model of the registry the one that is named there."""
-    names = IMPORTERS.names() if located.entry is None else [located.entry.importer]
-    importers = {name: IMPORTERS.get(name)() for name in names}
-    found = {name: each for name, each in importers.items() if each.recognises(located.folder)}
-    if len(found) > 1:
-        msg = (
-            f"{located.folder} could be of several kinds of models ({', '.join(found)}); leave only the files of one "
-            "in the folder."
-        )
-        raise DataError(msg)
-    if not found:
-        raise DataError(_of_no_kind(located, names))
-    return next(iter(found.items()))
-
-
-def _of_no_kind(located: Located, names: list[str]) -> str:
-    folder = located.folder
+def _reader_of(located: Located, importer: str | None) -> tuple[str, Importer]:
+    folder, entry = located.folder, located.entry
     if (folder / "run.json").is_file():
-        return (
+        msg = (
             f"{folder} is a run folder without an exported model; let the run finish: scmodelforge train --resume "
             f"{folder}"
         )
-    there = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    holds = f"it holds {listed(there, _MOST)}" if there else "it is empty"
-    if located.entry is not None:
-        wanted = ", ".join(file.path for file in located.entry.files)
-        return f"{folder} is not {located.entry.title}: {holds}; {wanted} are needed, as published."
-    kinds = f" ({', '.join(names)})" if names else ""
-    return (
-        f"{folder} is neither a model folder nor a run folder with an exported model, nor of a published model that "
-        f"can be imported{kinds}: {holds}; give the folder that has config.json and the weights."
-    )
+        raise DataError(msg)
+    name, reader = find_importer(folder, importer or (entry.importer if entry else None))
+    if entry is not None and importer is None and not reader.recognises(folder):
+        wanted = ", ".join(file.path for file in entry.files)
+        msg = f"{folder} is not {entry.title}: {holdings(folder)}; {wanted} are needed, as published."
+        raise DataError(msg)
+    return name, reader

@@ -57,6 +57,7 @@ def model_card(
         "How to use it": _use(model, address or _ADDRESS),
         "What goes in": _input(model),
         "What it was trained on": _data(facts),
+        "Load report": "\n".join(f"- {line}" for line in published.get("load_report", [])),
         "What was hidden and what was held out": _hidden(model),
         "Evaluation": scores.text,
         "Limits": _limits(model),
@@ -66,7 +67,11 @@ def model_card(
     made = f"Trained with scModelForge {__version__}. Objective: `{model.objective}`."
     if published:
         page = f" ({published['page']})" if published.get("page") else ""
-        made = f"Published by others{page}; imported with scModelForge {__version__} (`{published.get('importer')}`)."
+        importer, origin = published.get("importer"), published.get("origin") or published.get("folder")
+        made = (
+            f"Published by others{page}; imported with scModelForge {__version__} (`{importer}`) from `{origin}`.\n"
+            "Weights are as published, but for what the load report names."
+        )
     if facts.get("step"):
         made += f" Weights after step {facts['step']:,}."
     text = "\n\n".join(f"## {title}\n\n{body}" for title, body in sections.items() if body)
@@ -133,7 +138,8 @@ def _data(facts: dict[str, Any]) -> str:
         )
     published = facts.get("imported_from", {})
     if published.get("files"):
-        rows = [f"| {name} | `{digest[:16]}` |" for name, digest in published["files"].items()]
+        files = {**published["files"], **published.get("dictionaries", {})}
+        rows = [f"| {name} | `{digest}` |" for name, digest in files.items()]
         parts.append("\n".join(["| published file | sha256 |", "|---|---|", *rows]))
     if published.get("species"):
         parts.append(f"Species: {', '.join(published['species'])}.")

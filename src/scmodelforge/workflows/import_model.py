@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from scmodelforge._errors import DataError
-from scmodelforge._json_files import read_json_object
-from scmodelforge.hub.addresses import LocalFolder, parse_address
+from scmodelforge.hub.addresses import parse_address
 from scmodelforge.hub.bundle import save_bundle
-from scmodelforge.hub.importers.base import Imported, find_importer
+from scmodelforge.hub.importers.base import Imported
+from scmodelforge.hub.load import check_vocabulary, import_published, is_model_folder
 from scmodelforge.hub.locate import locate
 from scmodelforge.hub.pretrained import PretrainedModel, list_pretrained
-from scmodelforge.workflows.imported_card import imported_card
+from scmodelforge.workflows.card import model_card
 
 __all__ = ["import_model"]
 
@@ -52,21 +52,18 @@ def import_model(
         If there is no such model or importer, it is not what was published, or the folder cannot be written.
     """
     _check_target(out, force=force)
-    address = parse_address(source)
-    located = locate(address)
-    if _is_ours(located.folder):
+    located = locate(parse_address(source))
+    if is_model_folder(located.folder):
         msg = f"{located.folder} is a model folder of ours already: nothing to import; load or copy it as it is."
         raise DataError(msg)
-    entry = located.entry
-    name, reader = find_importer(located.folder, importer or (entry.importer if entry else None))
-    sha256 = {file.path: file.sha256 for file in entry.files if file.sha256} if entry else None
-    imported = reader.load(located.folder, dictionaries=dictionaries, sha256=sha256)
-    entry = entry or _entry_of(imported)
-    _require_tokens(imported, entry)
-    facts = imported.bundle.fingerprint["imported_from"]
-    facts |= {"load_report": imported.report.lines(), **_published_facts(entry)}
-    if not isinstance(address, LocalFolder):  # where it is on this machine is nobody else's business
-        facts["origin"] = located.origin
+    name, imported = import_published(located, dictionaries=dictionaries, importer=importer)
+    entry = located.entry or _entry_of(imported)
+    if entry is not None:
+        check_vocabulary(imported.bundle, entry, str(located.folder))
+    imported.bundle.fingerprint["imported_from"] |= {
+        "load_report": imported.report.lines(),
+        **_published_facts(entry),
+    }
     _write(imported, out)
     vocab = imported.bundle.vocab
     return [
@@ -82,32 +79,15 @@ def _check_target(out: Path, *, force: bool) -> None:
         if not force:
             msg = f"{out} exists; choose another name, or replace it with --force."
             raise DataError(msg)
-        if not _is_ours(out):
+        if not is_model_folder(out):
             msg = f"{out} is no model folder, so it is not replaced; choose another name."
             raise DataError(msg)
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        return "format_version" in read_json_object(folder / "config.json", "")
-    except DataError:
-        return False
 
 
 def _entry_of(imported: Imported) -> PretrainedModel | None:
     """Return what the list says of weights that are in it, by their sha256."""
     found = set(imported.bundle.fingerprint["imported_from"]["files"].values())
     return next((each for each in list_pretrained() if found & {file.sha256 for file in each.files}), None)
-
-
-def _require_tokens(imported: Imported, entry: PretrainedModel | None) -> None:
-    found = len(imported.bundle.vocab)
-    if entry is not None and found != entry.vocabulary.num_tokens:
-        msg = (
-            f"the model has {found:,} tokens, and {entry.name} {entry.vocabulary.num_tokens:,}: it is another one; "
-            "fetch it again."
-        )
-        raise DataError(msg)
 
 
 def _published_facts(entry: PretrainedModel | None) -> dict[str, Any]:
@@ -125,7 +105,7 @@ def _write(imported: Imported, out: Path) -> None:
         msg = f"cannot write to {out.parent} ({problem.strerror}); choose a folder you may write to."
         raise DataError(msg) from problem
     try:
-        save_bundle(staging / "new", imported.bundle, card=imported_card(imported.bundle))
+        save_bundle(staging / "new", imported.bundle, card=model_card(imported.bundle))
         if out.exists():
             out.rename(staging / "old")
         (staging / "new").rename(out)

@@ -24,6 +24,7 @@ __all__ = [
     "check_files",
     "check_release",
     "find_importer",
+    "holdings",
     "imported_from",
     "register_importer",
 ]
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=type)
 _MOST = 3  # names in a line
+_MOST_FILES = 6
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class LoadReport:
     body: tuple[str, ...] = ()
 
     def check(self, origin: str) -> None:
-        """Refuse a model whose body was not read, or a head in part, and warn of heads that were not.
+        """Refuse a model whose body was not read, or a head in part.
 
         Parameters
         ----------
@@ -83,6 +85,9 @@ class LoadReport:
                 )
                 msg = f"{origin}: {what}: {told}; take all files of one model, as they were published."
                 raise DataError(msg)
+
+    def warn(self, origin: str) -> None:
+        """Log a warning of heads that the files lack."""
         if self.missing:
             heads = ", ".join(dict.fromkeys(map(_head, self.missing)))
             _log.warning(
@@ -162,25 +167,40 @@ def find_importer(folder: Path, name: str | None = None) -> tuple[str, Importer]
     folder
         The folder as it was published.
     name
-        A registered importer; ``None`` takes the one that recognises the folder.
+        A registered importer; ``None`` takes the only one that recognises the folder.
 
     Raises
     ------
     ConfigError
         If there is no such importer.
     DataError
-        If none recognises the folder.
+        If none recognises the folder, or several do.
     """
     names = IMPORTERS.names()
-    if name is not None and name not in names:
-        msg = f"unknown importer '{name}'.{nearest(name, names)} There are: {', '.join(names)}."
-        raise ConfigError(msg)
-    for each in names if name is None else [name]:
-        importer: Importer = IMPORTERS.get(each)()
-        if name is not None or importer.recognises(folder):
-            return each, importer
-    msg = f"{folder}: no published model that is known here; there are importers for {', '.join(names)}."
-    raise DataError(msg)
+    if name is not None:
+        if name not in names:
+            msg = f"unknown importer '{name}'.{nearest(name, names)} There are: {', '.join(names)}."
+            raise ConfigError(msg)
+        return name, IMPORTERS.get(name)()
+    importers: dict[str, Importer] = {each: IMPORTERS.get(each)() for each in names}
+    found = {each: importer for each, importer in importers.items() if importer.recognises(folder)}
+    if len(found) > 1:
+        msg = f"{folder} could be of several kinds of models ({', '.join(found)}); leave only the files of one there."
+        raise DataError(msg)
+    if not found:
+        msg = (
+            f"{folder} is neither a model folder nor a run folder with an exported model, nor of a published model "
+            f"that can be imported ({', '.join(names)}): {holdings(folder)}; give the folder that has config.json and "
+            "the weights."
+        )
+        raise DataError(msg)
+    return next(iter(found.items()))
+
+
+def holdings(folder: Path) -> str:
+    """Return in words what a folder holds."""
+    there = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    return f"it holds {listed(there, _MOST_FILES)}" if there else "it is empty"
 
 
 def check_files(folder: Path, names: Iterable[str], *, sha256: Mapping[str, str] | None = None) -> dict[str, str]:
