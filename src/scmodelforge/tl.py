@@ -103,9 +103,10 @@ def annotate(
     ConfigError, DataError
         Also if the model has learned no cell types.
     """
+    from scmodelforge._wording import in_words_of
     from scmodelforge.workflows.embedder import ready_adata
     from scmodelforge.workflows.predict import Naming, facts_of_labels, label_cells
-    from scmodelforge.workflows.ready_cells import PYTHON, in_words_of
+    from scmodelforge.workflows.ready_cells import PYTHON
 
     require_whole("batch_size", batch_size, 1)
     naming = Naming(min_confidence, unknown)

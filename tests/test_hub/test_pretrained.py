@@ -30,8 +30,6 @@ from scmodelforge.models.published.scgpt import scgpt_config
 from scmodelforge.tokenizers.presets import PRESETS
 
 MODELS = {model.name: model for model in list_pretrained()}
-#: Importers that are on their way.
-PLANNED = {"geneformer", "scgpt"}
 
 
 def of_importer(name: str) -> list[str]:
@@ -169,7 +167,7 @@ class TestFigures:
 
 class TestPartsOfThePackage:
     def test_importers_are_registered_or_planned(self):
-        assert {model.importer for model in MODELS.values()} <= {*IMPORTERS.names(), *PLANNED}
+        assert {model.importer for model in MODELS.values()} <= set(IMPORTERS.names())
 
     @pytest.mark.parametrize("name", MODELS)
     def test_the_vocabulary_is_that_of_the_tokenizers_preset(self, name):

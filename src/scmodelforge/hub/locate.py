@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scmodelforge._errors import DataError
-from scmodelforge._places import cache_folder
 from scmodelforge.hub.addresses import Address, HubRepository, LocalFolder
 from scmodelforge.hub.checksums import check_published
 from scmodelforge.hub.faults import on_the_hub
-from scmodelforge.hub.pretrained import PretrainedModel, get_pretrained
+from scmodelforge.hub.pretrained import PretrainedModel, get_pretrained, own_folder
 
 __all__ = ["Located", "locate"]
 
@@ -112,7 +111,7 @@ def _in_repository(place: HubRepository, fetch: _Fetch) -> Located:
 
 
 def _by_name(entry: PretrainedModel, fetch: _Fetch) -> Located:
-    name, own = f"scmodelforge://{entry.name}", cache_folder() / "pretrained" / entry.name
+    name, own = f"scmodelforge://{entry.name}", own_folder(entry)
     files = [each.path for each in entry.files]
     is_here = all((own / file).is_file() for file in files)
     if not is_here and entry.hub is None:

@@ -30,6 +30,7 @@ __all__ = [
     "find_pretrained",
     "get_pretrained",
     "list_pretrained",
+    "own_folder",
     "schema_text",
 ]
 
@@ -192,7 +193,7 @@ def find_pretrained(model: PretrainedModel) -> Path | None:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    own = cache_folder() / "pretrained" / model.name
+    own = own_folder(model)
     if all((own / file.path).is_file() for file in model.files):
         return own
     if model.hub is None:
@@ -204,6 +205,11 @@ def find_pretrained(model: PretrainedModel) -> Path | None:
     ]
     last = found[-1]
     return Path(last).parent if isinstance(last, str) and all(isinstance(each, str) for each in found) else None
+
+
+def own_folder(model: PretrainedModel) -> Path:
+    """Return the folder where a model is looked for before the hub is asked, whether it is there or not."""
+    return cache_folder() / "pretrained" / model.name
 
 
 def schema_text() -> str:

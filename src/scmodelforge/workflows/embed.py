@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from scmodelforge._errors import DataError, Interrupted
+from scmodelforge._wording import in_words_of
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.hub.load import load_model
@@ -24,34 +25,17 @@ from scmodelforge.workflows.ready_cells import (
     COMMAND,
     ReadyCells,
     given,
-    in_words_of,
     open_cells,
     provenance,
     ready_cells,
 )
 
-__all__ = ["OBSM_KEY", "embed_file", "find_model_folder"]
+__all__ = ["OBSM_KEY", "embed_file"]
 
 OBSM_KEY, _UNS_KEY = "X_scmodelforge", "scmodelforge"
 _CELLS_BETWEEN_SAVES = 10_000
 #: Rows that are in memory at a time.
 _ROWS_AT_ONCE = 4096
-
-
-def find_model_folder(path: Path) -> Path:
-    """Return the model folder at a path: the folder itself, or the exported model of a run folder.
-
-    Raises
-    ------
-    DataError
-        If there is neither.
-    """
-    for folder in (path, path / "model"):
-        if (folder / "config.json").is_file():
-            return folder
-    what = "no such folder" if not path.exists() else "no config.json in it or in its folder 'model'"
-    msg = f"{path} is neither a model folder nor a run folder with an exported model ({what})."
-    raise DataError(msg)
 
 
 def embed_file(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmodelforge._errors import DataError, require_whole
+from scmodelforge._wording import in_words_of
 from scmodelforge.data.sources.in_memory import AnnDataSource
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.hub.load import load_model
-from scmodelforge.workflows.ready_cells import PYTHON, ReadyCells, given, in_words_of, ready_cells
+from scmodelforge.workflows.ready_cells import PYTHON, ReadyCells, given, ready_cells
 
 if TYPE_CHECKING:
     import anndata

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scmodelforge._errors import ConfigError
+from scmodelforge._wording import in_words_of
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.hub.load import load_model
 from scmodelforge.workflows.copies import check_copy, put_obs, put_uns, write_copy
@@ -19,7 +20,6 @@ from scmodelforge.workflows.ready_cells import (
     COMMAND,
     ReadyCells,
     given,
-    in_words_of,
     open_cells,
     provenance,
     ready_cells,

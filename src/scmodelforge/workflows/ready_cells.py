@@ -8,7 +8,6 @@ do other cells another way (:func:`~scmodelforge.eval.embed.steady_batch`).
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ import torch
 from torch import nn
 
 from scmodelforge import __version__
-from scmodelforge._errors import ConfigError, DataError, UserError
+from scmodelforge._errors import DataError
+from scmodelforge._wording import worded
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.coverage import Coverage
 from scmodelforge.data.inspect import describe_gene_ids
@@ -34,16 +34,11 @@ from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows._content_keys import KeysFromContent
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 
-__all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "in_words_of", "open_cells", "provenance", "ready_cells"]
+__all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "open_cells", "provenance", "ready_cells"]
 
 _log = logging.getLogger(__name__)
 
-_COMMON = {
-    "leave it out of data.paths": "at least one is needed",
-    "check data.gene_vocab and data.layer": "check data.layer",
-    "check data.gene_vocab and data.gene_id_column": "check data.gene_id_column",
-    "data.preprocessing normalises them": "the model normalises them itself",
-}
+_COMMON = {"leave it out of data.paths": "at least one is needed"}
 #: What messages call settings where they are arguments of a function, or options of a command.
 PYTHON = {**_COMMON, "data.layer": "layer", "data.gene_id_column": "gene_id_column"}
 COMMAND = {**_COMMON, "data.layer": "--layer", "data.gene_id_column": "--gene-id-column"}
@@ -71,24 +66,6 @@ class ReadyCells:
     def positions(self) -> np.ndarray:
         """The cells that can be embedded, ascending."""
         return np.setdiff1d(np.arange(self.report.num_cells), self.report.empty)
-
-
-@contextmanager
-def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
-    """Let messages name settings by what the user has them as: :data:`PYTHON` or :data:`COMMAND`."""
-    try:
-        yield
-    except UserError as problem:
-        text = _named(str(problem), names)
-        if text == str(problem):
-            raise
-        raise (ConfigError(text) if isinstance(problem, ConfigError) else DataError(text)) from problem
-
-
-def _named(text: str, names: Mapping[str, str]) -> str:
-    for setting, name in names.items():
-        text = re.sub(rf"(?<!\w){re.escape(setting)}(?!\w)", name, text)
-    return text
 
 
 def open_cells(data: Path, *, layer: str | None, gene_id_column: str | None) -> CellSource:
@@ -124,12 +101,12 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     """
     panel = source.panels[0]
     for line in getattr(source, "describe", list)():
-        _log.info(_named(line, names))
+        _log.info(worded(line, names))
     _require_known_genes(bundle, panel)
     report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
     _require_linear(bundle, source)
     for line in report.warnings:
-        _log.warning(_named(line, names))
+        _log.warning(worded(line, names))
     return ReadyCells(source, bundle.vocab.coverage(panel), report)
 
 
