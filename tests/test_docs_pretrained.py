@@ -68,7 +68,7 @@ def test_commands_on_models_that_are_here_run(runs):
 def test_the_command_on_two_models_runs(runs):
     """With the folder of another published model in place of the one that would have to be fetched."""
     command = commands()[1].replace("scmodelforge://scgpt-human", "published")
-    (table,) = (line for line in invoke(command).stdout.splitlines() if " lung" in line and "published" in line)
+    table = next(line for line in invoke(command).stdout.splitlines() if " lung" in line and "published" in line)
     assert table.split()[-3:]
 
 

@@ -97,6 +97,9 @@ class Bundle:
     trained_cells: CellSketch | None = None
     origin: str = ""
 
+    def __post_init__(self) -> None:
+        self.vocab.is_fixed = True  # messages on cells advise what can be done about them, and that is no setting
+
     @property
     def model_id(self) -> str:
         """Short identity of the weights' origin, for results: hash of the run, or of what was imported, and step."""

@@ -114,7 +114,6 @@ def import_published(
     imported.report.check(located.origin)
     imported.report.warn(located.origin)
     bundle = imported.bundle
-    bundle.vocab.is_fixed = True
     if located.entry is not None:
         check_vocabulary(bundle, located.entry, str(located.folder))
     told = {"importer": name, "folder": located.folder.resolve().name, **bundle.fingerprint.get("imported_from", {})}

@@ -275,7 +275,10 @@ class TransformerEncoder(MaskedGeneModel):
         **kwargs: Any,
     ) -> torch.Tensor:
         """Embed cells: as ``forward`` does, but for ``pooled_tokens`` and ``left_out_layers``."""
-        hidden = self._hidden_states(input_ids, attention_mask, values, left_out=self.left_out_layers)
+        left_out = (
+            {"left_out": self.left_out_layers} if self.left_out_layers else {}
+        )  # models derived of this know none
+        hidden = self._hidden_states(input_ids, attention_mask, values, **left_out)
         return self._pool_tokens(hidden, input_ids, attention_mask)
 
     def encode_tokens(
