@@ -275,10 +275,8 @@ class TransformerEncoder(MaskedGeneModel):
         **kwargs: Any,
     ) -> torch.Tensor:
         """Embed cells: as ``forward`` does, but for ``pooled_tokens`` and ``left_out_layers``."""
-        left_out = (
-            {"left_out": self.left_out_layers} if self.left_out_layers else {}
-        )  # models derived of this know none
-        hidden = self._hidden_states(input_ids, attention_mask, values, **left_out)
+        left_out: dict[str, Any] = {"left_out": self.left_out_layers} if self.left_out_layers else {}
+        hidden = self._hidden_states(input_ids, attention_mask, values, **left_out)  # derived models may know none
         return self._pool_tokens(hidden, input_ids, attention_mask)
 
     def encode_tokens(
