@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from pathlib import Path
 
 import anndata
@@ -167,7 +166,11 @@ class TestFoldersThatAreThere:
         monkeypatch.setattr(workflow, "save_bundle", fails)
         line = refused(write_scgpt(tmp_path / "scgpt"), out, "--force")
         assert line == f"{out} cannot be written (No space left on device)."
-        monkeypatch.setattr(workflow, "model_card", lambda bundle: signal.raise_signal(signal.SIGINT))
+
+        def interrupted(bundle):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(workflow, "model_card", interrupted)
         with pytest.raises(KeyboardInterrupt):
             workflow.import_model(tmp_path / "scgpt", out, force=True)
         assert files_of(out) == before
