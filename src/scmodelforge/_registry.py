@@ -107,3 +107,5 @@ OBJECTIVES = Registry("objective", "scmodelforge.objectives")
 SOURCES = Registry("data source", "scmodelforge.data.sources")
 BENCHMARKS = Registry("benchmark", "scmodelforge.eval.benchmarks")
 IMPORTERS = Registry("importer", "scmodelforge.hub.importers")
+TASKS = Registry("task", "scmodelforge.finetuning.tasks")
+HEADS = Registry("head", "scmodelforge.finetuning.tasks")  # that of cell types is in scmodelforge.models

@@ -36,7 +36,12 @@ def parse_sections(raw: Mapping[str, Any], faults: Faults) -> dict[str, Section]
     for name in raw:
         if name not in RunConfig.model_fields:
             add_unknown(name, RunConfig, "", faults)
-    names = [name for name, field in RunConfig.model_fields.items() if nested_section(field.annotation)]
+    fields = RunConfig.model_fields.items()
+    names = [
+        name
+        for name, field in fields
+        if nested_section(field.annotation) and (raw.get(name) is not None or field.default is not None)
+    ]
     parsed = {name: parse_section(name, raw.get(name), faults) for name in names}
     return {name: section for name, section in parsed.items() if section is not None}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError, DataError, listed
+from scmodelforge._errors import DataError, listed
 from scmodelforge.hub.bundle import Bundle, build_model
+from scmodelforge.hub.weights import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
 
@@ -64,7 +66,8 @@ def fine_tuned_from(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(config, bundle.tokenizer)
-    _copy(source, model.backbone)  # type: ignore[arg-type]
+    backbone: Any = model.backbone
+    copy_weights(source, backbone)
     return replace(
         bundle,
         model=model.to(next(source.parameters()).device).eval(),
@@ -74,18 +77,3 @@ def fine_tuned_from(
         fingerprint={**copy.deepcopy(bundle.fingerprint), "fine_tuned_from": bundle.model_id},
         plugins=list(bundle.plugins),
     )
-
-
-def _copy(source: nn.Module, backbone: nn.Module) -> None:
-    """Write the weights of a model into one of the same settings, of which parts were left out."""
-    weights, wanted = source.state_dict(), backbone.state_dict()
-    parts = tuple(f"{name}." for name in getattr(source, "pretraining_parts", ()))
-    left = {name for name in weights.keys() - wanted.keys() if not f"{name}.".startswith(parts)}
-    faults = {name for name in wanted if name not in weights or weights[name].shape != wanted[name].shape} | left
-    if faults:
-        msg = (
-            f"the model has other weights than its settings make ({listed(sorted(faults), 3)}); give it as it was "
-            "trained or loaded."
-        )
-        raise ConfigError(msg)
-    backbone.load_state_dict({name: weights[name] for name in wanted})

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator, model_serializer, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_serializer, model_validator
 
+from scmodelforge._registry import HEADS
 from scmodelforge.config.backbone import SHARED, parsed_backbone, with_backbone
+from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig, Section
 
-__all__ = ["CellTypeHeadConfig", "FineTunedConfig"]
+__all__ = ["CellTypeHeadConfig", "FineTunedConfig", "HeadConfig"]
 
 
-class CellTypeHeadConfig(Section):
+class HeadConfig(Section):
+    """Settings of a head. A head subclasses them as its ``config_class``, with what the model must know of it."""
+
+    #: Registered objective that makes its batches.
+    objective: ClassVar[str] = "cell_type_annotation"
+    #: Of each loss term what it is a mean over, as of :func:`~scmodelforge.config.cell_labels.counted_terms`.
+    terms: ClassVar[dict[str, str]] = {}
+    #: Settings of the model around it without which it cannot be made.
+    sizes: ClassVar[tuple[str, ...]] = ()
+
+    kind: str = "cell_types"
+    """What the head predicts. Its other settings are those of this kind."""
+
+    @property
+    def reads(self) -> Literal["cells", "first", "tokens"]:
+        """What it reads of the backbone: embeddings of cells, hidden states of first tokens, or of all tokens."""
+        return "cells"
+
+
+class CellTypeHeadConfig(HeadConfig):
     """Settings of a head that names the type of a cell.
 
     The head that BERT's sequence classifier has is ``pooling: first, hidden_layers: 1, activation: tanh``.
     """
+
+    terms: ClassVar[dict[str, str]] = {"annotation": "cell_types"}
+    sizes: ClassVar[tuple[str, ...]] = ("num_cell_types",)
 
     kind: Literal["cell_types"] = "cell_types"
     """What the head predicts. Its other settings are those of this kind."""
@@ -29,6 +53,11 @@ class CellTypeHeadConfig(Section):
     dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout before the last layer; ``None`` is that of the backbone."""
 
+    @property
+    def reads(self) -> Literal["cells", "first", "tokens"]:
+        """What it reads of the backbone."""
+        return "first" if self.pooling == "first" else "cells"
+
 
 class FineTunedConfig(ModelConfig):
     """Settings of a model of another architecture with a head.
@@ -36,24 +65,40 @@ class FineTunedConfig(ModelConfig):
     ``backbone`` are settings as that architecture has them by itself. They are the home of what both have in common
     (width, layers, length ...): here that is read only, follows them, and is not written to files.
 
-    A head of another kind is another class with its own ``kind`` and settings; ``head`` is then a union of these that
-    ``kind`` tells apart, so that files of today stay as they are. The same holds for further fields beside ``head``
-    whose default is to have no effect, such as one for adapters.
+    ``head`` has the settings of its ``kind``, which are a class of their own (:data:`~scmodelforge._registry.HEADS`).
+    Further fields beside it have defaults without effect, so that files of today stay as they are.
     """
 
     architecture: str = "fine_tuned"
     """Registered model."""
     backbone: SerializeAsAny[ModelConfig] = Field(default_factory=ModelConfig, validate_default=True)
     """The model that reads the tokens: ``architecture`` and the settings this has."""
-    head: CellTypeHeadConfig = Field(default_factory=CellTypeHeadConfig)
-    """What reads the backbone."""
+    head: SerializeAsAny[HeadConfig] = Field(default_factory=CellTypeHeadConfig)
+    """What reads the backbone: its ``kind``, and the settings this has."""
     num_cell_types: int | None = Field(None, gt=0)
     """Cell types of the head; filled from ``data.label_column`` when a run starts. ``None`` makes no head."""
+    num_batches: int | None = Field(None, gt=0)
+    """Batches of a head that learns from them; filled from ``data.batch_column`` when a run starts."""
 
     @property
     def counted_terms(self) -> dict[str, str]:
         """What each loss term is a mean over."""
-        return {"annotation": "cell_types"}
+        return dict(self.head.terms)
+
+    @property
+    def default_objective(self) -> str:
+        """The objective of the head."""
+        return self.head.objective
+
+    @property
+    def allowed_objectives(self) -> tuple[str, ...]:
+        """The objectives that the head can be trained by."""
+        return (self.head.objective,)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether all that sizes the head is set, so that it can be made."""
+        return all(getattr(self, name) is not None for name in self.head.sizes)
 
     def backbone_settings(self) -> ModelConfig:
         """Return the settings of the backbone, with the vocabulary's size."""
@@ -77,6 +122,11 @@ class FineTunedConfig(ModelConfig):
     def _backbone_is_of_its_class(cls, value: Any) -> Any:
         return parsed_backbone(value)
 
+    @field_validator("head", mode="before")
+    @classmethod
+    def _head_is_of_its_class(cls, value: Any) -> Any:
+        return _parsed_head(value)
+
     @model_validator(mode="after")
     def _follow_the_backbone(self) -> FineTunedConfig:
         changes = self._written_here()  # assigned later: what was read has no such setting here
@@ -95,3 +145,29 @@ class FineTunedConfig(ModelConfig):
         for name in ("vocab_size", "mask_ratio"):
             written["backbone"].pop(name, None)
         return {name: value for name, value in written.items() if name not in SHARED}
+
+
+def _parsed_head(value: Any) -> Any:
+    """Return settings of a head as those of its kind.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind or the settings do not fit it.
+    """
+    if isinstance(value, HeadConfig):
+        return own_settings("model.head", value.kind, value, _class_of_head(value.kind))
+    if not isinstance(value, dict) or not isinstance(value.get("kind", ""), str):
+        return value
+    try:
+        return _class_of_head(value.get("kind", "cell_types")).model_validate(value)
+    except ValidationError as problem:
+        faults = "; ".join(f"model.head.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
+        raise ValueError(faults) from None
+
+
+def _class_of_head(kind: str) -> type[HeadConfig]:
+    if kind == "cell_types":  # is there before any other head is loaded
+        return CellTypeHeadConfig
+    found: type[HeadConfig] = HEADS.get(kind).config_class  # type: ignore[attr-defined]
+    return found

@@ -26,6 +26,7 @@ from scmodelforge.training.loop import Run, train_step
 from scmodelforge.training.memory import StepMemory
 from scmodelforge.training.out_of_memory import gib, has_checkpointing_off, memory_explained
 from scmodelforge.training.setup import make_fabric
+from scmodelforge.workflows.base_model import load_task, with_base
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.config_hash import config_hash
 from scmodelforge.workflows.longest_cells import measure_run
@@ -71,15 +72,18 @@ def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = F
             "training.strategy=auto and fewer model.num_layers, or start the run."
         )
         raise ConfigError(msg)
+    task = load_task(config)
+    if task is not None:
+        config = with_base(config, task, origin=str(config_path))
     try_model(config)
     fabric = make_fabric(config.training)
     fabric.launch()
     free = free_memory(fabric.device)
     with _without_caches(config.data):
-        data = prepare_data(config)
+        data = prepare_data(config, None if task is None else task.base)
     try:
         resolve_batch_size(config, data, fabric)
-        training = TrainingRun(config, folder, data, fabric, {"config_hash": config_hash(config)})
+        training = TrainingRun(config, folder, data, fabric, {"config_hash": config_hash(config)}, task=task)
         memory = measure_run(config, data, fabric, training.objective)
         run, _ = training.assemble()
         run.checkpoints = run.metrics = None

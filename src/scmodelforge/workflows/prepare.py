@@ -30,6 +30,7 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.training_order import describe_sampling
 from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows.cell_labels import CellLabels, learned_labels, set_label_sizes
 from scmodelforge.workflows.fitting import visitor_of
 from scmodelforge.workflows.usable_cells import membership, warn_of_repeated, without_unusable
@@ -111,13 +112,20 @@ def open_source(config: DataConfig) -> CellSource:
     return source
 
 
-def prepare_data(config: RunConfig) -> PreparedData:
+def prepare_data(config: RunConfig, base: Bundle | None = None) -> PreparedData:
     """Open, check and split the data and fit what learns from training cells; fill in settings that follow from them.
 
     All is done in one streaming pass; one more before it where genes are chosen (``hvg_selection``,
     ``min_cells_per_gene``), one more after it for size factors (``normalize: scran``). Cells that break a limit of
     ``data.preprocessing`` are taken out first, then genes in too few of the remaining training cells, then those
     that are not variable.
+
+    Parameters
+    ----------
+    config
+        Settings of the run, which are filled in.
+    base
+        A model that is adapted: its vocabulary and its tokenizer are taken, and nothing is fitted.
 
     Raises
     ------
@@ -128,7 +136,7 @@ def prepare_data(config: RunConfig) -> PreparedData:
     for line in getattr(source, "describe", list)():
         _log.info(line)
     check_columns(config, source)
-    vocab = build_vocab(config.data, source)
+    vocab = build_vocab(config.data, source) if base is None else base.vocab
     preprocessing = config.data.preprocessing
     if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)
@@ -137,14 +145,13 @@ def prepare_data(config: RunConfig) -> PreparedData:
     if hasattr(source, "kind"):
         for number, panel in enumerate(source.panels):
             preprocessor.check(source.kind(number).kind, name=panel.name)
-    tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
     expects = tokenizer_fact(config.tokenizer, "expects", "any")
     is_train = membership(split.train)
     vocab = select_genes(preprocessing, source, vocab, is_train, expects=expects)
-    tokenizer = tokenizer_class(config.tokenizer, vocab)
+    tokenizer: Any = _fresh_tokenizer(config, vocab) if base is None else base.tokenizer
     vocab = tokenizer.vocab  # genes without a given vector may have no token
     check_vocab_size(config, vocab)
-    visitor = visitor_of(tokenizer, is_train, preprocessor)
+    visitor = visitor_of(tokenizer, is_train, preprocessor) if base is None else None
     sketching = SketchVisitor(vocab, source.panels, is_train, membership(split.validation))
     visitors: list[Any] = [sketching] if visitor is None else [sketching, visitor]
     limits = CellLimits(preprocessing)
@@ -166,6 +173,11 @@ def prepare_data(config: RunConfig) -> PreparedData:
     return PreparedData(
         source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels, trained_cells, repeated
     )
+
+
+def _fresh_tokenizer(config: RunConfig, vocab: GeneVocab) -> Any:
+    make: Any = TOKENIZERS.get(config.tokenizer.strategy)
+    return make(config.tokenizer, vocab)
 
 
 def keep_preprocessed(

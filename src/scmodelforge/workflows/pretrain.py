@@ -22,6 +22,7 @@ from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import keep_precision, make_fabric
+from scmodelforge.workflows.base_model import load_task, with_base
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.config_hash import config_hash
@@ -44,6 +45,7 @@ _FACTS = (
     "num_empty",
     "num_dropped",
     "repeated_cells",
+    "fine_tuned_from",
 )
 
 
@@ -84,14 +86,17 @@ def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal:
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
     check_wandb(config.output.wandb)
+    task = load_task(config)
+    if task is not None:
+        config = with_base(config, task, origin=str(config_path))
     try_model(config)
     require_data_sets(config)
     fabric = make_fabric(config.training)
     fabric.launch()
-    data = prepare_data(config)
+    data = prepare_data(config, None if task is None else task.base)
     resolve_batch_size(config, data, fabric)
     fingerprint = make_fingerprint(config, data)
-    training = TrainingRun(config, folder, data, fabric, fingerprint)
+    training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     if is_first:
         folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, **training.facts()})
     journal.begin(folder.root, step=0)
@@ -110,6 +115,7 @@ def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
         "num_empty": data.num_empty,
         "repeated_cells": None if data.repeated is None else asdict(data.repeated),
         "num_dropped": data.num_dropped,
+        **({} if config.finetune is None else {"fine_tuned_from": config.finetune.base_model_id}),
     }
 
 
@@ -133,6 +139,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
         msg = f"{root / 'config.yaml'} was changed since the run began; restore it, or start a new run with it."
         raise ConfigError(msg)
     check_wandb(config.output.wandb)
+    task = load_task(config)
     source = open_source(config.data)
     check_resumable(source, facts)
     keep_precision(config.training, facts.get("precision"))
@@ -145,7 +152,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     )
     data.trained_cells, data.repeated = bundle.trained_cells, repeated_cells(facts)
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
-    training = TrainingRun(config, folder, data, fabric, fingerprint)
+    training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])
     return training.execute(checkpoint=checkpoint)
 
@@ -185,6 +192,11 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
             for species in config.data.orthologs.all_species()
         ]
     _make_tokenizer_absolute(config.tokenizer)
+    if config.finetune is not None:
+        for name in ("base_model", "dictionaries"):
+            given = getattr(config.finetune, name)
+            if given is not None and Path(given).expanduser().exists():
+                setattr(config.finetune, name, str(Path(given).expanduser().absolute()))
     config.output.run_dir = str(folder.root.absolute())
     config.output.log_dir = str(folder.logs.absolute())
     config.output.checkpoint_dir = str(folder.checkpoints.absolute())

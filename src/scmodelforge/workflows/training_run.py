@@ -23,6 +23,7 @@ from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import MODEL, skip_notes
 from scmodelforge.eval.records import append_records
 from scmodelforge.eval.tables import Tables, about_samples, terminal_tables
+from scmodelforge.finetuning.base import Task
 from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._files import write_text
@@ -102,9 +103,16 @@ class TrainingRun:
     """One run: the parts made of its settings, and what happens with them."""
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, data: PreparedData, fabric: Any, fingerprint: dict[str, Any]
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        data: PreparedData,
+        fabric: Any,
+        fingerprint: dict[str, Any],
+        *,
+        task: Task | None = None,
     ) -> None:
-        self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
+        self.config, self.folder, self.data, self.fabric, self.task = config, folder, data, fabric, task
         self.fingerprint = fingerprint
         self.labels = _training_labels(config, data)
         self._views = ViewFolder(folder.views, seed=config.eval.seed)
@@ -233,6 +241,8 @@ class TrainingRun:
         """Return the model with the run's first weights, whatever was drawn before; the drawing state is kept."""
         with torch.random.fork_rng():
             torch.manual_seed(self.config.training.seed)
+            if self.task is not None:
+                return self.task.fresh(self.config.model)
             return build_model(self.config.model, self.data.tokenizer)
 
     def _loader(self, positions: Any, *, shuffle: bool) -> CellLoader:
