@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scmodelforge._errors import ConfigError
-from scmodelforge._registry import BENCHMARKS, MODELS, SOURCES, TASKS, TOKENIZERS, Registry
+from scmodelforge._registry import BENCHMARKS, HEADS, MODELS, SOURCES, TASKS, TOKENIZERS, Registry
+from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.schema import (
     BenchmarkConfig,
     DataConfig,
@@ -19,7 +20,7 @@ from scmodelforge.config.schema import (
     TokenizerConfig,
 )
 
-__all__ = ["PARTS", "Part", "allowed_objectives", "objective_of", "token_maker", "tokenizer_fact"]
+__all__ = ["HEAD", "PARTS", "Part", "allowed_objectives", "objective_of", "token_maker", "tokenizer_fact"]
 
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"  # of models that name none, such as the tutorial's
 
@@ -84,6 +85,10 @@ PARTS = {
     "finetune": Part(TASKS, "task", FinetuneConfig),
     "eval.benchmarks": Part(BENCHMARKS, "name", BenchmarkConfig),
 }
+
+
+#: The section ``model.head``, of a model around another one.
+HEAD = Part(HEADS, "kind", HeadConfig)
 
 
 def token_maker(tokenizer: TokenizerConfig) -> TokenizerConfig:

@@ -13,7 +13,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.backbone import has_backbone, with_backbone
 from scmodelforge.config.faults import Faults, shown
 from scmodelforge.config.messages import add_problems, add_unknown, is_mixture, nested_section
-from scmodelforge.config.parts import PARTS, Part
+from scmodelforge.config.parts import HEAD, PARTS, Part
 from scmodelforge.config.schema import BenchmarkConfig, EvalConfig, RunConfig, Section
 
 __all__ = ["parse_section", "parse_sections"]
@@ -123,6 +123,8 @@ def _parse_around(section: type[Section], raw: dict[str, Any], path: str, faults
         )
         return None
     is_right = _parse_part(PARTS["model"], below, f"{path}.backbone", faults) is not None
+    if isinstance(own.get("head"), dict) and _parse_part(HEAD, own["head"], f"{path}.head", faults) is None:
+        is_right, own = False, {key: value for key, value in own.items() if key != "head"}
     # With a mistake below, only those of its own are asked of the section.
     around = _validate(section, {**own, "backbone": below} if is_right else own, path, name, faults)
     return around if is_right else None

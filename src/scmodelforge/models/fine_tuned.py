@@ -18,11 +18,12 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import HEADS
+from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.models._utils import count_parameters, required_vocab_size
 from scmodelforge.models.components.flops import forward_flops
-from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig, HeadConfig
+from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
 from scmodelforge.models.fine_tuned_heads import Seen
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import get_model, register_model

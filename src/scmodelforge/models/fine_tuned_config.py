@@ -6,31 +6,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_serializer, model_validator
 
-from scmodelforge._registry import HEADS
 from scmodelforge.config.backbone import SHARED, parsed_backbone, with_backbone
+from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.own import own_settings
-from scmodelforge.config.schema import ModelConfig, Section
+from scmodelforge.config.parts import HEAD
+from scmodelforge.config.schema import ModelConfig
 
 __all__ = ["CellTypeHeadConfig", "FineTunedConfig", "HeadConfig"]
-
-
-class HeadConfig(Section):
-    """Settings of a head. A head subclasses them as its ``config_class``, with what the model must know of it."""
-
-    #: Registered objective that makes its batches.
-    objective: ClassVar[str] = "cell_type_annotation"
-    #: Of each loss term what it is a mean over, as of :func:`~scmodelforge.config.cell_labels.counted_terms`.
-    terms: ClassVar[dict[str, str]] = {}
-    #: Settings of the model around it without which it cannot be made.
-    sizes: ClassVar[tuple[str, ...]] = ()
-
-    kind: str = "cell_types"
-    """What the head predicts. Its other settings are those of this kind."""
-
-    @property
-    def reads(self) -> Literal["cells", "first", "tokens"]:
-        """What it reads of the backbone: embeddings of cells, hidden states of first tokens, or of all tokens."""
-        return "cells"
 
 
 class CellTypeHeadConfig(HeadConfig):
@@ -156,18 +138,11 @@ def _parsed_head(value: Any) -> Any:
         If there is no such kind or the settings do not fit it.
     """
     if isinstance(value, HeadConfig):
-        return own_settings("model.head", value.kind, value, _class_of_head(value.kind))
-    if not isinstance(value, dict) or not isinstance(value.get("kind", ""), str):
+        return own_settings("model.head", value.kind, value, HEAD.section_class(value.kind))
+    if not isinstance(value, dict) or not isinstance(HEAD.name_in(value), str):
         return value
     try:
-        return _class_of_head(value.get("kind", "cell_types")).model_validate(value)
+        return HEAD.section_class(HEAD.name_in(value)).model_validate(value)
     except ValidationError as problem:
         faults = "; ".join(f"model.head.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
         raise ValueError(faults) from None
-
-
-def _class_of_head(kind: str) -> type[HeadConfig]:
-    if kind == "cell_types":  # is there before any other head is loaded
-        return CellTypeHeadConfig
-    found: type[HeadConfig] = HEADS.get(kind).config_class  # type: ignore[attr-defined]
-    return found

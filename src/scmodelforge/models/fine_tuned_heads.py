@@ -15,11 +15,12 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import HEADS
+from scmodelforge.config.head import HeadConfig
 from scmodelforge.models._scdiva_losses import annotation_term
 from scmodelforge.models._utils import init_weights
 from scmodelforge.models.components.blocks import get_activation
 from scmodelforge.models.components.pooling import get_pooling
-from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig, HeadConfig
+from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
 
 __all__ = ["CellTypeHead", "Head", "Seen", "register_head"]
 

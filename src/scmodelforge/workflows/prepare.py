@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,11 +30,13 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.training_order import describe_sampling
 from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows.cell_labels import CellLabels, learned_labels, set_label_sizes
 from scmodelforge.workflows.fitting import visitor_of
 from scmodelforge.workflows.usable_cells import membership, warn_of_repeated, without_unusable
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
+
+if TYPE_CHECKING:
+    from scmodelforge.hub.bundle import Bundle
 
 __all__ = [
     "PreparedData",
