@@ -113,14 +113,19 @@ def dump_config(config: RunConfig) -> str:
 
 def _parse(raw: dict[str, Any], faults: Faults) -> RunConfig:
     plugins = _import_plugins(raw.pop("plugins", None), faults)
-    sections = parse_sections(move_to_homes(raw, faults), faults)
-    agree_on_bins(sections, faults)
-    agree_on_mask_value(sections)
-    check_together(sections, faults)
+    raw = move_to_homes(raw, faults)
+    sections = parse_sections(raw, faults)
+    # Without a section of their own these are the base model's, which is not known yet.
+    absent = {name for name in ("tokenizer", "model") if "finetune" in raw and name not in raw}
+    known = {name: section for name, section in sections.items() if name not in absent}
+    agree_on_bins(known, faults)
+    agree_on_mask_value(known)
+    check_together(known, faults)
     faults.raise_if_any()
     config = RunConfig(plugins=plugins, **sections)  # type: ignore[arg-type]
     config.model.mask_ratio = config.tokenizer.masking.mask_ratio
-    warn_of_unused(config, faults.origin)
+    if not absent:
+        warn_of_unused(config, faults.origin)
     return config
 
 

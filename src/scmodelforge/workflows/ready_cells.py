@@ -24,14 +24,13 @@ from scmodelforge._errors import DataError
 from scmodelforge._wording import worded
 from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.coverage import Coverage
-from scmodelforge.data.inspect import describe_gene_ids
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.scan import ScanReport, scan
 from scmodelforge.data.sources.local import LocalDataConfig
-from scmodelforge.data.types import Panel
 from scmodelforge.eval.embed import embed_batches, steady_batch
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows._content_keys import KeysFromContent
+from scmodelforge.workflows.known_genes import require_known_genes
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 
 __all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "open_cells", "provenance", "ready_cells"]
@@ -102,7 +101,7 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     panel = source.panels[0]
     for line in getattr(source, "describe", list)():
         _log.info(worded(line, names))
-    _require_known_genes(bundle, panel)
+    require_known_genes(bundle.vocab, panel)
     report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
     _require_linear(bundle, source)
     for line in report.warnings:
@@ -186,17 +185,6 @@ def _placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
         yield module.to(device)
     finally:
         module.to(before)
-
-
-def _require_known_genes(bundle: Bundle, panel: Panel) -> None:
-    if (bundle.vocab.map_panel(panel) >= 0).any():
-        return
-    msg = (
-        f"None of the {len(panel.gene_ids):,} genes of {panel.name} are in the model's vocabulary. They look like "
-        f"{describe_gene_ids(panel.gene_ids)}, the model's like {describe_gene_ids(bundle.vocab.genes)}; if another "
-        "var column has ids of the model's kind, name it with data.gene_id_column."
-    )
-    raise DataError(msg)
 
 
 def _require_linear(bundle: Bundle, source: CellSource) -> None:
