@@ -18,7 +18,7 @@ from scmodelforge._registry import TASKS
 from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.schema import FinetuneConfig, ModelConfig, RunConfig, UnfreezeConfig
 from scmodelforge.hub.bundle import Bundle, build_model
-from scmodelforge.hub.weights import copy_weights
+from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
 from scmodelforge.models.fine_tuned_config import FineTunedConfig
 from scmodelforge.training._depth import block_prefixes

@@ -12,7 +12,7 @@ from torch import nn
 
 from scmodelforge._errors import DataError, listed
 from scmodelforge.hub.bundle import Bundle, build_model
-from scmodelforge.hub.weights import copy_weights
+from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
 

@@ -11,7 +11,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.schema import ModelConfig, RunConfig, UnfreezeConfig
 from scmodelforge.finetuning.base import Task, register_task
 from scmodelforge.hub.bundle import build_model
-from scmodelforge.hub.weights import copy_weights
+from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned_config import FineTunedConfig
 
 __all__ = ["ContinuedPretraining"]
