@@ -111,7 +111,7 @@ class Bundle:
     plugins: list[str] = field(default_factory=list)
     trained_cells: CellSketch | None = None
     origin: str = ""
-    folder: Path | None = None
+    folder: Path | None = field(default=None, init=False)  # a changed copy is not what the folder holds
 
     def __post_init__(self) -> None:
         self.vocab.is_fixed = True  # messages on cells advise what can be done about them, and that is no setting
@@ -208,7 +208,9 @@ def load_bundle(folder: str | Path, *, trust_plugins: bool = False) -> Bundle:
     parts = load_parts(folder, trust_plugins=trust_plugins)
     model = _built(parts, Path(folder))
     load_weights(model, Path(folder) / "model.safetensors")
-    return Bundle(model=model.eval(), folder=Path(folder), **vars(parts))
+    bundle = Bundle(model=model.eval(), **vars(parts))
+    bundle.folder = Path(folder)
+    return bundle
 
 
 def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundleParts:

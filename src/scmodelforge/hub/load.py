@@ -15,10 +15,10 @@ from scmodelforge.hub.bundle import Bundle, load_bundle
 from scmodelforge.hub.checksums import sha256_of
 from scmodelforge.hub.importers.base import Imported, Importer, find_importer, holdings
 from scmodelforge.hub.locate import Located, locate
-from scmodelforge.hub.pretrained import PretrainedModel
+from scmodelforge.hub.published_vocabulary import check_vocabulary, published_as
 from scmodelforge.hub.weights import require_finite
 
-__all__ = ["check_vocabulary", "identity_of_weights", "import_published", "is_model_folder", "load_model"]
+__all__ = ["identity_of_weights", "import_published", "is_model_folder", "load_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -117,30 +117,15 @@ def import_published(
     imported.report.warn(located.origin)
     bundle = imported.bundle
     require_finite(bundle.model, located.origin)
-    if located.entry is not None:
-        check_vocabulary(bundle, located.entry, str(located.folder))
+    entry = located.entry or published_as(bundle)
+    if entry is not None:
+        check_vocabulary(bundle, entry, str(located.folder))
     told = {"importer": name, "folder": located.folder.resolve().name, **bundle.fingerprint.get("imported_from", {})}
     told |= {"origin": located.origin} if "://" in located.origin else {}
     bundle.fingerprint = {**bundle.fingerprint, "imported_from": told}
     if "config_hash" not in bundle.fingerprint:  # without one, results of two models could not be told apart
         bundle.fingerprint["config_hash"] = _hash_of_weights(bundle)
     return name, imported
-
-
-def check_vocabulary(bundle: Bundle, entry: PretrainedModel, origin: str) -> None:
-    """Refuse another model than one of the list, also where no checksum is known.
-
-    Raises
-    ------
-    DataError
-        If it has another number of tokens.
-    """
-    if len(bundle.vocab) != entry.vocabulary.num_tokens:
-        msg = (
-            f"{origin}: its vocabulary has {len(bundle.vocab):,} tokens, that of {entry.name} "
-            f"{entry.vocabulary.num_tokens:,}; put the files of {entry.name} there."
-        )
-        raise DataError(msg)
 
 
 def _hash_of_weights(bundle: Bundle) -> str:
