@@ -37,7 +37,7 @@ from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.hub.folder_settings import check_objective, read_folder_settings, read_model_settings
 from scmodelforge.hub.plugin_files import copy_plugins, find_plugins, require_inside
 from scmodelforge.hub.sketch_file import load_sketch, save_sketch
-from scmodelforge.hub.weights import load_weights
+from scmodelforge.hub.weights import check_depth, load_weights
 from scmodelforge.models.components.given import apply_embedding_spec
 from scmodelforge.models.components.special_tokens import apply_special_tokens
 from scmodelforge.models.registry import get_model
@@ -278,6 +278,7 @@ def _import_plugins(plugins: list[str], folder: Path, *, trusted: bool) -> None:
 
 def _built(parts: BundleParts, folder: Path) -> nn.Module:
     """Make the model of a folder, whose settings may be right each by itself and not together."""
+    check_depth(parts.model_config.model_dump(), folder / "model.safetensors")
     try:
         return build_model(parts.model_config, parts.tokenizer)
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as problem:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from scmodelforge._errors import DataError, listed
 
-__all__ = ["load_weights", "require_finite"]
+__all__ = ["check_depth", "load_weights", "require_finite"]
 
 _MOST = 3
+#: As many layers as no file is looked at for.
+_FEW_LAYERS = 1000
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -44,6 +48,45 @@ def load_weights(model: nn.Module, path: Path) -> None:
         msg = f"{path}: the weights do not fit the model of config.json: {' '.join(str(problem).split())}"
         raise DataError(msg) from problem
     require_finite(model, str(path))
+
+
+def check_depth(settings: Mapping[str, Any], path: Path) -> None:
+    """Refuse settings with more layers than a file could have weights of, before these are made.
+
+    Parameters
+    ----------
+    settings
+        Settings of a model, as plain values.
+    path
+        The safetensors file beside them.
+
+    Raises
+    ------
+    DataError
+        If there are more, or the file is damaged.
+    """
+    depth = max(_depths(settings), default=0)
+    if depth <= _FEW_LAYERS:
+        return
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as found:
+            num_tensors = len(found.keys())
+    except (OSError, SafetensorError) as problem:
+        msg = f"{path}: damaged or not a safetensors file ({problem}). Copy or export the model again."
+        raise DataError(msg) from problem
+    if depth > num_tensors:
+        msg = f"{path}: it has {num_tensors:,} tensors, and config.json says {depth:,} layers; export the model again."
+        raise DataError(msg)
+
+
+def _depths(settings: Mapping[str, Any]) -> Iterator[int]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _depths(value)
+        elif name.endswith("layers") and isinstance(value, int):
+            yield value
 
 
 def require_finite(model: nn.Module, origin: str) -> None:
