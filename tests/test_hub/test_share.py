@@ -161,6 +161,19 @@ class TestPush:
         with pytest.raises(RunError, match="it differs in a score of mine"):
             push_bundle(make_bundle(), CARD, Target("me/toy"), further=lambda folder: ["a score of mine"])
 
+    def test_one_whose_settings_are_refused_when_it_is_loaded_back_does_not_count(self, hub, monkeypatch):
+        load = pushing.load_bundle
+
+        def refuse_what_came_back(folder, **options):
+            if folder.name == "back":
+                msg = "plugin 'plugins/own.py' failed when it was imported"
+                raise ConfigError(msg)
+            return load(folder, **options)
+
+        monkeypatch.setattr(pushing, "load_bundle", refuse_what_came_back)
+        with pytest.raises(RunError, match=r"do not use it: plugin 'plugins/own\.py' failed"):
+            push_bundle(make_bundle(), CARD, Target("me/toy"))
+
     @pytest.mark.usefixtures("impatient")
     def test_one_that_cannot_be_loaded_back_does_not_count(self, hub):
         hub.faults = [("GET /me/toy/resolve/.*model.safetensors", "refuse")] * 20

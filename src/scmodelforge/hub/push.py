@@ -114,7 +114,7 @@ def push_bundle(
                 found = differences(saved, load_bundle(back, trust_plugins=True), trial)
             if not found and further is not None:
                 found = further(back)
-        except DataError as problem:
+        except (ConfigError, DataError) as problem:
             msg = f"{where} was pushed and could not be loaded back, so do not use it: {problem}"
             raise RunError(msg) from problem
         if found:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
 
 from scmodelforge._errors import DataError, Interrupted
 from scmodelforge._wording import in_words_of
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.hub.bundle import Bundle
-from scmodelforge.hub.load import load_model
+from scmodelforge.hub.load import identity_of_weights, load_model
 from scmodelforge.workflows.copies import check_copy, on_disk, put_rows, put_uns, write_copy
 from scmodelforge.workflows.progress import Countdown
 from scmodelforge.workflows.ready_cells import (
@@ -111,18 +110,16 @@ def _embedded(bundle: Bundle, cells: ReadyCells, out: Path, *, identity: str, ba
 
 def _identity(source: CellSource, bundle: Bundle, read_as: list[str | None]) -> str:
     """Return a hash of all that embeddings depend on: the cells, how they are read, and the model."""
-    found = hashlib.sha256()
-    for tensor in bundle.model.state_dict().values():
-        found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     facts = [
+        identity_of_weights(bundle),
+        bundle.model_config.model_dump(mode="json"),
         source.fingerprint(),
         read_as,
         bundle.vocab.digest(),
         bundle.tokenizer.to_dict(),
         bundle.preprocessor.to_dict(),
     ]
-    found.update(json.dumps(facts, sort_keys=True).encode())
-    return found.hexdigest()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 class _Partial:

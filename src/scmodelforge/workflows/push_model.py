@@ -107,7 +107,7 @@ def _further(again: Reproduction, back: Path, missed: list[str], *, must: bool) 
     """Return what differs; where the run's own cells are not here any more, keep a line that says so."""
     try:
         return again.differences(back)
-    except DataError as problem:
+    except (ConfigError, DataError) as problem:
         if must:
             raise
         missed.append(f"not reproduced on the run's own cells: {problem}")

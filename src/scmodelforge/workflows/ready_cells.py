@@ -85,6 +85,8 @@ def open_cells(data: Path, *, layer: str | None, gene_id_column: str | None) -> 
 def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] = COMMAND) -> ReadyCells:
     """Check that a model can embed the cells of a source, which has one panel.
 
+    Where no column with gene ids was named, those ids are read that the model has most genes of; the log says which.
+
     Parameters
     ----------
     bundle
@@ -99,6 +101,8 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     DataError
         If the cells have values a model cannot take, or none of the model's genes.
     """
+    if hasattr(source, "choose_gene_ids"):
+        source.choose_gene_ids(bundle.vocab)
     panel = source.panels[0]
     for line in getattr(source, "describe", list)():
         _log.info(worded(line, names))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +13,15 @@ from scmodelforge._errors import DataError
 from scmodelforge.data.gather import gather_by_ranges
 from scmodelforge.data.inspect import ValueKind
 from scmodelforge.data.sources._as_stored import AsStored
-from scmodelforge.data.sources._examine import FileFacts, examine
+from scmodelforge.data.sources._examine import FileFacts, examine, var_of
 from scmodelforge.data.sources._frame import Frame, no_column
+from scmodelforge.data.sources._gene_ids import best_gene_ids
 from scmodelforge.data.sources._matrix import CsrMatrix, Tables
 from scmodelforge.data.sources._pool import FilePool, OpenFile, StoredFile
 from scmodelforge.data.types import CellBlock, Panel, RowRange
+
+if TYPE_CHECKING:
+    from scmodelforge.data.vocab import GeneVocab
 
 __all__ = ["StoredCells"]
 
@@ -46,6 +51,7 @@ class StoredCells:
 
     def __init__(self, files: Sequence[StoredFile], *, layer: str | None, gene_id_column: str | None) -> None:
         self._pool = FilePool(files)
+        self._gene_id_column = gene_id_column
         self._tables: dict[int, Tables | None] = {}  # found when rows of a file are first asked for
 
         def facts_of(number: int, file: OpenFile) -> FileFacts:
@@ -80,7 +86,21 @@ class StoredCells:
 
     def describe(self) -> list[str]:
         """Return a line for each file: its size, the matrix that is read, and why."""
-        return [facts.description for facts in self._files]
+        return [facts.description + facts.genes_from for facts in self._files]
+
+    def choose_gene_ids(self, vocab: GeneVocab) -> None:
+        """Take of each file the gene ids that a vocabulary has most genes of, unless a column was named.
+
+        :func:`~scmodelforge.data.sources._gene_ids.best_gene_ids` says which win of several.
+        """
+        if self._gene_id_column is not None:
+            return
+        for number, facts in enumerate(self._files):
+            with self._pool.use(number) as file:
+                found = best_gene_ids(Frame(file, var_of(facts.matrix.where), facts.panel.name), vocab)
+            if found is not None:
+                panel = Panel(found[0], facts.panel.name)
+                self._files[number] = replace(facts, panel=panel, genes_from=found[1])
 
     def obs(self, column: str) -> tuple[np.ndarray, list[str]]:
         """Return an obs column of all cells as codes, shape (N,), int32, -1 where missing, and its categories.
