@@ -111,7 +111,9 @@ def test_no_address_leads_out_of_its_snapshot(rest, direct):
         assert os.path.normpath(os.path.join(root, place.revision)) == os.path.join(root, place.revision)
 
 
-@given(text=st.one_of(TEXTS, TEXTS.map(lambda rest: f"hf://me/toy{rest}"), TEXTS.map(lambda it: f"scmodelforge://{it}")))
+@given(
+    text=st.one_of(TEXTS, TEXTS.map(lambda rest: f"hf://me/toy{rest}"), TEXTS.map(lambda it: f"scmodelforge://{it}"))
+)
 @example(text="~")
 @example(text="./~/model")
 @example(text=" runs/lung ")

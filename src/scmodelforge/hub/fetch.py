@@ -110,7 +110,9 @@ class Fetch:
             kept = self._kept(wanted, why) if self._may_be_kept(problem) else None
             if kept is None:
                 raise DataError(explained(problem, place, wanted.absent, token=self.token)) from problem
-            _log.warning(f"{why} Commit {kept.name} in the cache of this machine is used; the hub may have a newer one.")
+            _log.warning(
+                f"{why} Commit {kept.name} in the cache of this machine is used; the hub may have a newer one."
+            )
             return kept
         root = self._downloaded(wanted)
         if root.name != commit or _missing(wanted, root, self.cache):
@@ -168,7 +170,9 @@ class Fetch:
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
 
-        storage = Path(self.cache or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=place.repo_id, repo_type="model")
+        storage = Path(self.cache or constants.HF_HUB_CACHE) / repo_folder_name(
+            repo_id=place.repo_id, repo_type="model"
+        )
         revision = place.revision or "main"
         name = storage / "refs" / revision
         commit = name.read_text(encoding="utf-8").strip() if name.is_file() else revision

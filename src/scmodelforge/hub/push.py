@@ -21,6 +21,7 @@ from scmodelforge.hub.upload import OPTIONAL, Commit, Standing, Target, look_at,
 
 __all__ = ["Pushed", "Target", "push_bundle", "repository_of"]
 
+
 @dataclass(frozen=True)
 class Pushed:
     """A push that counts.
@@ -62,8 +63,8 @@ def push_bundle(
     ConfigError
         If the name is none.
     DataError
-        If the hub or the network refuse, before anything was made on the hub or with word of what was; if what is loaded
-        back is not what was pushed, or cannot be loaded back, with word of what stands on the hub now.
+        If the hub or the network refuse, with word of what was made there; if what is loaded back is not what was
+        pushed, or cannot be loaded back, with word of what stands on the hub now.
     """
     place = repository_of(target.repo_id)
     with tempfile.TemporaryDirectory(prefix="scmodelforge-") as name:

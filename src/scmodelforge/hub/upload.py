@@ -118,7 +118,7 @@ def _look_at(place: HubRepository, target: Target) -> Standing:
     else:
         commit = info.sha
     if target.private and info.private is False:
-        msg = f"hf://{place.repo_id} is there and public, so nothing was pushed; make it private on its page, or choose another name."
+        msg = f"hf://{place.repo_id} is there and public; make it private on its page first, or choose another name."
         raise DataError(msg)
     names = [each.rfilename for each in info.siblings or []]
     if commit is not None and not target.force and "config.json" in names:
