@@ -49,9 +49,10 @@ from scmodelforge.tokenizers.saved import (
     saved_strategy,
 )
 
-__all__ = ["Bundle", "BundleParts", "build_model", "load_bundle", "load_parts", "save_bundle"]
+__all__ = ["FILES", "Bundle", "BundleParts", "build_model", "load_bundle", "load_parts", "save_bundle"]
 
-_FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.json", "preprocessing.json", "fingerprint.json")
+#: Files that every model folder has.
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.json", "preprocessing.json", "fingerprint.json")
 
 #: Files whose content goes on as it is to whoever the model is passed on to: a link must not bring in another file.
 _TEXTS = (
@@ -254,7 +255,7 @@ def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         msg = f"{folder} is not a folder; give the folder of a model (it holds config.json and model.safetensors)."
         raise DataError(msg)
-    missing = [name for name in _FILES if not (folder / name).is_file()]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         is_run = (folder / "model" / "config.json").is_file()
         advice = f"Did you mean {folder / 'model'}?" if is_run else "Export the model again."
