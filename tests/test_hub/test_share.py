@@ -171,7 +171,7 @@ class TestPush:
             return load(folder, **options)
 
         monkeypatch.setattr(pushing, "load_bundle", refuse_what_came_back)
-        with pytest.raises(RunError, match=r"do not use it: plugin 'plugins/own\.py' failed"):
+        with pytest.raises(DataError, match=r"do not use it: plugin 'plugins/own\.py' failed"):
             push_bundle(make_bundle(), CARD, Target("me/toy"))
 
     @pytest.mark.usefixtures("impatient")
