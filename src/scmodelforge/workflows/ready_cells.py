@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     for line in getattr(source, "describe", list)():
         _log.info(worded(line, names))
     _require_known_genes(bundle, panel)
-    report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
+    report = scan(source, bundle.vocab, expects=_expected_values(bundle))
     _require_linear(bundle, source)
     for line in report.warnings:
         _log.warning(worded(line, names))
@@ -152,23 +152,17 @@ def given(
         yield from embed_batches(module, batches, device=device)
 
 
-def provenance(bundle: Bundle, cells: ReadyCells, origin: str) -> dict[str, str | int]:
+def provenance(bundle: Bundle, cells: ReadyCells) -> dict[str, str | int]:
     """Return where numbers come from, in values that a file can hold.
 
-    Parameters
-    ----------
-    bundle
-        The model.
-    cells
-        The cells.
-    origin
-        Address of the model; empty if it was given loaded.
+    ``model`` is where the model was loaded from, with the revision of a repository that was fetched; empty for one that
+    was made in this process.
     """
     import json
 
     return {
         "scmodelforge_version": __version__,
-        "model": origin,
+        "model": bundle.origin,
         "model_id": bundle.model_id,
         "architecture": bundle.model_config.architecture,
         "genes_known": int(cells.coverage.known),
@@ -197,6 +191,12 @@ def _require_known_genes(bundle: Bundle, panel: Panel) -> None:
         "var column has ids of the model's kind, name it with data.gene_id_column."
     )
     raise DataError(msg)
+
+
+def _expected_values(bundle: Bundle) -> Literal["counts", "any"]:
+    """Return what values a model takes: those of its tokenizer, unless its training is known to have been on counts."""
+    found: Literal["counts", "any"] = bundle.tokenizer.expects
+    return "counts" if bundle.fingerprint.get("expects") == "counts" else found
 
 
 def _require_linear(bundle: Bundle, source: CellSource) -> None:
