@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     for line in getattr(source, "describe", list)():
         _log.info(worded(line, names))
     _require_known_genes(bundle, panel)
-    report = scan(source, bundle.vocab, expects=_expected_values(bundle))
+    report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
     _require_linear(bundle, source)
     for line in report.warnings:
         _log.warning(worded(line, names))
@@ -193,20 +193,20 @@ def _require_known_genes(bundle: Bundle, panel: Panel) -> None:
     raise DataError(msg)
 
 
-def _expected_values(bundle: Bundle) -> Literal["counts", "any"]:
-    """Return what values a model takes: those of its tokenizer, unless its training is known to have been on counts."""
-    found: Literal["counts", "any"] = bundle.tokenizer.expects
-    return "counts" if bundle.fingerprint.get("expects") == "counts" else found
-
-
 def _require_linear(bundle: Bundle, source: CellSource) -> None:
-    """Refuse logged values where the model takes the logarithm itself: it would see other numbers than in training."""
+    """Refuse logged values where the model has learned from others, or takes the logarithm itself."""
     config = bundle.preprocessor.config
     kind = source.kind(0) if hasattr(source, "kind") else None
-    if kind is None or kind.kind in ("counts", "normalized") or not (config.normalize or config.log1p):
+    if kind is None or kind.kind in ("counts", "normalized"):
+        return
+    if config.normalize or config.log1p:
+        why = "the model normalises counts itself"
+    elif bundle.fingerprint.get("values") == "linear":
+        why = "the model was trained on counts"
+    else:
         return
     msg = (
-        f"the model normalises counts itself, and the values of {source.panels[0].name} look {kind.kind} "
-        f"({kind.evidence}); name the matrix that holds counts in data.layer."
+        f"{why}, and the values of {source.panels[0].name} look {kind.kind} ({kind.evidence}); name the matrix that "
+        "holds counts in data.layer."
     )
     raise DataError(msg)
