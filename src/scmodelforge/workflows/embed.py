@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +32,8 @@ from scmodelforge.workflows.ready_cells import (
 
 __all__ = ["OBSM_KEY", "embed_file"]
 
-OBSM_KEY, _UNS_KEY = "X_scmodelforge", "scmodelforge"
+#: Name of the embeddings in ``obsm``, and of where they come from in ``uns``.
+OBSM_KEY = "X_scmodelforge"
 _CELLS_BETWEEN_SAVES = 10_000
 #: Rows that are in memory at a time.
 _ROWS_AT_ONCE = 4096
@@ -60,16 +62,15 @@ def embed_file(
     """
     check_copy(data, out, force=force)
     bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
-    with in_words_of(COMMAND):
-        source = open_cells(data, layer=layer, gene_id_column=gene_id_column)
+    with in_words_of(COMMAND), closing(open_cells(data, layer=layer, gene_id_column=gene_id_column)) as source:
         cells = ready_cells(bundle, source)
         identity = _identity(source, bundle, [layer, gene_id_column])
         part = _embedded(bundle, cells, out, identity=identity, batch_size=batch_size)
-    facts = provenance(bundle, cells, str(model))
+    facts = provenance(bundle, cells)
 
     def change(file: object) -> None:
         put_rows(file, OBSM_KEY, part.rows(), (part.num_cells, part.num_columns))
-        put_uns(file, _UNS_KEY, facts)
+        put_uns(file, OBSM_KEY, facts)
 
     write_copy(data, out, change)
     part.remove()
@@ -104,7 +105,6 @@ def _embedded(bundle: Bundle, cells: ReadyCells, out: Path, *, identity: str, ba
     finally:
         part.close()
         countdown.close()
-        cells.source.close()
     return part
 
 
