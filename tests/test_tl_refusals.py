@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -149,12 +152,40 @@ class TestErrors:
         assert_same(given, adata)
         assert threads_of_loaders() == []
 
+    @pytest.mark.parametrize("part", [slice(None), slice(5, 20)])
+    def test_nothing_of_a_backed_file_stays_open_but_what_was(self, adata, model, tmp_path, part):
+        path = tmp_path / "cells.h5ad"
+        adata.write_h5ad(path)
+        backed = ad.read_h5ad(path, backed="r")
+        before = descriptors_of(path)
+        bad = ready_model()
+        with torch.no_grad():
+            bad.model.encoder.final_norm.weight.fill_(float("nan"))
+        for _ in range(2):
+            with pytest.raises(DataError, match="NaN or infinite embeddings"):
+                smf.tl.embed(backed[part], bad, copy=True)
+            smf.tl.embed(backed[part], model, copy=True)
+            with pytest.raises(DataError, match="no layer 'none'"):
+                smf.tl.embed(backed[part], model, layer="none", copy=True)
+        backed.file.open()
+        assert len(descriptors_of(path)) == len(before)
+        backed.file.close()
+        with h5py.File(path, "r+") as file:
+            file["X/data"][0] = 2
+
     def test_a_matrix_of_another_library_is_named(self, adata, model):
         given = adata.copy()
         given.layers["masked"] = adata.X.toarray()
         given.layers._data["masked"] = np.ma.masked_array(adata.X.toarray())
         with pytest.raises(DataError, match=r"adata: layers.masked is a numpy MaskedArray; a NumPy array or a sparse"):
             smf.tl.embed(given, model, layer="masked")
+
+
+def descriptors_of(path: Path) -> list[str]:
+    found = Path("/proc/self/fd")
+    if not found.is_dir():
+        pytest.skip("this system does not tell which files are open")
+    return [link.name for link in found.iterdir() if link.exists() and link.resolve() == path.resolve()]
 
 
 def threads_of_loaders() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,12 +63,12 @@ def embed(
 
     require_whole("batch_size", batch_size, 1)
     _check_target(adata, copy=copy)
-    bundle, origin = _loaded(model, trust_plugins=trust_plugins)
+    bundle = _loaded(model, trust_plugins=trust_plugins)
     cells = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
     rows = embeddings_of(bundle, cells, batch_size=batch_size)
     target = _copied(adata) if copy else adata
     target.obsm[key_added] = rows
-    target.uns[key_added] = provenance(bundle, cells, origin)
+    target.uns[key_added] = provenance(bundle, cells)
     return target if copy else None
 
 
@@ -111,29 +112,29 @@ def annotate(
     require_whole("batch_size", batch_size, 1)
     naming = Naming(min_confidence, unknown)
     _check_target(adata, copy=copy)
-    bundle, origin = _loaded(model, trust_plugins=trust_plugins)
-    head = naming.head(bundle, origin)
+    bundle = _loaded(model, trust_plugins=trust_plugins)
+    head = naming.head(bundle)
     cells = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
-    with in_words_of(PYTHON):
+    with in_words_of(PYTHON), closing(cells.source):
         found = label_cells(bundle, head, cells, naming, batch_size=batch_size)
     target = _copied(adata) if copy else adata
     for name, values in found.items():
         target.obs[f"{key_added}_{name}"] = values
-    target.uns[f"{key_added}_label"] = facts_of_labels(bundle, cells, origin, naming)
+    target.uns[f"{key_added}_label"] = facts_of_labels(bundle, cells, naming)
     return target if copy else None
 
 
-def _loaded(model: str | Path | Bundle, *, trust_plugins: bool) -> tuple[Bundle, str]:
-    """Return a model and its address."""
+def _loaded(model: str | Path | Bundle, *, trust_plugins: bool) -> Bundle:
+    """Return a model."""
     from scmodelforge.hub.bundle import Bundle
     from scmodelforge.hub.load import load_model
 
     if isinstance(model, Bundle):
-        return model, ""
+        return model
     if not isinstance(model, str | Path):
         msg = f"model is a {type(model).__name__}; give the address of a model, or what load_model returned."
         raise ConfigError(msg)
-    return load_model(model, trust_plugins=trust_plugins), str(model)
+    return load_model(model, trust_plugins=trust_plugins)
 
 
 def _check_target(adata: Any, *, copy: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -74,6 +76,17 @@ def fine_tuned_from(
         model_config=config,
         objective=FineTuneModel.default_objective,
         labels={"column": column, "categories": names},
-        fingerprint={**copy.deepcopy(bundle.fingerprint), "fine_tuned_from": bundle.model_id},
+        fingerprint=_fingerprint(bundle, config, names, column=column, seed=seed),
         plugins=list(bundle.plugins),
+        origin="",  # it was not loaded from there
     )
+
+
+def _fingerprint(
+    bundle: Bundle, config: FineTunedConfig, names: list[str], *, column: str, seed: int
+) -> dict[str, Any]:
+    """Return the fingerprint of the model with an identity of the new one: results of both must not be mixed up."""
+    own = [bundle.fingerprint.get("config_hash"), bundle.model_id, config.model_dump(mode="json"), names, column, seed]
+    found = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    base = copy.deepcopy(bundle.fingerprint)
+    return {**base, "config_hash": found, "step": 0, "fine_tuned_from": bundle.model_id}

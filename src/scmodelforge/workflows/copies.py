@@ -125,18 +125,12 @@ def put_obs(file: Any, columns: Mapping[str, Any]) -> None:
 
 
 def put_uns(file: Any, key: str, facts: Mapping[str, Any]) -> None:
-    """Write ``uns[key]``. Of what is there only ``synthetic`` stays, by which made cells are known."""
-    from anndata.io import read_elem, write_elem
+    """Write ``uns[key]``; what is there is replaced."""
+    from anndata.io import write_elem
 
     if "uns" not in file:
         _new_group(file, "uns")
-    found = file["uns"].get(key)
-    kept = {"synthetic": read_elem(found["synthetic"])} if found is not None and "synthetic" in _names(found) else {}
-    write_elem(file["uns"], key, {**kept, **facts})
-
-
-def _names(item: Any) -> list[str]:
-    return [] if hasattr(item, "shape") else list(item)
+    write_elem(file["uns"], key, dict(facts))
 
 
 def _new_group(file: Any, name: str) -> Any:

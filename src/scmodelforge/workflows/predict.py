@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ class Naming:
             msg = "unknown is empty; name what cells of no known type are called."
             raise ConfigError(msg)
 
-    def head(self, bundle: Bundle, origin: str) -> LabelHead:
+    def head(self, bundle: Bundle) -> LabelHead:
         """Return what labels cells in a model.
 
         Raises
@@ -68,8 +69,8 @@ class Naming:
         head = label_head(bundle.model, bundle.model_config, bundle.labels)
         if head is None:
             msg = (
-                f"{origin or 'the model'} has learned no cell types ({bundle.model_config.architecture}, trained by "
-                f"{bundle.objective}); give one that has, such as scdiva with model.pretraining_task: "
+                f"{bundle.origin or 'the model'} has learned no cell types ({bundle.model_config.architecture}, "
+                f"trained by {bundle.objective}); give one that has, such as scdiva with model.pretraining_task: "
                 "cell_type_annotation, or embed the cells and label them by their neighbours."
             )
             raise ConfigError(msg)
@@ -138,19 +139,13 @@ def predict_file(
     """
     check_copy(data, out, force=force)
     bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
-    head = naming.head(bundle, str(model))
-    with in_words_of(COMMAND):
-        source = open_cells(data, layer=layer, gene_id_column=gene_id_column)
-        try:
-            cells = ready_cells(bundle, source)
-            countdown = Countdown("predict", total=len(cells.positions))
-            try:
-                found = label_cells(bundle, head, cells, naming, batch_size=batch_size, advance=countdown.advance)
-            finally:
-                countdown.close()
-        finally:
-            source.close()
-    facts = facts_of_labels(bundle, cells, str(model), naming)
+    head = naming.head(bundle)
+    with in_words_of(COMMAND), ExitStack() as stack:
+        source = stack.enter_context(closing(open_cells(data, layer=layer, gene_id_column=gene_id_column)))
+        cells = ready_cells(bundle, source)
+        countdown = stack.enter_context(closing(Countdown("predict", total=len(cells.positions))))
+        found = label_cells(bundle, head, cells, naming, batch_size=batch_size, advance=countdown.advance)
+    facts = facts_of_labels(bundle, cells, naming)
 
     def change(file: Any) -> None:
         put_obs(file, {f"{KEY}_{name}": values for name, values in found.items()})
@@ -167,10 +162,10 @@ def predict_file(
     ]
 
 
-def facts_of_labels(bundle: Bundle, cells: ReadyCells, origin: str, naming: Naming) -> dict[str, Any]:
+def facts_of_labels(bundle: Bundle, cells: ReadyCells, naming: Naming) -> dict[str, Any]:
     """Return where labels come from, in values that a file can hold."""
     return {
-        **provenance(bundle, cells, origin),
+        **provenance(bundle, cells),
         "min_confidence": float(naming.min_confidence),
         "unknown": naming.unknown,
         "label_column": str(bundle.labels.get("column", "")),

@@ -84,6 +84,8 @@ def open_cells(data: Path, *, layer: str | None, gene_id_column: str | None) -> 
 def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] = COMMAND) -> ReadyCells:
     """Check that a model can embed the cells of a source, which has one panel.
 
+    Where no column with gene ids was named, those ids are read that the model has most genes of; the log says which.
+
     Parameters
     ----------
     bundle
@@ -98,6 +100,8 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     DataError
         If the cells have values a model cannot take, or none of the model's genes.
     """
+    if hasattr(source, "choose_gene_ids"):
+        source.choose_gene_ids(bundle.vocab)
     panel = source.panels[0]
     for line in getattr(source, "describe", list)():
         _log.info(worded(line, names))
@@ -151,23 +155,17 @@ def given(
         yield from embed_batches(module, batches, device=device)
 
 
-def provenance(bundle: Bundle, cells: ReadyCells, origin: str) -> dict[str, str | int]:
+def provenance(bundle: Bundle, cells: ReadyCells) -> dict[str, str | int]:
     """Return where numbers come from, in values that a file can hold.
 
-    Parameters
-    ----------
-    bundle
-        The model.
-    cells
-        The cells.
-    origin
-        Address of the model; empty if it was given loaded.
+    ``model`` is where the model was loaded from, with the revision of a repository that was fetched; empty for one that
+    was made in this process.
     """
     import json
 
     return {
         "scmodelforge_version": __version__,
-        "model": origin,
+        "model": bundle.origin,
         "model_id": bundle.model_id,
         "architecture": bundle.model_config.architecture,
         "genes_known": int(cells.coverage.known),
@@ -188,13 +186,19 @@ def _placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 
 
 def _require_linear(bundle: Bundle, source: CellSource) -> None:
-    """Refuse logged values where the model takes the logarithm itself: it would see other numbers than in training."""
+    """Refuse logged values where the model has learned from others, or takes the logarithm itself."""
     config = bundle.preprocessor.config
     kind = source.kind(0) if hasattr(source, "kind") else None
-    if kind is None or kind.kind in ("counts", "normalized") or not (config.normalize or config.log1p):
+    if kind is None or kind.kind in ("counts", "normalized"):
+        return
+    if config.normalize or config.log1p:
+        why = "the model normalises counts itself"
+    elif bundle.fingerprint.get("values") == "linear":
+        why = "the model was trained on counts"
+    else:
         return
     msg = (
-        f"the model normalises counts itself, and the values of {source.panels[0].name} look {kind.kind} "
-        f"({kind.evidence}); name the matrix that holds counts in data.layer."
+        f"{why}, and the values of {source.panels[0].name} look {kind.kind} ({kind.evidence}); name the matrix that "
+        "holds counts in data.layer."
     )
     raise DataError(msg)

@@ -19,7 +19,7 @@ from scmodelforge.config.load import dump_config, load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.constants import FORMAT_VERSION
 from scmodelforge.data.splits import CellSplit
-from scmodelforge.hub.bundle import copy_plugins
+from scmodelforge.hub.plugin_files import check_plugin_names, copy_plugins
 from scmodelforge.workflows.provenance import git_state, package_versions
 
 __all__ = ["RunFolder"]
@@ -145,6 +145,7 @@ class RunFolder:
 
     def create(self, config: RunConfig, split: CellSplit, facts: dict[str, Any]) -> None:
         """Make the folder of a new run, deleting the run it replaces, and write its settings, split and facts."""
+        check_plugin_names(config.plugins)  # before anything is deleted
         for events in self.logs.glob("events.out.tfevents.*"):  # of the run that is replaced
             events.unlink()
         for folder in (self.root, self.checkpoints):

@@ -11,18 +11,27 @@ from scmodelforge import _console
 
 
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its exported model).")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or the folder of a finished run.")],
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")],
     form: Annotated[
-        str, typer.Option("--format", help="folder (a model folder) or vcp (for CZI's Virtual Cells Platform).")
+        str,
+        typer.Option(
+            "--format",
+            help="folder: a model folder that can be copied anywhere; vcp: a package for CZI's Virtual Cells Platform.",
+        ),
     ] = "folder",
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the weights, such as apache-2.0; default that of the card.")
+        str | None, typer.Option(help="Licence of the weights, such as apache-2.0. Default: the one in its card.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model that is in FOLDER.")] = False,
-    trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model in FOLDER, if one is there.")] = False,
+    trust_plugins: Annotated[
+        bool,
+        typer.Option(
+            help="Run the Python files that come with the model; without this it is refused if it needs them."
+        ),
+    ] = False,
 ) -> None:
-    """Write a model in a form that others read.
+    """Write a model into a folder to hand on, and check that it reads back the same.
 
     Example: scmodelforge hub export runs/lung exported
     """
