@@ -23,12 +23,10 @@ from scmodelforge import __version__
 from scmodelforge._errors import DataError
 from scmodelforge._wording import worded
 from scmodelforge.config.schema import DataConfig
-from scmodelforge.data.coverage import Coverage
-from scmodelforge.data.inspect import describe_gene_ids
+from scmodelforge.data.coverage import Coverage, no_overlap, repeated_ids
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.scan import ScanReport, scan
 from scmodelforge.data.sources.local import LocalDataConfig
-from scmodelforge.data.types import Panel
 from scmodelforge.eval.embed import embed_batches, steady_batch
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows._content_keys import KeysFromContent
@@ -106,12 +104,16 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     panel = source.panels[0]
     for line in getattr(source, "describe", list)():
         _log.info(worded(line, names))
-    _require_known_genes(bundle, panel)
+    coverage = bundle.vocab.coverage(panel)
+    if not coverage.known:
+        raise DataError(no_overlap(panel, coverage, bundle.vocab))
     report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
     _require_linear(bundle, source)
-    for line in report.warnings:
+    for line in filter(None, [coverage.warning, repeated_ids(panel), *report.warnings]):
         _log.warning(worded(line, names))
-    return ReadyCells(source, bundle.vocab.coverage(panel), report)
+    if len(report.empty) and not report.warnings:
+        _log.warning(f"{len(report.empty):,} of {report.num_cells:,} cells have no gene that the model knows")
+    return ReadyCells(source, coverage, report)
 
 
 def given(
@@ -184,17 +186,6 @@ def _placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
         yield module.to(device)
     finally:
         module.to(before)
-
-
-def _require_known_genes(bundle: Bundle, panel: Panel) -> None:
-    if (bundle.vocab.map_panel(panel) >= 0).any():
-        return
-    msg = (
-        f"None of the {len(panel.gene_ids):,} genes of {panel.name} are in the model's vocabulary. They look like "
-        f"{describe_gene_ids(panel.gene_ids)}, the model's like {describe_gene_ids(bundle.vocab.genes)}; if another "
-        "var column has ids of the model's kind, name it with data.gene_id_column."
-    )
-    raise DataError(msg)
 
 
 def _require_linear(bundle: Bundle, source: CellSource) -> None:
