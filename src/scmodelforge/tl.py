@@ -62,7 +62,7 @@ def embed(
     from scmodelforge.workflows.ready_cells import provenance
 
     require_whole("batch_size", batch_size, 1)
-    _check_target(adata, copy=copy)
+    _check_target(adata, key_added, copy=copy)
     bundle = _loaded(model, trust_plugins=trust_plugins)
     cells = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
     rows = embeddings_of(bundle, cells, batch_size=batch_size)
@@ -111,7 +111,7 @@ def annotate(
 
     require_whole("batch_size", batch_size, 1)
     naming = Naming(min_confidence, unknown)
-    _check_target(adata, copy=copy)
+    _check_target(adata, key_added, copy=copy)
     bundle = _loaded(model, trust_plugins=trust_plugins)
     head = naming.head(bundle)
     cells = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
@@ -137,9 +137,13 @@ def _loaded(model: str | Path | Bundle, *, trust_plugins: bool) -> Bundle:
     return load_model(model, trust_plugins=trust_plugins)
 
 
-def _check_target(adata: Any, *, copy: bool) -> None:
+def _check_target(adata: Any, key_added: Any, *, copy: bool) -> None:
     """Refuse what cannot hold results, before any work is done for it."""
     import anndata
+
+    if not isinstance(key_added, str) or not key_added or "/" in key_added:
+        msg = f"key_added is {key_added!r}; a name is needed, without '/', which files cannot hold."
+        raise ConfigError(msg)
 
     if not isinstance(adata, anndata.AnnData):
         msg = f"adata is a {type(adata).__name__}; an AnnData object is needed, as anndata.read_h5ad returns."
