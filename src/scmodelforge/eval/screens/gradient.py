@@ -261,8 +261,8 @@ def _require_transformer(model: nn.Module, screen: Screen) -> TransformerStack:
         raise ConfigError(msg)
     if not stacks:
         msg = (
-            f"perturb.method is 'gradient', which needs a transformer over tokens, and {type(model).__name__} has none; "
-            f"those of {', '.join(_WITH_ONE)} have. Use 'exact'."
+            f"perturb.method is 'gradient', which needs a transformer over tokens; {type(model).__name__} has none, "
+            f"{', '.join(_WITH_ONE)} have. Use 'exact'."
         )
         raise ConfigError(msg)
     return stacks[0]
