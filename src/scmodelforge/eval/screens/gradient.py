@@ -100,14 +100,14 @@ def require_gradient(model: nn.Module, screen: Screen) -> TransformerStack:
     if screen.keeps_zeros:
         msg = "perturb.method is 'gradient', and the model's cells keep tokens of deleted genes; use 'exact'."
         raise ConfigError(msg)
-    stacks = [each for each in model.modules() if isinstance(each, TransformerStack)]
-    if not stacks:
+    stack = getattr(getattr(model, "backbone", model), "encoder", None)
+    if not isinstance(stack, TransformerStack):
         msg = (
             f"perturb.method is 'gradient', which needs a transformer over tokens; {type(model).__name__} has none, "
             f"{', '.join(_WITH_ONE)} have. Use 'exact'."
         )
         raise ConfigError(msg)
-    return stacks[0]
+    return stack
 
 
 def _parts(lengths: np.ndarray, rows: Sequence[int]) -> Iterator[list[int]]:
