@@ -5,11 +5,12 @@ cells of the same lengths are embedded, with the same model in the same run, in 
 ``exact`` on the same cells, by time for all genes and by the rank correlation of effects, in each cell and of the means
 over cells. ``embedding times gradient``, which takes a token's derivative by its own embedding, is ranked beside it.
 
-Models have fresh weights unless ``--model`` names one; those of fresh weights are made larger (``--spread``), so that
-genes matter for each other.
+Models have fresh weights, made larger (``--spread``), so that genes matter for each other; ``ranks`` takes a trained
+one, with ``--model``, cells with ``--data``, and as goal their most frequent ``--label``.
 
     python benchmarks/perturb.py speed --genes 512 --layers 6 --width 256
     python benchmarks/perturb.py ranks --genes 512 --layers 6 --width 256
+    python benchmarks/perturb.py ranks --model runs/pbmc --data pbmc.h5ad --cells 30
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from scmodelforge.data.sources.in_memory import AnnDataSource
 from scmodelforge.data.types import TokenBlock
 from scmodelforge.eval.screens import derivatives
 from scmodelforge.hub.bundle import Bundle
+from scmodelforge.hub.load import load_model
 from scmodelforge.workflows import perturb
 from scmodelforge.workflows.perturbing import Perturbing
 from scmodelforge.workflows.ready_cells import given, ready_cells
@@ -115,8 +117,14 @@ def per_cell_tokens(bundle: Bundle, adata: ad.AnnData) -> np.ndarray:
 
 
 def ranks(given_: argparse.Namespace) -> None:
-    bundle, adata = made(given_)
-    goal = tl.embed(adata, bundle, copy=True).obsm["X_scmodelforge"][adata.obs["half"] == "goal"].mean(axis=0)
+    if given_.model:
+        bundle, whole = load_model(given_.model), ad.read_h5ad(given_.data)
+        is_goal = (whole.obs[given_.label] == whole.obs[given_.label].value_counts().index[0]).to_numpy()
+        adata = whole[np.flatnonzero(~is_goal)[:: (~is_goal).sum() // given_.cells][: given_.cells]].copy()
+    else:
+        bundle, whole = made(given_)
+        adata, is_goal = whole, (whole.obs["half"] == "goal").to_numpy()
+    goal = tl.embed(whole, bundle, copy=True).obsm["X_scmodelforge"][is_goal].mean(axis=0)
     settings(given_, f"{adata.n_obs} cells")
     weighted = derivatives.deletion_changes
 
@@ -139,10 +147,26 @@ def ranks(given_: argparse.Namespace) -> None:
         for measure in ("shift", "goal_shift"):
             pairs = [(getattr(a, measure), getattr(b, measure)) for a, b in zip(exact, first_order, strict=True)]
             own = [spearmanr(*pair).statistic for pair in pairs]
-            print(f"{name:25} {measure:10} Spearman with exact, in a cell {spread(own, '.3f')}")
+            means = [gene_means(each, measure) for each in (exact, first_order)]
+            is_seen = np.isfinite(means[0])
+            over = spearmanr(means[0][is_seen], means[1][is_seen]).statistic
+            print(
+                f"{name:25} {measure:10} Spearman with exact: in a cell {spread(own, '.3f')}; "
+                f"of means of {is_seen.sum():,} genes over cells {over:.3f}"
+            )
+
+
+def gene_means(effects: list[Any], measure: str) -> np.ndarray:
+    """Return the mean effect of each gene over at least three cells, NaN of others."""
+    numbers, values = (np.concatenate([getattr(each, name) for each in effects]) for name in ("tested", measure))
+    count, total = np.bincount(numbers), np.bincount(numbers, weights=values)
+    return np.where(count >= 3, total / np.maximum(count, 1), np.nan)
 
 
 def settings(given_: argparse.Namespace, words: str) -> None:
+    if getattr(given_, "model", None):
+        print(f"{words} of {given_.data}, model {given_.model}, goal: the most frequent {given_.label}")
+        return
     print(
         f"{words}; {given_.layers} layers x {given_.width}, at most {given_.genes} tokens, pooling {given_.pooling}, "
         f"weights x {given_.spread}, {torch.get_num_threads()} threads, {given_.repeats} repeats, "
@@ -164,6 +188,8 @@ def main() -> None:
             part.add_argument(f"--{option}", type=int, default=default)
         part.add_argument("--pooling", choices=["cls", "mean"], default="mean")
         part.add_argument("--spread", type=float, default=1.0)
+    for option, default in (("model", None), ("data", None), ("label", "cell_type")):
+        parts.choices["ranks"].add_argument(f"--{option}", default=default)
     given_ = parser.parse_args()
     given_.act(given_)
 
