@@ -93,7 +93,7 @@ def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal:
     require_data_sets(config)
     fabric = make_fabric(config.training)
     fabric.launch()
-    data = prepare_data(config, None if task is None else task.base)
+    data = prepare_data(config, task)
     resolve_batch_size(config, data, fabric)
     fingerprint = make_fingerprint(config, data)
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
@@ -150,7 +150,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     data = PreparedData(
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
-    data.trained_cells, data.repeated = bundle.trained_cells, repeated_cells(facts)
+    data.trained_cells, data.repeated, data.task = bundle.trained_cells, repeated_cells(facts), task
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])
@@ -193,8 +193,8 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
         ]
     _make_tokenizer_absolute(config.tokenizer)
     if config.finetune is not None:
-        for name in ("base_model", "dictionaries"):
-            given = getattr(config.finetune, name)
+        for name in ("base_model", "dictionaries", "gene_labels"):
+            given = getattr(config.finetune, name, None)
             if given is not None and Path(given).expanduser().exists():
                 setattr(config.finetune, name, str(Path(given).expanduser().absolute()))
     config.output.run_dir = str(folder.root.absolute())
