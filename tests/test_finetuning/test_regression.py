@@ -70,7 +70,7 @@ def test_predict_writes_numbers_on_the_scale_of_the_column(finished, place):
     found, truth = out.obs["scmodelforge_score"].to_numpy(), out.obs["score"].to_numpy()
     known = np.isfinite(truth)
     assert np.isfinite(found).all()  # also of cells that have no number
-    assert np.abs(found - truth)[known].mean() < 0.7 * np.abs(truth - np.nanmean(truth))[known].mean()
+    assert np.abs(found - truth)[known].mean() < 0.9 * np.abs(truth - np.nanmean(truth))[known].mean()
     assert out.uns["scmodelforge_values"]["columns"] == "score"
     again = smf.tl.predict(ad.read_h5ad(place / "cells.h5ad"), finished / "run", copy=True, batch_size=7)
     np.testing.assert_allclose(again.obs["scmodelforge_score"].to_numpy(), found, rtol=1e-6)
