@@ -179,7 +179,8 @@ def main() -> None:
             found = their_labels(bert, rows, codes, split, given, seed, vocab.pad_id)
             scores["transformers"].append(score(truth, known[found]))
     print(
-        f"{given.data.name}: {len(split.train)} cells to learn from, {len(split.validation)} held out, {given.epochs} epochs"
+        f"{given.data.name}: {len(split.train)} cells to learn from, {len(split.validation)} held out, "
+        f"{given.epochs} epochs"
     )
     report(scores)
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
-
 from benchmarks.bert_classifier import our_run, report, score, their_labels, tokens_of
+
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.hub.load import load_model
 from scmodelforge.tl import annotate

@@ -18,7 +18,7 @@ from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.eval.gene_classes import expression_features, guess_by_expression
 from scmodelforge.finetuning.gene_labels import genes_of_vocab, read_gene_labels, split_genes
 from scmodelforge.finetuning.predictions import Naming
-from scmodelforge.finetuning.tasks.gene_classification import GeneClassificationTask, GeneClassHeadConfig
+from scmodelforge.finetuning.tasks.gene_classification import GeneClassHeadConfig, GeneClassificationTask
 from scmodelforge.hub import load_bundle
 from scmodelforge.models.fine_tuned_config import FineTunedConfig
 from scmodelforge.objectives.gene_classification import GeneClassification
@@ -169,7 +169,7 @@ def test_a_gene_is_the_mean_over_the_cells_that_express_it():
     batch = {"input_ids": ids, "attention_mask": mask, "values": torch.ones(3, 3), "gene_ids": ids}
     with torch.no_grad():
         predictor.encode(**batch, cell_index=np.arange(2))  # the third cell only fills up the batch
-        scores = base.model.score(**{k: v for k, v in batch.items()}).softmax(-1)
+        scores = base.model.score(**batch).softmax(-1)
     means, counts = predictor.means()
     number = {token: int(base.vocab.gene_numbers[token]) for token in (5, 6, 7, 8, 9)}
     assert [counts[number[token]] for token in (5, 6, 7, 8, 9)] == [1, 2, 1, 1, 0]

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import scmodelforge as smf
 from scmodelforge.cli.main import app
-from scmodelforge.eval.regression import mean_absolute_error, pearson, r_squared, ridge_on_components, score_numbers
 from scmodelforge.eval.base import Record
+from scmodelforge.eval.regression import mean_absolute_error, pearson, r_squared, ridge_on_components, score_numbers
 from scmodelforge.finetuning.tasks.regression import ValuesHead, ValuesHeadConfig
 from scmodelforge.hub import load_bundle
 from scmodelforge.models.fine_tuned import FineTunedConfig, FineTuneModel

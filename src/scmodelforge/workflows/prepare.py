@@ -30,6 +30,7 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.training_order import describe_sampling
 from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.workflows.base_cells import BaseCells
 from scmodelforge.workflows.cell_labels import CellLabels, learned_labels, set_label_sizes
 from scmodelforge.workflows.fitting import visitor_of
 from scmodelforge.workflows.usable_cells import membership, warn_of_repeated, without_unusable
@@ -92,6 +93,8 @@ class PreparedData(Readable):
         Identities of all cells of data that a model is only evaluated on, to be looked for among these.
     task
         The task of fine-tuning that learns from them, if there is one.
+    base_cells
+        How many held-out cells its base model was trained on, if that is known.
     """
 
     preprocessor: Preprocessor
@@ -105,6 +108,7 @@ class PreparedData(Readable):
     repeated: Shared | None = None
     looked_for: CellIdentities | None = None
     task: Task | None = None
+    base_cells: Shared | None = None
 
     def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
         """Return the cells from the cache, if there is one."""
@@ -158,8 +162,10 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     vocab = tokenizer.vocab  # genes without a given vector may have no token
     check_vocab_size(config, vocab)
     visitor = visitor_of(tokenizer, is_train, preprocessor) if base is None else None
-    sketching = SketchVisitor(vocab, source.panels, is_train, membership(split.validation))
-    visitors: list[Any] = [sketching] if visitor is None else [sketching, visitor]
+    known = None if base is None else BaseCells(base, source)
+    genes = None if known is None else known.genes
+    sketching = SketchVisitor(vocab, source.panels, is_train, membership(split.validation), genes=genes)
+    visitors: list[Any] = [sketching, *filter(None, [visitor]), *(known.visitors if known else [])]
     limits = CellLimits(preprocessing)
     report = scan(source, vocab, expects=expects, visitors=visitors, limits=limits)
     split, num_empty, num_dropped = without_unusable(split, report, limits)
@@ -180,7 +186,8 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
         source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels, trained_cells, repeated
     )
     data.task = task
-    if task is not None:
+    if task is not None and known is not None:
+        data.base_cells, data.trained_cells = known.held_out(split.validation), known.with_own(trained_cells)
         task.prepare(config, data)
     return data
 

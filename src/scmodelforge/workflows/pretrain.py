@@ -46,6 +46,7 @@ _FACTS = (
     "num_dropped",
     "repeated_cells",
     "fine_tuned_from",
+    "cells_of_base",
 )
 
 
@@ -115,8 +116,13 @@ def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
         "num_empty": data.num_empty,
         "repeated_cells": None if data.repeated is None else asdict(data.repeated),
         "num_dropped": data.num_dropped,
-        **({} if config.finetune is None else {"fine_tuned_from": config.finetune.base_model_id}),
+        **({} if config.finetune is None else _facts_of_base(config.finetune.base_model_id, data)),
     }
+
+
+def _facts_of_base(model_id: str | None, data: PreparedData) -> dict[str, Any]:
+    seen = None if data.base_cells is None else asdict(data.base_cells)
+    return {"fine_tuned_from": model_id, "cells_of_base": seen}
 
 
 def resume_training(root: Path) -> TrainResult | None:
@@ -151,6 +157,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
     data.trained_cells, data.repeated, data.task = bundle.trained_cells, repeated_cells(facts), task
+    data.base_cells = repeated_cells({"repeated_cells": facts.get("cells_of_base")})
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])
