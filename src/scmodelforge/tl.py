@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from scmodelforge.hub.bundle import Bundle
 
-__all__ = ["annotate", "embed", "perturb"]
+__all__ = ["annotate", "embed", "perturb", "predict"]
 
 
 def embed(
@@ -106,24 +106,86 @@ def annotate(
     ConfigError, DataError
         Also if the model has learned no cell types.
     """
-    from scmodelforge._wording import in_words_of
-    from scmodelforge.workflows.embedder import ready_adata
-    from scmodelforge.workflows.predict import Naming, facts_of_labels, label_cells
-    from scmodelforge.workflows.ready_cells import PYTHON
+    from scmodelforge.workflows.predict import Naming, predictor_of
 
     require_whole("batch_size", batch_size, 1)
     naming = Naming(min_confidence, unknown)
     _check_target(adata, key_added, copy=copy)
     bundle = _loaded(model, trust_plugins=trust_plugins)
-    head = naming.head(bundle)
+    predictor = predictor_of(bundle, naming)
+    if predictor.key != "label":
+        learned = predictor.key.replace("_", " ")
+        msg = f"{bundle.origin or 'the model'} has learned {learned}, no cell types; call tl.predict."
+        raise ConfigError(msg)
+    target = _predicted(adata, bundle, predictor, key_added, batch_size, layer, gene_id_column, copy)
+    return target if copy else None
+
+
+def predict(
+    adata: anndata.AnnData,
+    model: str | Path | Bundle,
+    *,
+    key_added: str = "scmodelforge",
+    min_confidence: float = 0.0,
+    unknown: str = "unknown",
+    batch_size: int = 64,
+    layer: str | None = None,
+    gene_id_column: str | None = None,
+    copy: bool = False,
+    trust_plugins: bool = False,
+) -> anndata.AnnData | None:
+    """Write what a fine-tuned model predicts: labels or numbers of cells, classes of genes.
+
+    Parameters
+    ----------
+    adata, model, batch_size, layer, gene_id_column, copy, trust_plugins
+        As of :func:`embed`.
+    key_added
+        How names begin. Of labels see :func:`annotate`; numbers are ``obs`` columns named as those that they were
+        learned from; classes of genes are in ``var``: ``{key_added}_gene_class`` and three columns beside it.
+    min_confidence, unknown
+        As of :func:`annotate`, for labels and classes.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Also if the model has no head.
+    """
+    from scmodelforge.workflows.predict import Naming, predictor_of
+
+    require_whole("batch_size", batch_size, 1)
+    naming = Naming(min_confidence, unknown)
+    _check_target(adata, key_added, copy=copy)
+    bundle = _loaded(model, trust_plugins=trust_plugins)
+    predictor = predictor_of(bundle, naming)
+    target = _predicted(adata, bundle, predictor, key_added, batch_size, layer, gene_id_column, copy)
+    return target if copy else None
+
+
+def _predicted(
+    adata: anndata.AnnData,
+    bundle: Bundle,
+    predictor: Any,
+    key: str,
+    batch_size: int,
+    layer: str | None,
+    gene_id_column: str | None,
+    copy: bool,
+) -> anndata.AnnData:
+    from scmodelforge._wording import in_words_of
+    from scmodelforge.workflows.embedder import ready_adata
+    from scmodelforge.workflows.predict import facts_of, predicted_columns, require_rows
+    from scmodelforge.workflows.ready_cells import PYTHON
+
     cells = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
     with in_words_of(PYTHON), closing(cells.source):
-        found = label_cells(bundle, head, cells, naming, batch_size=batch_size)
+        found = predicted_columns(bundle, predictor, cells, batch_size=batch_size)
+        require_rows(len(getattr(adata, predictor.table)), found, f"adata.{predictor.table}")
     target = _copied(adata) if copy else adata
     for name, values in found.items():
-        target.obs[f"{key_added}_{name}"] = values
-    target.uns[f"{key_added}_label"] = facts_of_labels(bundle, cells, naming)
-    return target if copy else None
+        getattr(target, predictor.table)[f"{key}_{name}"] = values
+    target.uns[f"{key}_{predictor.key}"] = facts_of(bundle, cells, predictor)
+    return target
 
 
 def perturb(

@@ -12,11 +12,13 @@ from scmodelforge import _console
 
 def predict(
     data: Annotated[Path, typer.Argument(metavar="IN", help="AnnData file (.h5ad) with counts.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: IN with labels and confidences in obs.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Address of a model that learned cell types.")],
-    min_confidence: Annotated[float, typer.Option(help="Cells below this probability are unknown.")] = 0.0,
-    unknown: Annotated[str, typer.Option(help="What cells are called whose type is not known.")] = "unknown",
-    batch_size: Annotated[int, typer.Option(min=1, help="Cells in a forward pass; changes no label.")] = 64,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: IN with predictions in obs or var.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Address of a fine-tuned model, or another that learned cell types.")
+    ],
+    min_confidence: Annotated[float, typer.Option(help="Cells, or genes, below this probability are unknown.")] = 0.0,
+    unknown: Annotated[str, typer.Option(help="What cells, or genes, of no known class are called.")] = "unknown",
+    batch_size: Annotated[int, typer.Option(min=1, help="Cells in a forward pass; changes no prediction.")] = 64,
     layer: Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer's name.")] = None,
     gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
     dictionaries: Annotated[
@@ -25,7 +27,7 @@ def predict(
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write the cell types that a model predicts, with their probability, into a copy of an AnnData file.
+    """Write what a model predicts into a copy of an AnnData file: cell types, numbers, classes of genes.
 
     Example: scmodelforge predict cells.h5ad labelled.h5ad --model runs/annotation
     """

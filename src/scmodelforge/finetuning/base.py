@@ -8,7 +8,7 @@ its batches are made in another way than those of cell types, an objective.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
@@ -23,7 +23,13 @@ from scmodelforge.models.fine_tuned import FineTuneModel
 from scmodelforge.models.fine_tuned_config import FineTunedConfig
 from scmodelforge.training._depth import block_prefixes
 
-__all__ = ["HeadTask", "Task", "register_task"]
+if TYPE_CHECKING:
+    from scmodelforge.eval.base import Record
+    from scmodelforge.finetuning.cells import TaskCells, TrainedCells
+    from scmodelforge.finetuning.predictions import Naming, Predictor
+    from scmodelforge.objectives.base import Collator
+
+__all__ = ["HeadTask", "Task", "register_task", "task_of_head"]
 
 T = TypeVar("T", bound=type)
 
@@ -49,10 +55,13 @@ class Task:
         Class of its settings.
     benchmarks
         What is run where ``eval.benchmarks`` is not set.
+    head_kind
+        The kind of head that it trains (``model.head.kind``), of whose models it makes predictions.
     """
 
     config_class: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     benchmarks: ClassVar[tuple[str, ...]] = ()
+    head_kind: ClassVar[str | None] = None
 
     def __init__(self, config: FinetuneConfig, base: Bundle) -> None:
         self.config, self.base = config, base
@@ -83,6 +92,51 @@ class Task:
     def stages(self, config: RunConfig) -> list[UnfreezeConfig]:
         """Return which parameters are trained from which epoch on; none where all are trained from the first."""
         raise NotImplementedError
+
+    def prepare(self, config: RunConfig, data: TaskCells) -> None:
+        """Write into the settings of a new run what follows from its training cells, and say what the user must know.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If nothing can be learned from the cells.
+        """
+
+    def objective(self, made: Collator, config: RunConfig, data: TaskCells) -> Collator:
+        """Return what makes the batches, of an objective that was made from the settings of the model.
+
+        Parameters
+        ----------
+        made
+            That objective.
+        config
+            Settings of the run, with what :meth:`prepare` wrote.
+        data
+            Its cells.
+        """
+        return made
+
+    @classmethod
+    def predictor(cls, bundle: Bundle, naming: Naming) -> Predictor:
+        """Return what makes predictions of a model with a head of this kind.
+
+        Raises
+        ------
+        ConfigError
+            If the model cannot be asked for any.
+        """
+        msg = f"a head of kind '{cls.head_kind}' is not asked by predict; its documentation names the command."
+        raise ConfigError(msg)
+
+    def score(self, trained: TrainedCells) -> list[Record]:
+        """Return scores on held-out cells, or genes, that no benchmark gives, beside those of simple guesses."""
+        return []
+
+
+def task_of_head(kind: str) -> type[Task] | None:
+    """Return the task that trains heads of a kind, ``None`` if no registered one does."""
+    tasks: list[Any] = [TASKS.get(name) for name in TASKS.names()]
+    return next((task for task in tasks if getattr(task, "head_kind", None) == kind), None)
 
 
 class HeadTask(Task):

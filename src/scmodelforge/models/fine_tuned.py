@@ -18,9 +18,9 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import HEADS
-from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig
+from scmodelforge.models._fine_tuned_parts import check_readable, summed, without_pretraining
 from scmodelforge.models._utils import count_parameters, required_vocab_size
 from scmodelforge.models.components.flops import forward_flops
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
@@ -70,8 +70,8 @@ class FineTuneModel(nn.Module):
         self.config = config
         self.vocab_size, self.hidden_dim = required_vocab_size(config), config.hidden_dim
         settings = config.backbone_settings()
-        self.backbone: Any = _without_pretraining(get_model(settings.architecture, settings))
-        _check_readable(self.backbone, settings.architecture, config.head)
+        self.backbone: Any = without_pretraining(get_model(settings.architecture, settings))
+        check_readable(self.backbone, settings.architecture, config.head)
         self.head: Any = None
         if config.has_head:
             width = self.embedding_dim if config.head.reads == "cells" else settings.hidden_dim
@@ -128,8 +128,8 @@ class FineTuneModel(nn.Module):
         Returns
         -------
         ``logits``, what the head gives, for cell types scores of shape (B, C); ``embeddings``, those of the backbone;
-        and with labels ``loss``, the sum of the head's terms: for cell types the mean cross-entropy over the cells
-        whose type is known, in nats, 0 if there are none (``annotation``).
+        and with labels ``loss``, the sum of the head's terms but for those apart: for cell types the mean cross-entropy
+        over the cells whose type is known, in nats, 0 if there are none (``annotation``).
 
         Raises
         ------
@@ -152,7 +152,7 @@ class FineTuneModel(nn.Module):
         else:
             embeddings = self.encode(**batch)
         return ModelOutput(
-            loss=None if terms is None else torch.stack([*terms.values()]).sum(),
+            loss=None if terms is None else summed(terms, apart=self.terms_apart),
             logits=scores if return_logits else None,
             embeddings=embeddings,
             hidden_states=traced.hidden_states,
@@ -227,6 +227,12 @@ class FineTuneModel(nn.Module):
         return int(getattr(self.backbone, "embedding_dim", self.hidden_dim))
 
     @property
+    def terms_apart(self) -> frozenset[str]:
+        """Terms of the head that do not count for the loss."""
+        found: frozenset[str] = getattr(self.head, "apart", frozenset())
+        return found
+
+    @property
     def embedding(self) -> Any:
         """The backbone's embedding of tokens."""
         return self.backbone.embedding
@@ -281,26 +287,3 @@ class FineTuneModel(nn.Module):
         seen["prefix_len"] = (batch["attention_mask"] != 0).sum(dim=1)  # each token sees the whole cell, as in encode
         output: ModelOutput = self.backbone(**seen, return_logits=False, **asked)
         return output
-
-
-def _without_pretraining(model: nn.Module) -> nn.Module:
-    """Take out of a model what it names as needed by its pretraining only, in place."""
-    for name in getattr(model, "pretraining_parts", ()):
-        owner, _, part = name.rpartition(".")
-        setattr(model.get_submodule(owner), part, None)
-    return model
-
-
-def _check_readable(backbone: nn.Module, name: str, head: HeadConfig) -> None:
-    """Refuse a head that reads tokens of a model that gives none, or whose first one knows nothing of the others."""
-    if head.reads == "cells":
-        return
-    lacks = None if hasattr(backbone, "encode_tokens") else "has no hidden state of each token"
-    if lacks is None and head.reads == "first" and not getattr(backbone, "first_sees_cell", True):
-        lacks = "has a first token that sees no other"
-    if lacks is not None:
-        if head.reads == "tokens":
-            msg = f"model.head.kind '{head.kind}' reads tokens, but architecture '{name}' {lacks}; take another model."
-            raise ConfigError(msg)
-        msg = f"model.head.pooling is 'first', but architecture '{name}' {lacks}; set it to 'embedding'."
-        raise ConfigError(msg)

@@ -12,20 +12,15 @@ from scmodelforge.config.own import own_settings
 from scmodelforge.config.parts import HEAD
 from scmodelforge.config.schema import ModelConfig
 
-__all__ = ["CellTypeHeadConfig", "FineTunedConfig", "HeadConfig"]
+__all__ = ["CellHeadConfig", "CellTypeHeadConfig", "FineTunedConfig", "HeadConfig"]
 
 
-class CellTypeHeadConfig(HeadConfig):
-    """Settings of a head that names the type of a cell.
+class CellHeadConfig(HeadConfig):
+    """Settings of a head that says something of each cell.
 
     The head that BERT's sequence classifier has is ``pooling: first, hidden_layers: 1, activation: tanh``.
     """
 
-    terms: ClassVar[dict[str, str]] = {"annotation": "cell_types"}
-    sizes: ClassVar[tuple[str, ...]] = ("num_cell_types",)
-
-    kind: Literal["cell_types"] = "cell_types"
-    """What the head predicts. Its other settings are those of this kind."""
     pooling: Literal["embedding", "first"] = "embedding"
     """What the head reads: the ``embedding`` of the cell, or the hidden state of its ``first`` token."""
     hidden_layers: int = Field(1, ge=0)
@@ -39,6 +34,19 @@ class CellTypeHeadConfig(HeadConfig):
     def reads(self) -> Literal["cells", "first", "tokens"]:
         """What it reads of the backbone."""
         return "first" if self.pooling == "first" else "cells"
+
+
+class CellTypeHeadConfig(CellHeadConfig):
+    """Settings of a head that names the type of a cell."""
+
+    terms: ClassVar[dict[str, str]] = {"annotation": "cell_types", "annotation_error": "cell_types"}
+    sizes: ClassVar[tuple[str, ...]] = ("num_cell_types",)
+
+    kind: Literal["cell_types"] = "cell_types"
+    """What the head predicts. Its other settings are those of this kind."""
+    class_weights: list[float] | None = None
+    """What a cell of each type counts in the loss, in the order of the types; ``None`` is 1 each. A run of fine-tuning
+    fills it in from ``finetune.class_weights``."""
 
 
 class FineTunedConfig(ModelConfig):

@@ -16,13 +16,14 @@ from torch import nn
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import HEADS
 from scmodelforge.config.head import HeadConfig
+from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._scdiva_losses import annotation_term
 from scmodelforge.models._utils import init_weights
 from scmodelforge.models.components.blocks import get_activation
 from scmodelforge.models.components.pooling import get_pooling
-from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
+from scmodelforge.models.fine_tuned_config import CellHeadConfig, CellTypeHeadConfig, FineTunedConfig
 
-__all__ = ["CellTypeHead", "Head", "Seen", "register_head"]
+__all__ = ["CellHead", "CellTypeHead", "Head", "Seen", "register_head"]
 
 T = TypeVar("T", bound=type)
 
@@ -59,6 +60,8 @@ class Head(Protocol):
         Its settings.
     labels
         Keys of the batch that it learns from; they reach neither the backbone nor the scores.
+    apart
+        Terms that count for no loss; may be left out by a head that has none.
     """
 
     config_class: ClassVar[type[HeadConfig]]
@@ -82,41 +85,36 @@ def register_head(kind: str) -> Callable[[T], T]:
     return HEADS.register(kind)
 
 
-@register_head("cell_types")
-class CellTypeHead(nn.Module):
-    """Scores of cell types: hidden layers with an activation, dropout, and a linear layer to the types.
+class CellHead(nn.Module):
+    """Scores of cells: hidden layers with an activation, dropout, and a linear layer.
 
     Parameters
     ----------
     config
-        Settings of the model around it, with ``num_cell_types`` set.
+        Its settings.
     width
         Width of what it reads.
     dropout
         Dropout where the settings name none.
+    num_scores
+        Scores of a cell.
     """
 
-    config_class: ClassVar[type[HeadConfig]] = CellTypeHeadConfig
-    labels: ClassVar[tuple[str, ...]] = ("cell_types",)
-
-    def __init__(self, config: FineTunedConfig, *, width: int, dropout: float) -> None:
+    def __init__(self, config: CellHeadConfig, *, width: int, dropout: float, num_scores: int) -> None:
         super().__init__()
-        own = config.head
-        assert isinstance(own, CellTypeHeadConfig)
-        assert config.num_cell_types is not None
-        self._reads_first = own.reads == "first"
+        self._reads_first = config.reads == "first"
         self._first = get_pooling("cls")
         layers: list[nn.Module] = []
-        for _ in range(own.hidden_layers):
-            is_tanh = own.activation == "tanh"
-            layers += [nn.Linear(width, width), nn.Tanh() if is_tanh else get_activation(own.activation)]
+        for _ in range(config.hidden_layers):
+            is_tanh = config.activation == "tanh"
+            layers += [nn.Linear(width, width), nn.Tanh() if is_tanh else get_activation(config.activation)]
         self.layers = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(dropout if own.dropout is None else own.dropout)
-        self.decoder = nn.Linear(width, config.num_cell_types)
+        self.dropout = nn.Dropout(dropout if config.dropout is None else config.dropout)
+        self.decoder = nn.Linear(width, num_scores)
         self.apply(init_weights)
 
     def forward(self, seen: Seen) -> torch.Tensor:
-        """Return unnormalised logits of the cell types, shape (B, C).
+        """Return the scores, shape (B, C), such as unnormalised logits.
 
         Raises
         ------
@@ -136,8 +134,53 @@ class CellTypeHead(nn.Module):
             raise ConfigError(msg)
         return self.decoder(self.dropout(self.layers(vectors)))
 
+
+@register_head("cell_types")
+class CellTypeHead(CellHead):
+    """Scores of cell types.
+
+    Parameters
+    ----------
+    config
+        Settings of the model around it, with ``num_cell_types`` set.
+    width
+        Width of what it reads.
+    dropout
+        Dropout where the settings name none.
+    """
+
+    config_class: ClassVar[type[HeadConfig]] = CellTypeHeadConfig
+    labels: ClassVar[tuple[str, ...]] = ("cell_types",)
+    apart: ClassVar[frozenset[str]] = frozenset({"annotation_error"})
+
+    def __init__(self, config: FineTunedConfig, *, width: int, dropout: float) -> None:
+        own = config.head
+        assert isinstance(own, CellTypeHeadConfig)
+        assert config.num_cell_types is not None
+        if own.class_weights is not None and len(own.class_weights) != config.num_cell_types:
+            msg = (
+                f"model.head.class_weights has {len(own.class_weights)} weights for {config.num_cell_types} cell "
+                "types; leave it out and set finetune.class_weights."
+            )
+            raise ConfigError(msg)
+        super().__init__(own, width=width, dropout=dropout, num_scores=config.num_cell_types)
+        self._weights = own.class_weights
+
     def loss_terms(
         self, scores: torch.Tensor, labels: Mapping[str, torch.Tensor], seen: Seen
     ) -> dict[str, torch.Tensor]:
-        """Return ``annotation``, the mean cross-entropy over the cells whose type is known, in nats; 0 without any."""
-        return annotation_term(scores, labels["cell_types"])
+        """Return the terms of cells whose type is known; 0 without any.
+
+        Returns
+        -------
+        ``annotation``, the mean of their weighted cross-entropy in nats: the sum of weight times cross-entropy over
+        their number, not over the sum of their weights, so that it is a mean over targets as that of any term. In
+        evaluation also ``annotation_error``, the share of them that is called by another type.
+        """
+        types = labels["cell_types"]
+        terms = annotation_term(scores, types, weights=self._weights)
+        if not self.training:
+            is_known = types != IGNORE_INDEX
+            is_wrong = is_known & (scores.argmax(dim=1) != types)
+            terms["annotation_error"] = is_wrong.sum() / is_known.sum().clamp(min=1)
+        return terms

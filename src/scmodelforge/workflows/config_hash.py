@@ -38,7 +38,12 @@ def config_hash(config: RunConfig) -> str:
     settings.pop("output", None)
     settings["plugins"] = [name.rpartition("/")[2] for name in config.plugins]
     finetune = settings.get("finetune", {})
-    for name in ("base_model", "dictionaries", "trust_plugins"):  # which model it is stands in the fingerprint
+    for name in (
+        "base_model",
+        "dictionaries",
+        "trust_plugins",
+        "gene_labels",
+    ):  # which model it is stands in the fingerprint
         finetune.pop(name, None)
     for section in ("data", "tokenizer", "model", "training", "eval"):
         settings.setdefault(section, {})

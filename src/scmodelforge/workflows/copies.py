@@ -14,7 +14,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.workflows.outputs import check_output
 
-__all__ = ["check_copy", "on_disk", "put_obs", "put_rows", "put_uns", "write_copy"]
+__all__ = ["check_copy", "num_rows", "on_disk", "put_columns", "put_rows", "put_uns", "write_copy"]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -110,11 +110,16 @@ def put_rows(file: Any, key: str, parts: Iterator[np.ndarray], shape: tuple[int,
         start += len(part)
 
 
-def put_obs(file: Any, columns: Mapping[str, Any]) -> None:
-    """Write columns of ``obs``; those that are there are replaced, new ones come last."""
+def num_rows(file: Any, table: str) -> int:
+    """Return the rows of ``obs`` or ``var``."""
+    return len(file[table][file[table].attrs["_index"]])
+
+
+def put_columns(file: Any, table: str, columns: Mapping[str, Any]) -> None:
+    """Write columns of ``obs`` or ``var``; those that are there are replaced, new ones come last."""
     from anndata.io import write_elem
 
-    obs = file["obs"]
+    obs = file[table]
     order = [str(name) for name in obs.attrs.get("column-order", ())]
     for name, values in columns.items():
         if name in obs:

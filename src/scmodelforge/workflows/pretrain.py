@@ -46,6 +46,7 @@ _FACTS = (
     "num_dropped",
     "repeated_cells",
     "fine_tuned_from",
+    "cells_of_base",
 )
 
 
@@ -93,7 +94,7 @@ def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal:
     require_data_sets(config)
     fabric = make_fabric(config.training)
     fabric.launch()
-    data = prepare_data(config, None if task is None else task.base)
+    data = prepare_data(config, task)
     resolve_batch_size(config, data, fabric)
     fingerprint = make_fingerprint(config, data)
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
@@ -115,8 +116,13 @@ def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
         "num_empty": data.num_empty,
         "repeated_cells": None if data.repeated is None else asdict(data.repeated),
         "num_dropped": data.num_dropped,
-        **({} if config.finetune is None else {"fine_tuned_from": config.finetune.base_model_id}),
+        **({} if config.finetune is None else _facts_of_base(config.finetune.base_model_id, data)),
     }
+
+
+def _facts_of_base(model_id: str | None, data: PreparedData) -> dict[str, Any]:
+    seen = None if data.base_cells is None else asdict(data.base_cells)
+    return {"fine_tuned_from": model_id, "cells_of_base": seen}
 
 
 def resume_training(root: Path) -> TrainResult | None:
@@ -150,7 +156,8 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     data = PreparedData(
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
-    data.trained_cells, data.repeated = bundle.trained_cells, repeated_cells(facts)
+    data.trained_cells, data.repeated, data.task = bundle.trained_cells, repeated_cells(facts), task
+    data.base_cells = repeated_cells({"repeated_cells": facts.get("cells_of_base")})
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])
@@ -193,8 +200,8 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
         ]
     _make_tokenizer_absolute(config.tokenizer)
     if config.finetune is not None:
-        for name in ("base_model", "dictionaries"):
-            given = getattr(config.finetune, name)
+        for name in ("base_model", "dictionaries", "gene_labels"):
+            given = getattr(config.finetune, name, None)
             if given is not None and Path(given).expanduser().exists():
                 setattr(config.finetune, name, str(Path(given).expanduser().absolute()))
     config.output.run_dir = str(folder.root.absolute())

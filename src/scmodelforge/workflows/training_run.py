@@ -57,6 +57,7 @@ from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.provenance import data_facts
 from scmodelforge.workflows.replay import cell_facts
 from scmodelforge.workflows.runfolder import RunFolder
+from scmodelforge.workflows.task_scores import FinishedRun
 from scmodelforge.workflows.team import Team
 from scmodelforge.workflows.trained_cells import trained_cells_notes
 from scmodelforge.workflows.views import CellViews, ViewFolder
@@ -360,19 +361,32 @@ class TrainingRun:
                 *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
             ]
+        if self.task is not None and not shards(self.fabric):
+            records += self._score_task(bundle)
         write_text(self.folder.model / "README.md", model_card(bundle, records=records))
         result = TrainResult(self.folder, records, views, terminal_tables(records), notes)
         if label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
             result.next = "predict YOUR.h5ad labelled.h5ad"
         return result
 
-    def _keep_records(self, records: list[Record], fingerprint: dict[str, Any]) -> None:
+    def _score_task(self, bundle: Bundle) -> list[Record]:
+        """Return what the task of a run scores itself; only the first process is left."""
+        assert self.task is not None
+        settle(self._run.model)
+        load_weights(self._run.model, self.folder.model / "model.safetensors")
+        where = {"device": self.fabric.device, "autocast": self.fabric.autocast}
+        records = self.task.score(FinishedRun(bundle, self.data, self.config, **where))
+        self._keep_records(records, bundle.fingerprint, beside=self.evaluator is not None)
+        return records
+
+    def _keep_records(self, records: list[Record], fingerprint: dict[str, Any], *, beside: bool = False) -> None:
         """Write the evaluation of the exported model, with the step it comes from."""
         for record in records:
             record.step, record.epoch = fingerprint["step"], fingerprint["epoch"]
             if record.representation == MODEL:
                 record.params["chosen_by"] = self.config.output.best_metric
-        self.folder.exported_results.unlink(missing_ok=True)
+        if not beside:
+            self.folder.exported_results.unlink(missing_ok=True)
         append_records(self.folder.exported_results, records)
 
 
