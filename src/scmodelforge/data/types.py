@@ -289,6 +289,7 @@ class Batch(TypedDict, total=False):
     no_repeats: torch.Tensor  # () bool: a gene that was named cannot come again
     cell_types: torch.Tensor  # (B,) int64 label of each cell, IGNORE_INDEX where it has none
     batch_labels: torch.Tensor  # (B,) int64 batch of each cell, IGNORE_INDEX where it has none
+    cell_embeddings: torch.Tensor  # (B, H) float32: what a frozen backbone gives, which is then not run
 
     cell_index: np.ndarray  # (B,) int64 position of each cell in its source
     lengths: np.ndarray  # (B,) int64

@@ -86,9 +86,21 @@ class Task:
         """Return which parameters are trained from which epoch on; none where all are trained from the first."""
         raise NotImplementedError
 
+    def embeds_once(self) -> bool:
+        """Tell whether embeddings of cells stay as they are in training, and are all that is read of the base model."""
+        return False
+
 
 class HeadTask(Task):
-    """A task of a head on the base model, whose own head, if it has one, gives way."""
+    """A task of a head on the base model, whose own head, if it has one, gives way.
+
+    Attributes
+    ----------
+    sees_whole_cells
+        Whether batches of training show all of a cell, the same in each epoch.
+    """
+
+    sees_whole_cells: ClassVar[bool] = True
 
     def head(self) -> HeadConfig:
         """Return settings of the head."""
@@ -111,6 +123,10 @@ class HeadTask(Task):
         if adapter is not None:
             model.add_adapter(adapter)
         return model
+
+    def embeds_once(self) -> bool:
+        """Tell whether the backbone is frozen and the head reads embeddings alone."""
+        return self.config.adaptation == "frozen" and self.head().reads == "cells" and self.sees_whole_cells
 
     def stages(self, config: RunConfig) -> list[UnfreezeConfig]:
         """Return the stages of ``finetune.adaptation``, patterns of parameter names of the model."""

@@ -232,9 +232,12 @@ class FineTuneModel(nn.Module):
         parts = getattr(self.backbone, "flop_parts", None)
 
         def tell(batch: dict[str, Any]) -> int:
+            head = forward_flops(self, [("head", 1)], batch)
+            if "cell_embeddings" in batch:
+                return head
             # An embedding needs each part once, whatever pretraining repeats.
             flops = own(batch) if parts is None else forward_flops(self.backbone, dict.fromkeys(parts), batch)
-            return int(flops) + forward_flops(self, [("head", 1)], batch)
+            return int(flops) + head
 
         return tell
 
@@ -286,7 +289,8 @@ class FineTuneModel(nn.Module):
             raise ConfigError(_NO_HEAD)
         tokens = None
         if self.config.head.reads == "cells":
-            cells = self.encode(**batch)
+            given = batch.pop("cell_embeddings", None)
+            cells = self.encode(**batch) if given is None else given
         else:
             cells, tokens = self.backbone.encode_tokens(**batch)
         seen = Seen(cells, tokens, batch, self.backbone)

@@ -68,13 +68,12 @@ def export_model(
     card = card_of_folder(bundle, folder, address=None, licence=licence)
     with new_folder(out, force=force, made_by_us=("config.json", MODEL_DATA, ADAPTER_FILES[0])) as new:
         if form in _OF_ADAPTERS:
-            base = _base_of(folder, bundle) if form == "adapter" else None
-            lines = (
-                write_adapter(bundle, card.text, new, base)
-                if form == "adapter"
-                else write_merged(bundle, card.text, new)
-            )
-            return [*card.notes, f"{form}: {out}", *lines]
+            lines = [f"{form}: {out}"]
+            if form == "adapter":
+                lines += write_adapter(bundle, card.text, new, _base_of(folder, bundle))
+            else:
+                lines += write_merged(bundle, card.text, new)
+            return [*card.notes, *lines]
         written, lines = FORMATS[form](bundle, card.text, new)
         found = differences(bundle, load_bundle(new / written, trust_plugins=True), try_model(bundle))
         if found:

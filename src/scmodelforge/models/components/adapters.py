@@ -1,6 +1,6 @@
 """Low-rank adapters in the linear layers of a model, by ``peft`` (Hu et al. 2022, arXiv:2106.09685).
 
-An adapter adds ``B A x * alpha / rank`` to what a layer gives; ``B`` begins at zero, so a model is at first what it was.
+An adapter adds ``B A x * alpha / rank`` to what a layer gives. ``B`` begins at zero: a model is at first what it was.
 DoRA (Liu et al. 2024, arXiv:2402.09353) trains the length of the layer's columns apart from their direction.
 """
 
