@@ -21,8 +21,10 @@ from tests.test_life_cycle import invoke, losses
 
 ROOT = Path(__file__).parents[2]
 
-SMALL = ("--set", "training.precision=32-true", "--set", "training.accelerator=cpu",
-         "--set", "output.tensorboard=false", "--set", "training.batch_size=16", "--set", "training.log_every_n_steps=1")  # fmt: skip
+SMALL = (
+    *("--set", "training.precision=32-true", "--set", "training.accelerator=cpu", "--set", "output.tensorboard=false"),
+    *("--set", "training.batch_size=16", "--set", "training.log_every_n_steps=1"),
+)
 
 
 def words(base: Path, cells: Path, out: Path, *more: object, label: str = "cell_type") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -22,8 +23,6 @@ MORE = ("--adaptation", "frozen", "--epochs", 3, "--lr", 1e-2, "--eval", "", "--
 
 
 def validation(run):
-    import json
-
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [record["val/loss"] for record in records if "val/loss" in record]
 
@@ -80,10 +79,10 @@ class TestCached:
         weights = "model/model.safetensors"
         assert (tmp_path / "run" / weights).read_bytes() == (run / weights).read_bytes()
 
-    def test_a_head_on_the_first_token_needs_the_model(self, base, cells, tmp_path):
+    def test_a_head_on_the_first_token_needs_the_model(self, base, cells, tmp_path, monkeypatch):
         more = ("--set", "finetune.head.pooling=first")
+        monkeypatch.setattr(frozen_cells.FrozenCells, "__init__", lambda *given: pytest.fail("it is not read"))
         invoke(*words(base, cells, tmp_path / "run", *MORE, *more))
-        assert len(losses(tmp_path / "run")) == len(losses(tmp_path / "run"))
 
 
 class TestModes:

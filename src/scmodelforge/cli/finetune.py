@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scmodelforge import _console
 from scmodelforge._errors import ConfigError
 from scmodelforge.cli._trained import show_dry_run, show_trained
+
+if TYPE_CHECKING:
+    from scmodelforge.workflows.finetune import FinetuneOptions
 
 
 def finetune(
@@ -37,6 +41,13 @@ def finetune(
     out: Annotated[str | None, typer.Option("--out", help="Run folder; default runs/TASK.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs to train for.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", help="Try settings: --sweep training.lr=1e-4,1e-3. Repeatable: each with each."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Try each setting on so many folds, by donors if there are any.")
+    ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to continue.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
     dry: Annotated[
@@ -61,18 +72,38 @@ def finetune(
         "out": out,
     }
     if resume is not None:
-        _resume(resume, [*given.values(), recipe, overrides, force or None, dry or None])
+        _resume(resume, [*given.values(), recipe, overrides, sweeps, folds, force or None, dry or None])
         return
 
     from scmodelforge.workflows.finetune import FinetuneOptions, finetune_settings, in_words_of_options
     from scmodelforge.workflows.finetune import finetune as start
 
     options = FinetuneOptions(**given)  # type: ignore[arg-type]
+    if sweeps or folds:
+        if dry:
+            msg = "--dry-run is of one run; leave out --sweep and --folds."
+            raise ConfigError(msg)
+        _sweep(options, recipe, sweeps or [], folds=folds or 3, overrides=overrides or [], force=force)
+        return
     if dry:
         with in_words_of_options():
             show_dry_run(finetune_settings(options, recipe=recipe), overrides or [], force=force)
         return
     show_trained(start(options, recipe=recipe, overrides=overrides or [], force=force))
+
+
+def _sweep(options: FinetuneOptions, recipe: Path | None, sweeps: list[str], **others: Any) -> None:
+    from scmodelforge.workflows.finetune import finetune_settings, in_words_of_options
+    from scmodelforge.workflows.sweep import sweep
+
+    with in_words_of_options():
+        settings = finetune_settings(options, recipe=recipe)
+        found = sweep(settings, sweeps, out=Path(options.out or f"runs/{settings.path.stem}_sweep"), **others)
+    headings, rows = found.table()
+    title = f"Held-out cells of {found.folds} folds: mean and half the 95 % interval over the folds"
+    _console.tables([("", headings, rows, False)], title=title)
+    for line in found.closing_lines():
+        _console.say(line)
 
 
 def _resume(run: Path, others: list[object]) -> None:
