@@ -94,10 +94,9 @@ class SweepResult:
             for each in self.tried
         ]
         ends = [metric.rpartition("/")[2] for metric in metrics]
-        names = [
-            end if ends.count(end) == 1 and "eval/" in name else name for end, name in zip(ends, metrics, strict=True)
-        ]
-        return ["setting", *names], rows
+        is_clear = [name.startswith("eval/") and ends.count(end) == 1 for end, name in zip(ends, metrics, strict=True)]
+        named = zip(is_clear, ends, metrics, strict=True)
+        return ["setting", *(end if clear else name for clear, end, name in named)], rows
 
     def closing_lines(self) -> list[str]:
         """Return which setting is the best, how sure that is, and the next command."""
@@ -273,8 +272,9 @@ def _found(result: TrainResult, metric: str) -> dict[str, Any]:
     lines = [json.loads(line) for line in result.folder.metrics.read_text().splitlines()]
     losses = {name: line[name] for line in lines if line["step"] == step for name in line if name.startswith("val/")}
     own = [record for record in result.records if record.representation == MODEL and record.value is not None]
-    heads = [record for record in own if record.metric.endswith("_head")]
-    shown = {record.key: record for record in (heads or [record for record in own if not record.is_detail][:3])}
+    short = [record for record in own if not record.is_detail]
+    heads = [record for record in short if record.metric.endswith("_head")]
+    shown = {record.key: record for record in (heads or short[:3])}
     shown |= {record.key: record for record in own if record.key == metric}
     names = ["val/loss", *([metric] if metric in losses else [])]
     scores = {name: losses[name] for name in names if name in losses}
