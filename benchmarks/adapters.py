@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ LR = {"full": 3e-4, "lora": 3e-3, "frozen": 3e-3, "frozen, not kept": 3e-3}
 
 
 def main() -> None:
+    sys.path.pop(0)  # this folder, whose tokenizers.py peft would take for the package
     options = arguments()
     configure_logging()
     out = Path(tempfile.mkdtemp(prefix="adapters_"))
@@ -58,6 +60,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pretrain-epochs", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--max-genes", type=int, default=128)
+    parser.add_argument("--hidden-dim", type=int, default=256)
+    parser.add_argument("--num-layers", type=int, default=6)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     return parser.parse_args()
 
@@ -78,7 +82,8 @@ def pretrain(options: argparse.Namespace, run: Path) -> None:
     raw["data"]["gene_vocab"] = "from_data"
     raw["tokenizer"] = {"strategy": "rank_value", "max_genes": options.max_genes}
     raw["model"] = {
-        "architecture": "transformer_encoder", "hidden_dim": 256, "num_layers": 6, "num_heads": 8,
+        "architecture": "transformer_encoder", "hidden_dim": options.hidden_dim,
+        "num_layers": options.num_layers, "num_heads": 8,
         "max_seq_len": options.max_genes, "use_expression_values": False, "pooling": "mean",
     }  # fmt: skip
     began = time.process_time()

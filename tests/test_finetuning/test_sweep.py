@@ -16,7 +16,7 @@ from scmodelforge.config.load import parse_config
 from scmodelforge.training import loop
 from scmodelforge.workflows.folds import make_folds
 from scmodelforge.workflows.prepare import open_source
-from scmodelforge.workflows.sweep import SweepResult, Tried
+from scmodelforge.workflows.sweep_table import SweepResult, Tried
 from tests.conftest import make_adata
 from tests.test_finetuning.test_command import refused, words
 from tests.test_life_cycle import invoke
