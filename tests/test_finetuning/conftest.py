@@ -12,10 +12,11 @@ import yaml
 
 from scmodelforge.hub.bundle import save_bundle
 from tests.conftest import make_adata
+from tests.test_life_cycle import train
 from tests.test_workflows.ready_models import BINNED, GENES, ready_model
 
 
-def cells(num_cells: int = 120, *, seed: int = 0) -> ad.AnnData:
+def scored_cells(num_cells: int = 120, *, seed: int = 0) -> ad.AnnData:
     """Return cells whose ``score`` is told by two genes, up to noise; some have none."""
     adata = make_adata(num_cells, len(GENES), seed=seed)
     rng = np.random.default_rng(seed)
@@ -29,7 +30,7 @@ def cells(num_cells: int = 120, *, seed: int = 0) -> ad.AnnData:
 def place(tmp_path_factory) -> Path:
     """Return a folder with a base model and cells."""
     folder = tmp_path_factory.mktemp("finetuning")
-    adata = cells()
+    adata = scored_cells()
     adata.write_h5ad(folder / "cells.h5ad")
     save_bundle(folder / "base", ready_model(tokenizer=BINNED, pooling="mean", dropout=0.0), card="")
     return folder
@@ -65,3 +66,17 @@ def settings(place, tmp_path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
+    make_adata(80, 30).write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory, cells) -> Path:
+    """Return a run folder; cells are as those of ``cells``."""
+    folder = tmp_path_factory.mktemp("base")
+    return train(folder, cells, "base", training__max_epochs=1, eval__benchmarks=[], model__num_layers=2)

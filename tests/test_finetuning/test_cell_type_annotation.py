@@ -16,7 +16,7 @@ from scmodelforge.finetuning.tasks.cell_type_annotation import class_weights
 from scmodelforge.hub import load_bundle
 from tests.test_life_cycle import invoke
 
-from .conftest import cells
+from .conftest import scored_cells
 
 LABELS = {"data": {"label_column": "cell_type"}}
 
@@ -78,7 +78,7 @@ def test_the_error_of_held_out_cells_is_told_and_is_no_part_of_the_loss(settings
 
 
 def test_types_that_only_held_out_cells_have_are_told_and_not_learned(settings, tmp_path):
-    adata = cells()
+    adata = scored_cells()
     adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
     adata.obs.loc[adata.obs["donor_id"] == "d0", "cell_type"] = "rare"
     adata.write_h5ad(tmp_path / "cells.h5ad")
@@ -113,7 +113,7 @@ def test_types_that_only_held_out_cells_have_are_told_and_not_learned(settings, 
     ],
 )
 def test_what_cannot_be_learned_is_one_line(changes, finetune, words, settings, tmp_path, place):
-    adata = cells()
+    adata = scored_cells()
     adata.obs["one"] = "same"
     adata.write_h5ad(tmp_path / "cells.h5ad")
     data = {**changes.get("data", {}), "paths": [str(tmp_path / "cells.h5ad")]}

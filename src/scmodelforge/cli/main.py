@@ -17,6 +17,7 @@ from scmodelforge.cli import (
     datasets,
     embed,
     evaluate,
+    finetune,
     generate,
     hub,
     models,
@@ -87,6 +88,7 @@ def main(
 
 
 app.command("train")(train.train)
+app.command("finetune")(finetune.finetune)
 app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
 app.command("perturb")(perturb.perturb)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from scmodelforge.config.section import Section
 
-__all__ = ["FinetuneConfig", "LoraConfig"]
+__all__ = ["AdapterConfig", "FinetuneConfig", "LoraConfig"]
 
 
 class LoraConfig(Section):
@@ -22,6 +22,13 @@ class LoraConfig(Section):
     """Dropout before an adapter."""
     targets: list[str] | None = Field(None, min_length=1)
     """Ends of the names of the linear layers that get one; ``None`` is the queries and values of the attention."""
+
+
+class AdapterConfig(LoraConfig):
+    """Low-rank adapters that a model has in it."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    """``dora`` trains the length of each column of weights apart from its direction."""
 
 
 class FinetuneConfig(Section):

@@ -15,8 +15,10 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import TASKS
+from scmodelforge.config.finetune_sections import AdapterConfig, LoraConfig
 from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.schema import FinetuneConfig, ModelConfig, RunConfig, UnfreezeConfig
+from scmodelforge.hub.adapters import bare_backbone
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
@@ -93,6 +95,10 @@ class Task:
         """Return which parameters are trained from which epoch on; none where all are trained from the first."""
         raise NotImplementedError
 
+    def embeds_once(self) -> bool:
+        """Tell whether embeddings of cells stay as they are in training, and are all that is read of the base model."""
+        return False
+
     def prepare(self, config: RunConfig, data: TaskCells) -> None:
         """Write into the settings of a new run what follows from its training cells, and say what the user must know.
 
@@ -140,7 +146,15 @@ def task_of_head(kind: str) -> type[Task] | None:
 
 
 class HeadTask(Task):
-    """A task of a head on the base model, whose own head, if it has one, gives way."""
+    """A task of a head on the base model, whose own head, if it has one, gives way.
+
+    Attributes
+    ----------
+    sees_whole_cells
+        Whether batches of training show all of a cell, the same in each epoch.
+    """
+
+    sees_whole_cells: ClassVar[bool] = True
 
     def head(self) -> HeadConfig:
         """Return settings of the head."""
@@ -150,28 +164,32 @@ class HeadTask(Task):
         """Return settings of a model around the base model's."""
         own: Any = self.base.model_config
         backbone = own.backbone_settings() if isinstance(own, FineTunedConfig) else own
-        return FineTunedConfig(backbone=backbone, vocab_size=len(self.base.vocab), head=self.head())
+        return FineTunedConfig(
+            backbone=backbone, vocab_size=len(self.base.vocab), head=self.head(), adapter=self._adapter()
+        )
 
     def fresh(self, config: ModelConfig) -> nn.Module:
         """Return a model with the base model's weights and a new head."""
-        model: Any = build_model(config, self.base.tokenizer)
-        source: Any = self.base.model
-        copy_weights(source.backbone if isinstance(source, FineTuneModel) else source, model.backbone)
+        adapter: AdapterConfig | None = config.adapter  # type: ignore[attr-defined]
+        # Adapters come last: those of DoRA begin with the weights that are there.
+        model: Any = build_model(config.model_copy(update={"adapter": None}), self.base.tokenizer)
+        copy_weights(bare_backbone(self.base.model), model.backbone)
+        if adapter is not None:
+            model.add_adapter(adapter)
         return model
+
+    def embeds_once(self) -> bool:
+        """Tell whether the backbone is frozen and the head reads embeddings alone."""
+        return self.config.adaptation == "frozen" and self.head().reads == "cells" and self.sees_whole_cells
 
     def stages(self, config: RunConfig) -> list[UnfreezeConfig]:
         """Return the stages of ``finetune.adaptation``, patterns of parameter names of the model."""
         own = self.config
-        if own.adaptation == "full":
+        if own.adaptation in ("full", "lora", "dora"):  # a model with adapters has frozen the rest itself
             return []
         head = UnfreezeConfig(epoch=0, parameters=["head.*"])
         if own.adaptation == "frozen":
             return [head]
-        if own.adaptation in ("lora", "dora"):
-            msg = (
-                f"finetune.adaptation '{own.adaptation}' is not there yet; use 'full', 'frozen', 'last_n' or 'gradual'."
-            )
-            raise ConfigError(msg)
         blocks = self._blocks()
         if own.adaptation == "last_n":
             return [_stage(0, ["head.*", *(f"{block}*" for block in blocks[-self._last_layers(blocks) :])])]
@@ -179,6 +197,12 @@ class HeadTask(Task):
         later = [_stage(every * number, [f"{block}*"]) for number, block in enumerate(reversed(blocks), start=1)]
         whole = _stage(every * (len(blocks) + 1), ["*"])
         return [head, *(stage for stage in [*later, whole] if stage.epoch < config.training.max_epochs)]
+
+    def _adapter(self) -> AdapterConfig | None:
+        kind = self.config.adaptation
+        if kind not in ("lora", "dora"):
+            return None
+        return AdapterConfig(kind=kind, **(self.config.lora or LoraConfig()).model_dump())
 
     def _blocks(self) -> list[str]:
         """Return the beginnings of the names of each block's parameters, from below to above."""

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from scmodelforge._errors import DataError, listed
+from scmodelforge.hub.adapters import bare_backbone
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
@@ -59,8 +59,7 @@ def fine_tuned_from(
         told = f"{len(names)} cell types, of which {len({*names})} differ ({listed(names, 3)})"
         msg = f"{told}; give two or more, each once."
         raise DataError(msg)
-    is_around = isinstance(bundle.model, FineTuneModel)
-    source: nn.Module = bundle.model.backbone if isinstance(bundle.model, FineTuneModel) else bundle.model
+    is_around, source = isinstance(bundle.model, FineTuneModel), bare_backbone(bundle.model)
     settings = bundle.model_config.backbone_settings() if is_around else bundle.model_config  # type: ignore[attr-defined]
     config = FineTunedConfig(
         backbone=settings, vocab_size=len(bundle.vocab), head=head or CellTypeHeadConfig(), num_cell_types=len(names)

@@ -18,10 +18,12 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import HEADS
+from scmodelforge.config.finetune_sections import AdapterConfig
 from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.models._fine_tuned_parts import check_readable, summed, without_pretraining
 from scmodelforge.models._utils import count_parameters, required_vocab_size
+from scmodelforge.models.components.adapters import inject_adapters
 from scmodelforge.models.components.flops import forward_flops
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
 from scmodelforge.models.fine_tuned_heads import Seen
@@ -77,6 +79,8 @@ class FineTuneModel(nn.Module):
             width = self.embedding_dim if config.head.reads == "cells" else settings.hidden_dim
             make: Any = HEADS.get(config.head.kind)
             self.head = make(config, width=width, dropout=settings.dropout)
+        if config.adapter is not None:
+            self.add_adapter(config.adapter)
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> FineTuneModel:
@@ -93,6 +97,19 @@ class FineTuneModel(nn.Module):
             As for the class.
         """
         return cls(own_settings("model", "fine_tuned", config, FineTunedConfig))
+
+    def add_adapter(self, adapter: AdapterConfig) -> None:
+        """Put low-rank adapters into the backbone, whose other weights are no longer trained.
+
+        Raises
+        ------
+        ConfigError
+            If the backbone has no such linear layers.
+        ImportError
+            If ``peft`` is not installed.
+        """
+        inject_adapters(self.backbone, adapter, name=self.config.backbone.architecture)
+        self.config = self.config.model_copy(update={"adapter": adapter})
 
     def forward(
         self,
@@ -215,9 +232,12 @@ class FineTuneModel(nn.Module):
         parts = getattr(self.backbone, "flop_parts", None)
 
         def tell(batch: dict[str, Any]) -> int:
+            head = forward_flops(self, [("head", 1)], batch)
+            if "cell_embeddings" in batch:
+                return head
             # An embedding needs each part once, whatever pretraining repeats.
             flops = own(batch) if parts is None else forward_flops(self.backbone, dict.fromkeys(parts), batch)
-            return int(flops) + forward_flops(self, [("head", 1)], batch)
+            return int(flops) + head
 
         return tell
 
@@ -275,7 +295,8 @@ class FineTuneModel(nn.Module):
             raise ConfigError(_NO_HEAD)
         tokens = None
         if self.config.head.reads == "cells":
-            cells = self.encode(**batch)
+            given = batch.pop("cell_embeddings", None)
+            cells = self.encode(**batch) if given is None else given
         else:
             cells, tokens = self.backbone.encode_tokens(**batch)
         seen = Seen(cells, tokens, batch, self.backbone)

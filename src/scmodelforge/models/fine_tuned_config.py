@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_serializer, model_validator
 
 from scmodelforge.config.backbone import SHARED, parsed_backbone, with_backbone
+from scmodelforge.config.finetune_sections import AdapterConfig
 from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.own import own_settings
 from scmodelforge.config.parts import HEAD
@@ -65,6 +66,9 @@ class FineTunedConfig(ModelConfig):
     """The model that reads the tokens: ``architecture`` and the settings this has."""
     head: SerializeAsAny[HeadConfig] = Field(default_factory=CellTypeHeadConfig)
     """What reads the backbone: its ``kind``, and the settings this has."""
+    adapter: AdapterConfig | None = None
+    """Low-rank adapters in the backbone, which are then all of it that is trained; ``None`` has none. Set by
+    ``finetune.adaptation``."""
     num_cell_types: int | None = Field(None, gt=0)
     """Cell types of the head; filled from ``data.label_column`` when a run starts. ``None`` makes no head."""
     num_batches: int | None = Field(None, gt=0)

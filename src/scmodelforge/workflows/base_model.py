@@ -7,9 +7,9 @@ from typing import Any
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import TASKS
-from scmodelforge.config.load import parse_config
+from scmodelforge.config.load import drop_unread, parse_config
 from scmodelforge.config.preprocessing import PreprocessingConfig
-from scmodelforge.config.schema import RunConfig, Section
+from scmodelforge.config.schema import ModelConfig, RunConfig, Section
 from scmodelforge.finetuning.base import Task
 from scmodelforge.hub.load import load_model
 
@@ -116,6 +116,8 @@ def _take(raw: dict[str, Any], name: str, given: Section, own: Section, default:
         raise ConfigError(msg)
     for key in _FROM_DATA:
         values.pop(key, None)
+    if isinstance(own, ModelConfig):
+        drop_unread(values, own)
     raw[name] = values
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._optional import require
+from scmodelforge.config.given import GivenSettings, path_of
 from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import DataConfig, RunConfig
@@ -42,12 +43,12 @@ __all__ = ["dry_run"]
 _NUM_RECENT = 3
 
 
-def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = False) -> DryRun | None:
+def dry_run(settings: Path | GivenSettings, overrides: Sequence[str] = (), *, force: bool = False) -> DryRun | None:
     """Take the first steps of a run and say what the whole of it will need; nothing is written.
 
     Parameters
     ----------
-    config_path, overrides, force
+    settings, overrides, force
         As of :func:`~scmodelforge.workflows.pretrain.start_training`.
 
     Returns
@@ -61,7 +62,7 @@ def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = F
     RunError
         If memory runs out, or step after step is not finite.
     """
-    config = load_config(config_path, overrides)
+    config, config_path = load_config(settings, overrides), path_of(settings)
     folder = RunFolder.of(config, name=config_path.stem)
     make_absolute(config, folder, base=config_path.parent)
     if config.output.tensorboard:

@@ -34,7 +34,7 @@ from scmodelforge.workflows.base_cells import BaseCells
 from scmodelforge.workflows.cell_labels import CellLabels, learned_labels, set_label_sizes
 from scmodelforge.workflows.fitting import visitor_of
 from scmodelforge.workflows.usable_cells import membership, warn_of_repeated, without_unusable
-from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
+from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, require_genes, select_genes
 
 if TYPE_CHECKING:
     from scmodelforge.finetuning.base import Task
@@ -148,8 +148,7 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     check_columns(config, source)
     vocab = build_vocab(config.data, source) if base is None else base.vocab
     if base is not None:
-        for panel in source.panels:
-            vocab.require_overlap(panel)
+        require_genes(vocab, source, name="the vocabulary of the base model")
     preprocessing = config.data.preprocessing
     if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)

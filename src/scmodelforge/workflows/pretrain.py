@@ -13,6 +13,7 @@ from scmodelforge._console import is_first_process
 from scmodelforge._errors import ConfigError
 from scmodelforge._optional import require
 from scmodelforge.config.cell_labels import CELL_LABELS, needed_labels
+from scmodelforge.config.given import GivenSettings, path_of
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.sources.mixture import MixtureDataConfig
@@ -50,13 +51,15 @@ _FACTS = (
 )
 
 
-def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: bool = False) -> TrainResult | None:
+def start_training(
+    settings: Path | GivenSettings, overrides: Sequence[str] = (), *, force: bool = False
+) -> TrainResult | None:
     """Train a new model.
 
     Parameters
     ----------
-    config_path
-        Settings file.
+    settings
+        Settings file, or settings in the place of one.
     overrides
         Changes of settings, ``a.b=c``.
     force
@@ -74,11 +77,13 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
         When the run was asked to stop; its state is saved.
     """
     with Journal() as journal:
-        return _start(config_path, overrides, force=force, journal=journal)
+        return _start(settings, overrides, force=force, journal=journal)
 
 
-def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal: Journal) -> TrainResult | None:
-    config = load_config(config_path, overrides)
+def _start(
+    settings: Path | GivenSettings, overrides: Sequence[str], *, force: bool, journal: Journal
+) -> TrainResult | None:
+    config, config_path = load_config(settings, overrides), path_of(settings)
     folder = RunFolder.of(config, name=config_path.stem)
     make_absolute(config, folder, base=config_path.parent)
     is_first = is_first_process()

@@ -27,7 +27,7 @@ from scmodelforge.finetuning.base import Task
 from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._files import write_text
-from scmodelforge.training._fsdp import build_for, shard_model, shards
+from scmodelforge.training._fsdp import build_for, shards
 from scmodelforge.training._launch import one_line_if_lost, part_ways
 from scmodelforge.training._loaders import make_loader
 from scmodelforge.training._sharded import settle
@@ -51,6 +51,7 @@ from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
+from scmodelforge.workflows.frozen_cells import FrozenCells, team_of
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.prepare import PreparedData
@@ -58,7 +59,6 @@ from scmodelforge.workflows.provenance import data_facts
 from scmodelforge.workflows.replay import cell_facts
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.task_scores import FinishedRun
-from scmodelforge.workflows.team import Team
 from scmodelforge.workflows.trained_cells import trained_cells_notes
 from scmodelforge.workflows.views import CellViews, ViewFolder
 
@@ -122,6 +122,7 @@ class TrainingRun:
         self._views = ViewFolder(folder.views, seed=config.eval.seed)
         self._num_parameters = count_parameters(build_for(fabric, self._fresh_model))
         self.objective_name, self.objective = chosen_objective(config, data)
+        self._frozen = None if task is None or not task.embeds_once() else FrozenCells(config, data, self.objective)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
         # On every process: each embeds a part of the cells, though the first alone scores them.
@@ -160,6 +161,7 @@ class TrainingRun:
             results=self.folder.results,
         )
         callbacks = recipe_callbacks(self.config.training, [evaluation] if self.config.eval.benchmarks else [])
+        callbacks += [] if self._frozen is None else [self._frozen]
         assert run.metrics is not None
         if checkpoint is not None:
             checkpoints.load(run, checkpoint, callbacks)
@@ -261,7 +263,7 @@ class TrainingRun:
             shuffle=shuffle,
             batch_size=known_batch_size(config),
             seed=config.seed,
-            collate=self.objective,
+            collate=self._frozen or self.objective,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             num_micro_batches=config.gradient_accumulation if shuffle else 1,
@@ -309,8 +311,9 @@ class TrainingRun:
 
     def _embed(self, run: Run) -> None:
         assert self.evaluator is not None
-        team = Team.of(self.fabric, place=lambda build: shard_model(self.fabric, build_for(self.fabric, build)))
-        self.evaluator.embed(run.model, device=self.fabric.device, autocast=self.fabric.autocast, team=team)
+        self.evaluator.embed(
+            run.model, device=self.fabric.device, autocast=self.fabric.autocast, team=team_of(self.fabric)
+        )
         settle(run.model)
 
     def _announce(self, run: Run) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scmodelforge import _console
+from scmodelforge._errors import ConfigError
 
 
 def export(
@@ -20,6 +21,12 @@ def export(
             help="folder: a model folder that can be copied anywhere; vcp: a package for CZI's Virtual Cells Platform.",
         ),
     ] = "folder",
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Low-rank adapters and head alone, in the format of peft.")
+    ] = False,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A model folder with the low-rank adapters in the weights.")
+    ] = False,
     licence: Annotated[
         str | None, typer.Option(help="Licence of the weights, such as apache-2.0. Default: the one in its card.")
     ] = None,
@@ -37,6 +44,10 @@ def export(
     """
     from scmodelforge.workflows.export_model import export_model
 
+    if adapter + merged + (form != "folder") > 1:
+        msg = "--adapter, --merged and --format each say what is written; keep one of them."
+        raise ConfigError(msg)
+    form = "adapter" if adapter else "merged" if merged else form
     lines = export_model(model, out, form=form, licence=licence, force=force, trust_plugins=trust_plugins)
     for line in lines:
         _console.say(line)
