@@ -32,7 +32,7 @@ from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows._content_keys import KeysFromContent
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 
-__all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "open_cells", "provenance", "ready_cells"]
+__all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "open_cells", "placed", "provenance", "ready_cells"]
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def given(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = KeysFromContent(bundle.tokenizer, bundle.vocab)
     with (
-        _placed(bundle.model if head is None else head, device) as module,
+        placed(bundle.model if head is None else head, device) as module,
         sequential_loader(
             Readable(cells.source, encoder, bundle.preprocessor.fitted(cells.source)),
             positions,
@@ -179,7 +179,7 @@ def provenance(bundle: Bundle, cells: ReadyCells) -> dict[str, str | int]:
 
 
 @contextmanager
-def _placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+def placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     """Have a module on a device for a while; it may be a user's, who has it elsewhere."""
     before = next((tensor.device for tensor in module.parameters()), device)
     try:
