@@ -34,12 +34,15 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_recipe_runs(name, place, tmp_path):
-    changes = {"finetune.base_model": place / "base", "training.max_epochs": 1, "training.accelerator": "cpu",
-               "output.run_dir": tmp_path / "run", "eval.baselines": "[random]"}  # fmt: skip
-    if name == "gene_classification":
-        changes["finetune.gene_labels"] = place / "genes.tsv"
-    words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    invoke("train", "--config", FOLDER / f"{name}.yaml", *words)
+    own = {
+        "regression": ("finetune.targets=[percent_mito]",),
+        "gene_classification": (f"finetune.gene_labels={place / 'genes.tsv'}",),
+    }
+    changes = ("training.max_epochs=1", "training.accelerator=cpu", "eval.baselines=[random]", *own.get(name, ()))
+    words = [word for change in changes for word in ("--set", change)]
+    label = [] if name in own else ["--label", "bulk_labels"]
+    data = ["--data", "dataset://pbmc68k_reduced", "--base-model", place / "base", "--out", tmp_path / "run"]
+    invoke("finetune", "--task", name, *data, *label, *words)
     records = [json.loads(line) for line in (tmp_path / "run" / "exported_results.jsonl").read_text().splitlines()]
     expected = {"continued_pretraining": "embedding_quality"}.get(name, name)
     assert {record["benchmark"] for record in records} == {expected}
@@ -53,4 +56,4 @@ def test_a_recipe_runs(name, place, tmp_path):
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_recipe_says_how_to_run_it(name):
-    assert f"scmodelforge train --config configs/recipes/{name}.yaml" in (FOLDER / f"{name}.yaml").read_text()
+    assert f"#   scmodelforge finetune --task {name} --base-model" in (FOLDER / f"{name}.yaml").read_text()

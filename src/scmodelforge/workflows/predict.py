@@ -57,8 +57,9 @@ def predictor_of(bundle: Bundle, naming: Naming) -> Any:
     if task is None:
         msg = (
             f"{bundle.origin or 'the model'} has learned no cell types ({bundle.model_config.architecture}, trained by "
-            f"{bundle.objective}), nor has it another head; fine-tune it, give one that has, such as scdiva with "
-            "model.pretraining_task: cell_type_annotation, or embed the cells and label them by their neighbours."
+            f"{bundle.objective}), nor has it another head; give one that has, such as scdiva with "
+            "model.pretraining_task: cell_type_annotation, fine-tune this one ('scmodelforge finetune'), or embed the "
+            "cells and label them by their neighbours."
         )
         raise ConfigError(msg)
     return task.predictor(bundle, naming)
