@@ -17,6 +17,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge._registry import TASKS
 from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.schema import FinetuneConfig, ModelConfig, RunConfig, UnfreezeConfig
+from scmodelforge.eval.base import Record
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
@@ -83,6 +84,10 @@ class Task:
     def stages(self, config: RunConfig) -> list[UnfreezeConfig]:
         """Return which parameters are trained from which epoch on; none where all are trained from the first."""
         raise NotImplementedError
+
+    def notes(self, records: list[Record]) -> list[str]:
+        """Return what to say of the scores of the exported model at the end of the run, a line each."""
+        return []
 
 
 class HeadTask(Task):

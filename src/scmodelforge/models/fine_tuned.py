@@ -209,6 +209,16 @@ class FineTuneModel(nn.Module):
         return self._score(batch)[0]
 
     @property
+    def terms_apart(self) -> frozenset[str]:
+        """Terms of the head's loss that say nothing of how good the model is."""
+        return getattr(self.head, "terms_apart", frozenset())
+
+    def set_step(self, step: int) -> None:
+        """Tell the head how many steps are done, if it asks."""
+        if hasattr(self.head, "set_step"):
+            self.head.set_step(step)
+
+    @property
     def forward_flops(self) -> Callable[[dict[str, Any]], int]:
         """What tells the FLOPs of one pass forward on a batch on the host; of a backbone that tells its own only."""
         own = self.backbone.forward_flops

@@ -356,6 +356,7 @@ class TrainingRun:
                 *about_samples(records),
                 *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
+                *([] if self.task is None else self.task.notes(records)),
             ]
         write_text(self.folder.model / "README.md", model_card(bundle, records=records))
         return TrainResult(self.folder, records, views, terminal_tables(records), notes)
