@@ -46,6 +46,8 @@ __all__ = ["BatchIntegrationHead", "BatchIntegrationHeadConfig"]
 
 #: Steepness of the warm-up, as Ganin and Lempitsky have it.
 _STEEPNESS = 10.0
+#: Nearest cells of each other batch among which a mutual neighbour must be.
+_NEIGHBOURS = 3
 
 
 class BatchIntegrationHeadConfig(HeadConfig):
@@ -175,20 +177,19 @@ class BatchIntegrationHead(nn.Module):
 
     def _contrast(self, labels: Mapping[str, torch.Tensor], seen: Seen) -> torch.Tensor:
         second = {name.removeprefix(SECOND): value for name, value in labels.items() if name.startswith(SECOND)}
-        cells, others, batches = self.norm(seen.cells), self.norm(seen.backbone.encode(**second)), labels["batch_labels"]  # type: ignore[operator]
+        encode: Any = seen.backbone.encode
+        cells, others, batches = self.norm(seen.cells), self.norm(encode(**second)), labels["batch_labels"]
         is_match = torch.zeros(len(cells), len(cells), dtype=torch.bool, device=cells.device)
         if self.own.positives == "labels":
             is_known = labels["cell_types"] != IGNORE_INDEX
             cells, others, batches = cells[is_known], others[is_known], batches[is_known]
             is_match = pair_of_labels(labels["cell_types"][is_known])
         elif self.own.positives == "mutual_neighbours":
-            is_match = mutual_neighbours(self._shares(seen.batch).sqrt(), batches, NEIGHBOURS)
-        return matched_contrast(
-            cells, others, is_match=is_match, batches=batches, temperature=self.own.temperature
-        )
+            is_match = mutual_neighbours(self._shares(seen.batch).sqrt(), batches, _NEIGHBOURS)
+        return matched_contrast(cells, others, is_match=is_match, batches=batches, temperature=self.own.temperature)
 
     def _reconstruction(self, batches: torch.Tensor, seen: Seen) -> torch.Tensor:
-        """Return how far the predicted shares of genes are from the true ones; a cell of no known batch gets the mean."""
+        """Return how far the predicted shares of genes are from the true ones; one of no known batch gets the mean."""
         assert self.decoder is not None
         assert self.batch_shift is not None
         is_known = (batches != IGNORE_INDEX)[:, None]
@@ -197,10 +198,6 @@ class BatchIntegrationHead(nn.Module):
 
     def _shares(self, batch: Mapping[str, Any]) -> torch.Tensor:
         return expression_shares(batch["input_ids"], batch.get("values"), self.vocab_size)
-
-
-#: Nearest cells of each other batch among which a mutual neighbour must be.
-NEIGHBOURS = 3
 
 
 def _reversed(values: torch.Tensor, weight: float) -> torch.Tensor:

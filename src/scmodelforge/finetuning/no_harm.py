@@ -22,8 +22,11 @@ def harm_notes(records: Iterable[Record]) -> list[str]:
     records
         Scores of the model with those of its baselines.
     """
+    found = list(records)
     notes = []
-    for record in records:
+    if any(record.representation == "untrained" for record in found):
+        notes.append("'untrained' in these tables is the base model before fine-tuning (zero-shot)")
+    for record in found:
         is_total = (record.benchmark, record.metric, record.representation) == (_BENCHMARK, "total", MODEL)
         if is_total and record.value is not None:
             notes += _of_total(record, record.value)
@@ -33,10 +36,9 @@ def harm_notes(records: Iterable[Record]) -> list[str]:
 def _of_total(record: Record, value: float) -> list[str]:
     rivals = {name: record.baselines[name] for name in _NAMES if name in record.baselines}
     better = [f"{_NAMES[name]} {rival:.3f}" for name, rival in rivals.items() if value < rival]
-    lines = ["'untrained' in these tables is the base model before fine-tuning (zero-shot)"] if rivals else []
-    if better:
-        lines.append(
-            f"warning: fine-tuning did harm on {record.dataset}: the total of the fine-tuned model is {value:.3f}, below "
-            f"{' and '.join(better)}; use that embedding instead, or try other weights (docs/batch_integration.md)"
-        )
-    return lines
+    if not better:
+        return []
+    return [
+        f"warning: fine-tuning did harm on {record.dataset}: the total of the fine-tuned model is {value:.3f}, "
+        f"below {' and '.join(better)}; use that embedding, or try other weights (docs/batch_integration.md)"
+    ]

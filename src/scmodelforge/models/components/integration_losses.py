@@ -97,9 +97,9 @@ def matched_contrast(
 ) -> torch.Tensor:
     """Ask of each cell for itself seen another way and for its matches, among the cells of its own batch.
 
-    The supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362, its L_out) on cosine / temperature. It differs
-    in that a cell is told from cells of its own batch only: told from those of others, it would be paid for keeping
-    what the batches differ in. It depends on which cells share the batch.
+    The supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362, its L_out) on cosine / temperature. Here a
+    cell is told from cells of its own batch only: told from those of others, it would be paid for keeping what the
+    batches differ in. It depends on which cells share the batch.
 
     Parameters
     ----------
