@@ -17,6 +17,7 @@ from scmodelforge.cli.main import app
 from scmodelforge.eval.base import Record
 from scmodelforge.finetuning.no_harm import harm_notes
 from scmodelforge.hub import load_bundle
+from scmodelforge.workflows.label_predictions import label_head
 from tests.conftest import make_adata
 from tests.test_finetuning.test_runs import BASE, TUNED, refused, write
 from tests.test_life_cycle import invoke, losses
@@ -97,6 +98,7 @@ class TestRuns:
         invoke("train", tuned(folder, tmp_path, finetune__head={"positives": positives}, training__max_epochs=1))
         bundle = load_bundle(tmp_path / "tuned" / "model")
         assert bundle.model_config.head.positives == positives
+        assert label_head(bundle.model, bundle.model_config, bundle.labels) is None  # types are read, not named
 
     def test_cells_of_batches_that_were_not_trained_on(self, folder, tmp_path):
         split = {"by": "batch", "validation_groups": ["b2"]}
@@ -155,6 +157,13 @@ class TestRefusals:
     )
     def test_of_settings(self, folder, tmp_path, changes, words):
         assert words in refused(tuned(folder, tmp_path, **changes))
+
+    def test_of_scores_without_labels(self, folder, tmp_path):
+        path = tuned(folder, tmp_path, data__label_column=None)
+        settings = yaml.safe_load(path.read_text())
+        del settings["eval"]
+        path.write_text(yaml.safe_dump(settings))
+        assert "label" in refused(path)
 
     def test_of_one_batch(self, folder, tmp_path):
         adata = make_adata(40, 30)
