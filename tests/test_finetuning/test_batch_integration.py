@@ -21,6 +21,7 @@ from scmodelforge.workflows.label_predictions import label_head
 from tests.conftest import make_adata
 from tests.test_finetuning.test_runs import BASE, TUNED, refused, write
 from tests.test_life_cycle import invoke, losses
+from tests.test_two_processes import run_command
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipes"
 
@@ -213,3 +214,20 @@ def test_the_recipe_runs_on_the_cells_that_ship(tmp_path):
         load_bundle(tmp_path / "run" / "model").model_config.num_batches
         == datasets.load("pbmc68k_reduced").obs["channel"].nunique()
     )
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_two_processes_learn_as_one(folder, tmp_path):
+    """All but the contrast, which compares the cells that a process has together."""
+    still = {**BASE, "model": {**BASE["model"], "dropout": 0.0}}
+    invoke("train", write(tmp_path / "base.yaml", still, data__paths=[str(folder / "cells.h5ad")]))
+    own = {"finetune__base_model": str(tmp_path / "base"), "finetune__head": {"contrast_weight": 0.0}}
+    one = tuned(folder, tmp_path, "one", training__batch_size=16, **own)
+    two = tuned(folder, tmp_path, "two", training__batch_size=8, training__devices=2, **own)
+    for path in (one, two):
+        done = run_command("train", path)
+        assert done.returncode == 0, done.stderr
+    first, second = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(first) == list(second)
+    assert max(abs(first[step] - second[step]) for step in first) < 1e-5
