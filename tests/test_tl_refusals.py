@@ -104,7 +104,11 @@ class TestErrors:
             (lambda a: a.X.data.__setitem__(5, np.nan), {}, "has NaN for gene"),
             (lambda a: a.X.data.__setitem__(5, -1), {}, "a negative value"),
             (lambda a: a.X.data.__setitem__(slice(None), 0.0), {}, "cells are empty"),
-            (lambda a: setattr(a, "var_names", [f"x{i}" for i in range(30)]), {}, "name it with gene_id_column"),
+            (
+                lambda a: setattr(a, "var_names", [f"x{i}" for i in range(30)]),
+                {},
+                "set gene_id_column to the var column",
+            ),
             (lambda a: None, {"layer": "counts"}, r"adata has no layer 'counts' \(layer\).* There are: X"),
             (lambda a: None, {"gene_id_column": "id"}, r"var has no column 'id' \(gene_id_column\)"),
             (lambda a: None, {"batch_size": 0}, "batch_size is 0; a whole number of at least 1"),
@@ -128,6 +132,23 @@ class TestErrors:
             model.preprocessor = Preprocessor(config)
             with pytest.raises(DataError, match=r"look log1p .* holds counts in layer"):
                 smf.tl.embed(logged, model)
+
+    @pytest.mark.parametrize("name", [3, "", None, "a/b"])
+    def test_of_names_that_a_file_cannot_hold(self, adata, model, labelling, name):
+        before = adata.copy()
+        for call, own in ((smf.tl.embed, model), (smf.tl.annotate, labelling)):
+            with pytest.raises(ConfigError, match=r"key_added is .*; a name is needed"):
+                call(before, own, key_added=name)
+        assert_same(before, adata)
+
+    def test_few_known_genes_and_cells_without_any_are_warned_of(self, adata, model, caplog):
+        other = adata.copy()
+        other.var_names = [*adata.var_names[:1], *(f"nothing{number}" for number in range(adata.n_vars - 1))]
+        other.X = other.X.multiply(np.arange(adata.n_obs)[:, None] != 2).tocsr()
+        smf.tl.embed(other, model)
+        assert f"Only 1 of the {adata.n_vars} genes of adata are in the model's vocabulary" in caplog.text
+        assert "check gene_id_column." in caplog.text
+        assert "cells have no gene that the model knows" in caplog.text or "are empty" in caplog.text
 
     def test_no_cells_and_no_matrix(self, adata, model):
         with pytest.raises(DataError, match="adata has no cells; at least one is needed"):

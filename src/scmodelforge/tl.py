@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,11 @@ from scmodelforge._errors import ConfigError, require_whole
 
 if TYPE_CHECKING:
     import anndata
+    import pandas as pd
 
     from scmodelforge.hub.bundle import Bundle
 
-__all__ = ["annotate", "embed"]
+__all__ = ["annotate", "embed", "perturb"]
 
 
 def embed(
@@ -62,7 +64,7 @@ def embed(
     from scmodelforge.workflows.ready_cells import provenance
 
     require_whole("batch_size", batch_size, 1)
-    _check_target(adata, copy=copy)
+    _check_target(adata, key_added, copy=copy)
     bundle = _loaded(model, trust_plugins=trust_plugins)
     cells = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
     rows = embeddings_of(bundle, cells, batch_size=batch_size)
@@ -111,7 +113,7 @@ def annotate(
 
     require_whole("batch_size", batch_size, 1)
     naming = Naming(min_confidence, unknown)
-    _check_target(adata, copy=copy)
+    _check_target(adata, key_added, copy=copy)
     bundle = _loaded(model, trust_plugins=trust_plugins)
     head = naming.head(bundle)
     cells = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
@@ -122,6 +124,83 @@ def annotate(
         target.obs[f"{key_added}_{name}"] = values
     target.uns[f"{key_added}_label"] = facts_of_labels(bundle, cells, naming)
     return target if copy else None
+
+
+def perturb(
+    adata: anndata.AnnData,
+    model: str | Path | Bundle,
+    *,
+    genes: str | Sequence[str],
+    kind: str = "delete",
+    combine: str = "each",
+    cells: str | None = None,
+    per: str | None = None,
+    from_state: str | None = None,
+    to_state: str | None = None,
+    method: str = "exact",
+    max_cells: int | None = None,
+    random_genes: int = 10,
+    seed: int = 0,
+    key_added: str = "scmodelforge_perturb",
+    batch_size: int = 64,
+    layer: str | None = None,
+    gene_id_column: str | None = None,
+    trust_plugins: bool = False,
+) -> pd.DataFrame:
+    """Change genes of cells in silico, and tell how far the model's cell embeddings move.
+
+    Parameters
+    ----------
+    adata, model, batch_size, layer, gene_id_column, trust_plugins
+        As of :func:`embed`.
+    genes
+        Symbols or ids, or ``all``.
+    kind
+        ``delete``, ``overexpress`` (to the highest of the cell) or ``activate`` (up by a quarter of its genes).
+    combine
+        ``each`` changes every gene by itself, ``pairs`` also every two together, ``together`` all at once.
+    cells
+        Cells to perturb: ``column=value``, or an expression over obs columns.
+    per
+        obs column; effects are given for the cells of each of its values.
+    from_state, to_state
+        Cells to perturb and the goal, as ``cells``; without ``from_state`` all cells but the goal's are perturbed.
+    method
+        ``exact`` embeds each changed cell; ``gradient`` tells effects of all genes at once, to first order.
+    max_cells
+        Most cells that are drawn, of each value of ``per`` and of the goal; ``None`` takes all.
+    random_genes
+        Random genes, or sets of as many, in each cell that effects are compared with; 0 leaves the test out.
+    seed
+        Seed of cells and random genes that are drawn.
+    key_added
+        Name in ``uns`` of the table and of where it comes from.
+
+    Returns
+    -------
+    A row for each perturbation, and value of ``per``, the greatest effect first.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If something is asked for that there is not; ``adata`` is as it was then.
+    """
+    from scmodelforge._wording import in_words_of
+    from scmodelforge.workflows.embedder import ready_adata
+    from scmodelforge.workflows.perturb import perturb_cells
+    from scmodelforge.workflows.perturbing import IN_PYTHON, Perturbing
+
+    require_whole("batch_size", batch_size, 1)
+    _check_target(adata, key_added, copy=False)
+    with in_words_of(IN_PYTHON):
+        asked = Perturbing(
+            genes, kind, combine, cells, per, from_state, to_state, method, max_cells, random_genes, seed
+        )
+        bundle = _loaded(model, trust_plugins=trust_plugins)
+        ready = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
+        table, facts = perturb_cells(bundle, ready, asked, batch_size=batch_size)
+    adata.uns[key_added] = {**facts, "table": table.copy()}
+    return table
 
 
 def _loaded(model: str | Path | Bundle, *, trust_plugins: bool) -> Bundle:
@@ -137,9 +216,13 @@ def _loaded(model: str | Path | Bundle, *, trust_plugins: bool) -> Bundle:
     return load_model(model, trust_plugins=trust_plugins)
 
 
-def _check_target(adata: Any, *, copy: bool) -> None:
+def _check_target(adata: Any, key_added: Any, *, copy: bool) -> None:
     """Refuse what cannot hold results, before any work is done for it."""
     import anndata
+
+    if not isinstance(key_added, str) or not key_added or "/" in key_added:
+        msg = f"key_added is {key_added!r}; a name is needed, without '/', which files cannot hold."
+        raise ConfigError(msg)
 
     if not isinstance(adata, anndata.AnnData):
         msg = f"adata is a {type(adata).__name__}; an AnnData object is needed, as anndata.read_h5ad returns."

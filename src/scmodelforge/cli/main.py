@@ -20,6 +20,7 @@ from scmodelforge.cli import (
     generate,
     hub,
     models,
+    perturb,
     predict,
     report,
     results,
@@ -88,6 +89,7 @@ def main(
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
+app.command("perturb")(perturb.perturb)
 app.command("evaluate", cls=evaluate.BareBaselines)(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)

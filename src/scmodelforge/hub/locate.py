@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import glob
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import DataError, nearest
 from scmodelforge.hub.addresses import Address, HubRepository, LocalFolder
 from scmodelforge.hub.checksums import check_published
 from scmodelforge.hub.fetch import Fetch, Wanted
-from scmodelforge.hub.pretrained import PretrainedModel, get_pretrained, own_folder
+from scmodelforge.hub.pretrained import PretrainedModel, get_pretrained, list_pretrained, own_folder
 
 __all__ = ["Located", "locate"]
 
@@ -76,13 +77,28 @@ def locate(
     fetch = Fetch(offline=offline, endpoint=endpoint, token=token, cache=cache, anew=anew)
     if isinstance(address, LocalFolder):
         if not address.path.is_dir():
-            msg = f"{address.path}: no such folder; correct the path, or give hf://owner/name or scmodelforge://name."
-            raise DataError(msg)
+            raise DataError(_no_folder(address.path))
         model = address.path / "model"
         return Located(model if (model / "config.json").is_file() else address.path, str(address.path))
     if isinstance(address, HubRepository):
         return _in_repository(address, fetch)
     return _by_name(get_pretrained(address.name), fetch)
+
+
+def _no_folder(path: Path) -> str:
+    """Return the message for a path that is no folder, with what may have been meant."""
+    if path.exists():
+        return f"{path} is a file; give the model's folder, or the folder of a run."
+    said, text = f"{path}: no such folder", str(path)
+    if text.lower() in {model.name for model in list_pretrained()}:
+        return f"{said}. Did you mean scmodelforge://{text.lower()}?"
+    beside = [each.name for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
+    near = nearest(path.name, beside)
+    if near:
+        return f"{said}.{near} Correct the path, or give hf://owner/name or scmodelforge://name."
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text):
+        return f"{said}; correct the path. For a repository on the hub give hf://{text}."
+    return f"{said}; correct the path, or give hf://owner/name or scmodelforge://name."
 
 
 def _in_repository(place: HubRepository, fetch: Fetch) -> Located:

@@ -186,4 +186,5 @@ def _upload(folder: Path, place: HubRepository, target: Target, standing: Standi
 
 
 def _nothing(place: HubRepository, reason: str) -> str:
-    return f"hf://{place.repo_id}: nothing was pushed: {reason}; try again."
+    advice = "unset it where there is a network, and push again" if "HF_HUB_OFFLINE" in reason else "try again"
+    return f"hf://{place.repo_id}: nothing was pushed: {reason}; {advice}."

@@ -32,7 +32,6 @@ from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.workflows.cell_labels import CellLabels, learned_labels, set_label_sizes
 from scmodelforge.workflows.fitting import visitor_of
-from scmodelforge.workflows.known_genes import require_known_genes
 from scmodelforge.workflows.usable_cells import membership, warn_of_repeated, without_unusable
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
 
@@ -142,7 +141,7 @@ def prepare_data(config: RunConfig, base: Bundle | None = None) -> PreparedData:
     vocab = build_vocab(config.data, source) if base is None else base.vocab
     if base is not None:
         for panel in source.panels:
-            require_known_genes(vocab, panel)
+            vocab.require_overlap(panel)
     preprocessing = config.data.preprocessing
     if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)

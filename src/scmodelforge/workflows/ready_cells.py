@@ -23,17 +23,16 @@ from scmodelforge import __version__
 from scmodelforge._errors import DataError
 from scmodelforge._wording import worded
 from scmodelforge.config.schema import DataConfig
-from scmodelforge.data.coverage import Coverage
+from scmodelforge.data.coverage import Coverage, no_overlap, repeated_ids
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.scan import ScanReport, scan
 from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.eval.embed import embed_batches, steady_batch
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows._content_keys import KeysFromContent
-from scmodelforge.workflows.known_genes import require_known_genes
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 
-__all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "open_cells", "provenance", "ready_cells"]
+__all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "open_cells", "placed", "provenance", "ready_cells"]
 
 _log = logging.getLogger(__name__)
 
@@ -105,12 +104,16 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     panel = source.panels[0]
     for line in getattr(source, "describe", list)():
         _log.info(worded(line, names))
-    require_known_genes(bundle.vocab, panel)
+    coverage = bundle.vocab.coverage(panel)
+    if not coverage.known:
+        raise DataError(no_overlap(panel, coverage, bundle.vocab))
     report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
     _require_linear(bundle, source)
-    for line in report.warnings:
+    for line in filter(None, [coverage.warning, repeated_ids(panel), *report.warnings]):
         _log.warning(worded(line, names))
-    return ReadyCells(source, bundle.vocab.coverage(panel), report)
+    if len(report.empty) and not report.warnings:
+        _log.warning(f"{len(report.empty):,} of {report.num_cells:,} cells have no gene that the model knows")
+    return ReadyCells(source, coverage, report)
 
 
 def given(
@@ -141,7 +144,7 @@ def given(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = KeysFromContent(bundle.tokenizer, bundle.vocab)
     with (
-        _placed(bundle.model if head is None else head, device) as module,
+        placed(bundle.model if head is None else head, device) as module,
         sequential_loader(
             Readable(cells.source, encoder, bundle.preprocessor.fitted(cells.source)),
             positions,
@@ -176,7 +179,7 @@ def provenance(bundle: Bundle, cells: ReadyCells) -> dict[str, str | int]:
 
 
 @contextmanager
-def _placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+def placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     """Have a module on a device for a while; it may be a user's, who has it elsewhere."""
     before = next((tensor.device for tensor in module.parameters()), device)
     try:

@@ -82,6 +82,8 @@ class TrainResult:
         Headings and rows of the metrics.
     notes
         Further lines for the user.
+    next
+        The command that uses the model.
     """
 
     folder: RunFolder
@@ -89,13 +91,14 @@ class TrainResult:
     views: CellViews | None
     table: Tables
     notes: list[str] = field(default_factory=list)
+    next: str = "embed YOUR.h5ad embedded.h5ad"
 
     def closing_lines(self) -> list[str]:
         """Return where the results lie and the next command to type."""
         lines = [*self.notes, f"model:   {self.folder.model}"]
         return [
             *lines,
-            f"next:    scmodelforge embed YOUR.h5ad embedded.h5ad --model {shlex.quote(str(self.folder.root))}",
+            f"next:    scmodelforge {self.next} --model {shlex.quote(str(self.folder.root))}",
         ]
 
 
@@ -359,7 +362,10 @@ class TrainingRun:
                 *([] if self.task is None else self.task.notes(records)),
             ]
         write_text(self.folder.model / "README.md", model_card(bundle, records=records))
-        return TrainResult(self.folder, records, views, terminal_tables(records), notes)
+        result = TrainResult(self.folder, records, views, terminal_tables(records), notes)
+        if label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
+            result.next = "predict YOUR.h5ad labelled.h5ad"
+        return result
 
     def _keep_records(self, records: list[Record], fingerprint: dict[str, Any]) -> None:
         """Write the evaluation of the exported model, with the step it comes from."""
