@@ -20,17 +20,16 @@ from scmodelforge.models.fine_tuned_config import FineTunedConfig
 BATCHES = torch.tensor([0, 1, 2, 0, 1, -100])
 
 
-def make_model(**head) -> FineTuneModel:
+def make_model(architecture: str = "transformer_encoder", **head) -> FineTuneModel:
     """Return a model without dropout whose classifier of batches knows something."""
     own = BatchIntegrationHeadConfig(**{"warmup_steps": 0, **head})
     backbone = ModelConfig(
-        architecture="transformer_encoder",
+        architecture=architecture,
         hidden_dim=16,
         num_layers=1,
         num_heads=2,
         dropout=0.0,
         max_seq_len=32,
-        pooling="mean",
     )
     torch.manual_seed(0)
     model = FineTuneModel(FineTunedConfig(backbone=backbone, vocab_size=50, head=own, num_batches=3, num_cell_types=2))
@@ -244,3 +243,14 @@ class TestShares:
 
     def test_no_cells_cost_nothing(self):
         assert share_divergence(torch.zeros(0, 3), torch.zeros(0, 3)).item() == 0
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["autoregressive_transformer", "masked_autoencoder", "gene_pooling", "scdiva", "scgpt", "transformer_encoder"],
+)
+def test_each_architecture_learns_from_all_terms(architecture):
+    model = make_model(architecture)
+    for name, term in terms_of(model, make_batch()).items():
+        assert torch.isfinite(term), name
+        assert any((each != 0).any() for each in gradients(model, term, model.backbone)), name
