@@ -23,6 +23,11 @@ class HeadConfig(Section):
     """What the head predicts. Its other settings are those of this kind."""
 
     @property
+    def counted_terms(self) -> dict[str, str]:
+        """What each loss term is a mean over, with these settings."""
+        return dict(self.terms)
+
+    @property
     def reads(self) -> Literal["cells", "first", "tokens"]:
         """What it reads of the backbone: embeddings of cells, hidden states of first tokens, or of all tokens."""
         return "cells"

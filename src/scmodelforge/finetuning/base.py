@@ -138,6 +138,10 @@ class Task:
         """Return scores on held-out cells, or genes, that no benchmark gives, beside those of simple guesses."""
         return []
 
+    def notes(self, records: list[Record]) -> list[str]:
+        """Return what to say of the scores of the exported model at the end of the run, a line each."""
+        return []
+
 
 def task_of_head(kind: str) -> type[Task] | None:
     """Return the task that trains heads of a kind, ``None`` if no registered one does."""

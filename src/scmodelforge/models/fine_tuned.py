@@ -169,7 +169,7 @@ class FineTuneModel(nn.Module):
         else:
             embeddings = self.encode(**batch)
         return ModelOutput(
-            loss=None if terms is None else summed(terms, apart=self.terms_apart),
+            loss=None if terms is None else summed(terms, apart=self._measures),
             logits=scores if return_logits else None,
             embeddings=embeddings,
             hidden_states=traced.hidden_states,
@@ -226,6 +226,23 @@ class FineTuneModel(nn.Module):
         return self._score(batch)[0]
 
     @property
+    def terms_apart(self) -> frozenset[str]:
+        """Terms of the head that do not count when it is told how good the model is."""
+        found: frozenset[str] = getattr(self.head, "terms_apart", frozenset())
+        return found | self._measures
+
+    @property
+    def _measures(self) -> frozenset[str]:
+        """Terms of the head that are no loss, and are given in evaluation only."""
+        found: frozenset[str] = getattr(self.head, "measures", frozenset())
+        return found
+
+    def set_step(self, step: int) -> None:
+        """Tell the head how many steps are done, if it asks."""
+        if hasattr(self.head, "set_step"):
+            self.head.set_step(step)
+
+    @property
     def forward_flops(self) -> Callable[[dict[str, Any]], int]:
         """What tells the FLOPs of one pass forward on a batch on the host; of a backbone that tells its own only."""
         own = self.backbone.forward_flops
@@ -245,12 +262,6 @@ class FineTuneModel(nn.Module):
     def embedding_dim(self) -> int:
         """Width of embeddings."""
         return int(getattr(self.backbone, "embedding_dim", self.hidden_dim))
-
-    @property
-    def terms_apart(self) -> frozenset[str]:
-        """Terms of the head that do not count for the loss."""
-        found: frozenset[str] = getattr(self.head, "apart", frozenset())
-        return found
 
     @property
     def embedding(self) -> Any:

@@ -77,7 +77,7 @@ class FineTunedConfig(ModelConfig):
     @property
     def counted_terms(self) -> dict[str, str]:
         """What each loss term is a mean over."""
-        return dict(self.head.terms)
+        return self.head.counted_terms
 
     @property
     def default_objective(self) -> str:

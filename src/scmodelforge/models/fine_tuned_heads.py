@@ -151,7 +151,7 @@ class CellTypeHead(CellHead):
 
     config_class: ClassVar[type[HeadConfig]] = CellTypeHeadConfig
     labels: ClassVar[tuple[str, ...]] = ("cell_types",)
-    apart: ClassVar[frozenset[str]] = frozenset({"annotation_error"})
+    measures: ClassVar[frozenset[str]] = frozenset({"annotation_error"})
 
     def __init__(self, config: FineTunedConfig, *, width: int, dropout: float) -> None:
         own = config.head

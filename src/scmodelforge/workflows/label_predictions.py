@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from scmodelforge.config.cell_labels import needed_labels
+from scmodelforge.config.cell_labels import names_cell_types
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.eval.annotation import LabelPredictions
 from scmodelforge.eval.annotation.label_head import LabelHead
@@ -31,7 +31,7 @@ def label_head(model: nn.Module, config: ModelConfig, labels: Mapping[str, Any])
     labels
         As of :class:`~scmodelforge.hub.bundle.Bundle`: the column and its categories, in the order of scores.
     """
-    if "cell_types" not in needed_labels(config) or not hasattr(model, "score_cell_types"):
+    if not names_cell_types(config) or not hasattr(model, "score_cell_types"):
         return None
     return LabelHead(model, labels["categories"]) if labels.get("categories") else None
 

@@ -363,6 +363,7 @@ class TrainingRun:
                 *about_samples(records),
                 *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
+                *([] if self.task is None else self.task.notes(records)),
             ]
         if self.task is not None and not shards(self.fabric):
             records += self._score_task(bundle)
