@@ -8,6 +8,7 @@ its batches are made in another way than those of cell types, an objective.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -17,6 +18,8 @@ from scmodelforge._errors import ConfigError
 from scmodelforge._registry import TASKS
 from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.schema import FinetuneConfig, ModelConfig, RunConfig, UnfreezeConfig
+from scmodelforge.data.protocols import CellSource
+from scmodelforge.data.splits import CellSplit
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.weights import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
@@ -65,6 +68,40 @@ class Task:
         ConfigError
             If there are such settings.
         """
+
+    def choose_cells(self, config: RunConfig, source: CellSource, split: CellSplit) -> CellSplit:
+        """Return which of the cells of a split a run passes over, by default all.
+
+        Parameters
+        ----------
+        config, source
+            Settings of the run, and its cells.
+        split
+            The cells that ``data.split`` and ``data.filter`` give each side.
+        """
+        return split
+
+    def prepare(self, config: RunConfig, data: Any) -> None:
+        """Learn what the task needs of the data before a model is made, and fill in settings that follow from it.
+
+        Parameters
+        ----------
+        config
+            Settings of the run, which may be changed.
+        data
+            A :class:`~scmodelforge.workflows.prepare.PreparedData`; of a run that goes on, its split is the stored one.
+        """
+
+    def objective(self, made: Any) -> Any:
+        """Return the objective with what :meth:`prepare` learned, by default as it was made."""
+        return made
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the model's folder says in ``labels.json`` beside the labels of cells."""
+        return {}
+
+    def write(self, folder: Path) -> None:
+        """Write files of the task's own into the folder of a run that begins."""
 
     def model(self) -> ModelConfig:
         """Return settings of the model that is trained."""

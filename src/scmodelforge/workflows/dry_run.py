@@ -80,7 +80,7 @@ def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = F
     fabric.launch()
     free = free_memory(fabric.device)
     with _without_caches(config.data):
-        data = prepare_data(config, None if task is None else task.base)
+        data = prepare_data(config, task)
     try:
         resolve_batch_size(config, data, fabric)
         training = TrainingRun(config, folder, data, fabric, {"config_hash": config_hash(config)}, task=task)

@@ -26,6 +26,8 @@ def chosen_objective(config: RunConfig, data: PreparedData) -> tuple[str, Any]:
     """
     name = objective_of(config.model)
     made: Any = OBJECTIVES.get(name)(vocab=data.vocab, tokenizer_config=config.tokenizer, model_config=config.model)
+    if data.task is not None:
+        made = data.task.objective(made)
     terms = counted_terms(config.model)
     if not terms:
         return name, made

@@ -36,7 +36,7 @@ from scmodelforge.workflows.usable_cells import membership, warn_of_repeated, wi
 from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
 
 if TYPE_CHECKING:
-    from scmodelforge.hub.bundle import Bundle
+    from scmodelforge.finetuning.base import Task
 
 __all__ = [
     "PreparedData",
@@ -90,6 +90,8 @@ class PreparedData(Readable):
         How many held-out cells of data that a model is trained on are training cells as well, if that is known.
     looked_for
         Identities of all cells of data that a model is only evaluated on, to be looked for among these.
+    task
+        What a base model is adapted to, if one is.
     """
 
     preprocessor: Preprocessor
@@ -102,6 +104,7 @@ class PreparedData(Readable):
     trained_cells: CellSketch | None = None
     repeated: Shared | None = None
     looked_for: CellIdentities | None = None
+    task: Task | None = None
 
     def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
         """Return the cells from the cache, if there is one."""
@@ -114,7 +117,7 @@ def open_source(config: DataConfig) -> CellSource:
     return source
 
 
-def prepare_data(config: RunConfig, base: Bundle | None = None) -> PreparedData:
+def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     """Open, check and split the data and fit what learns from training cells; fill in settings that follow from them.
 
     All is done in one streaming pass; one more before it where genes are chosen (``hvg_selection``,
@@ -126,14 +129,15 @@ def prepare_data(config: RunConfig, base: Bundle | None = None) -> PreparedData:
     ----------
     config
         Settings of the run, which are filled in.
-    base
-        A model that is adapted: its vocabulary and its tokenizer are taken, and nothing is fitted.
+    task
+        What a base model is adapted to: the base's vocabulary and tokenizer are taken, and nothing is fitted.
 
     Raises
     ------
     DataError, ConfigError
         For everything a user can get wrong about data, before anything is written.
     """
+    base = None if task is None else task.base
     source = open_source(config.data)
     for line in getattr(source, "describe", list)():
         _log.info(line)
@@ -143,6 +147,8 @@ def prepare_data(config: RunConfig, base: Bundle | None = None) -> PreparedData:
     if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)
     split = choose_cells(source, config.data.split, expression=config.data.filter)
+    if task is not None:
+        split = task.choose_cells(config, source, split)
     preprocessor = Preprocessor(preprocessing)
     if hasattr(source, "kind"):
         for number, panel in enumerate(source.panels):
@@ -172,9 +178,13 @@ def prepare_data(config: RunConfig, base: Bundle | None = None) -> PreparedData:
     preprocessor, kept = keep_preprocessed(source, config.data, preprocessor)
     config.model.vocab_size = len(vocab)
     set_label_sizes(config.model, labels)
-    return PreparedData(
+    data = PreparedData(
         source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels, trained_cells, repeated
     )
+    data.task = task
+    if task is not None:
+        task.prepare(config, data)
+    return data
 
 
 def _fresh_tokenizer(config: RunConfig, vocab: GeneVocab) -> Any:

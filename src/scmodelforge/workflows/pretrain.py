@@ -93,12 +93,14 @@ def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal:
     require_data_sets(config)
     fabric = make_fabric(config.training)
     fabric.launch()
-    data = prepare_data(config, None if task is None else task.base)
+    data = prepare_data(config, task)
     resolve_batch_size(config, data, fabric)
     fingerprint = make_fingerprint(config, data)
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     if is_first:
         folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, **training.facts()})
+        if task is not None:
+            task.write(folder.root)
     journal.begin(folder.root, step=0)
     fabric.barrier()
     return training.execute(checkpoint=None)
@@ -151,6 +153,9 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
     data.trained_cells, data.repeated = bundle.trained_cells, repeated_cells(facts)
+    data.task = task
+    if task is not None:
+        task.prepare(config, data)
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])

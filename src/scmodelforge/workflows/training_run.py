@@ -114,7 +114,7 @@ class TrainingRun:
     ) -> None:
         self.config, self.folder, self.data, self.fabric, self.task = config, folder, data, fabric, task
         self.fingerprint = fingerprint
-        self.labels = _training_labels(config, data)
+        self.labels = {**_training_labels(config, data), **({} if task is None else task.facts())}
         self._views = ViewFolder(folder.views, seed=config.eval.seed)
         self._num_parameters = count_parameters(build_for(fabric, self._fresh_model))
         self.objective_name, self.objective = chosen_objective(config, data)
