@@ -81,7 +81,7 @@ class Task:
         """
         return split
 
-    def prepare(self, config: RunConfig, data: Any) -> None:
+    def prepare(self, config: RunConfig, data: Any, *, reopen: Callable[[Any], CellSource]) -> None:
         """Learn what the task needs of the data before a model is made, and fill in settings that follow from it.
 
         Parameters
@@ -90,6 +90,8 @@ class Task:
             Settings of the run, which may be changed.
         data
             A :class:`~scmodelforge.workflows.prepare.PreparedData`; of a run that goes on, its split is the stored one.
+        reopen
+            Opens cells as section ``data`` of some settings says.
         """
 
     def objective(self, made: Any) -> Any:

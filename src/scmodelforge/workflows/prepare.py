@@ -183,7 +183,7 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     )
     data.task = task
     if task is not None:
-        task.prepare(config, data)
+        task.prepare(config, data, reopen=open_source)
     return data
 
 

@@ -155,7 +155,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     data.trained_cells, data.repeated = bundle.trained_cells, repeated_cells(facts)
     data.task = task
     if task is not None:
-        task.prepare(config, data)
+        task.prepare(config, data, reopen=open_source)
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])

@@ -53,6 +53,7 @@ from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
+from scmodelforge.workflows.perturbation_scores import PredictionScores, of_predictions
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.provenance import data_facts
 from scmodelforge.workflows.replay import cell_facts
@@ -120,10 +121,12 @@ class TrainingRun:
         self.objective_name, self.objective = chosen_objective(config, data)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
+        predicting, others = of_predictions(config.eval.benchmarks)
+        self.predictions = PredictionScores(config, data, predicting) if predicting else None
         # On every process: each embeds a part of the cells, though the first alone scores them.
-        if config.eval.benchmarks:
+        if others:
             self.evaluator = run_evaluator(
-                config,
+                config.model_copy(update={"eval": config.eval.model_copy(update={"benchmarks": others})}),
                 data,
                 untrained=self._fresh_model,
                 head_of=lambda model: label_head(model, config.model, self.labels),
@@ -357,6 +360,11 @@ class TrainingRun:
                 *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
             ]
+        if self.predictions is not None:
+            found, lines = self.predictions.score(bundle)
+            records, notes = [*records, *found], [*notes, *lines]
+            self._keep_records(records, bundle.fingerprint)
+            append_records(self.folder.results, found)
         write_text(self.folder.model / "README.md", model_card(bundle, records=records))
         return TrainResult(self.folder, records, views, terminal_tables(records), notes)
 

@@ -10,8 +10,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmodelforge._errors import DataError
-from scmodelforge._registry import SOURCES
-from scmodelforge.config.schema import DataConfig
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.types import RowRange
 from scmodelforge.data.vocab import GeneVocab
@@ -106,19 +104,17 @@ class Means:
     sizes: np.ndarray
 
 
-def open_expression(config: DataConfig, source: CellSource, vocab: GeneVocab) -> Expression:
+def open_expression(source: CellSource, vocab: GeneVocab, *, stored: CellSource | None) -> Expression:
     """Return the expression of the cells of a source.
-
-    If the matrix ``X`` of a local file is logged, it is taken as it is; else what the run reads is normalised.
 
     Parameters
     ----------
-    config
-        How the source was opened.
     source
         The cells as the run reads them.
     vocab
         The genes that can be predicted.
+    stored
+        The same cells with the values of ``X``, if these may be others: logged or normalised ones are taken.
 
     Raises
     ------
@@ -126,15 +122,12 @@ def open_expression(config: DataConfig, source: CellSource, vocab: GeneVocab) ->
         If the values are of no use, or no gene of the vocabulary is in all files.
     """
     values = source
-    if config.source == "local" and getattr(config, "layer", None) is None:
-        make: Any = SOURCES.get("local")
-        stored = make(config.model_copy(update={"layer": "X"}))
-        if all(stored.kind(number).kind in ("log1p", "normalized") for number in range(len(stored.panels))):
+    if stored is not None:
+        if set(_kinds(stored)) <= {"log1p", "normalized"}:
             values = stored
         else:
             stored.close()
-    own: Any = values
-    kinds = tuple(own.kind(number).kind if hasattr(own, "kind") else "counts" for number in range(len(values.panels)))
+    kinds = _kinds(values)
     for kind, panel in zip(kinds, values.panels, strict=True):
         if kind not in _USABLE:
             msg = (
@@ -156,6 +149,12 @@ def open_expression(config: DataConfig, source: CellSource, vocab: GeneVocab) ->
     columns = tuple(np.array([int(np.argmax(other == token)) for token in tokens]) for other in maps)
     names = tuple(str(name) for name in values.panels[0].gene_ids[places])
     return Expression(values, kinds, tokens, names, columns)
+
+
+def _kinds(source: Any) -> tuple[str, ...]:
+    return tuple(
+        source.kind(number).kind if hasattr(source, "kind") else "counts" for number in range(len(source.panels))
+    )
 
 
 def condition_means(expression: Expression, codes: np.ndarray, number: int) -> Means:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -125,13 +126,15 @@ class PerturbationPredictionTask(HeadTask):
             raise DataError(msg)
         return found
 
-    def prepare(self, config: RunConfig, data: Any) -> None:
+    def prepare(self, config: RunConfig, data: Any, *, reopen: Callable[[Any], CellSource]) -> None:
         """Average training and validation conditions, and fit the regression."""
         if self.screen is None:
             self._read(config, data.source)
         assert self.screen is not None
         assert self.split is not None
-        self.expression = open_expression(config.data, data.source, data.vocab)
+        may_differ = config.data.source == "local" and getattr(config.data, "layer", None) is None
+        stored = reopen(config.data.model_copy(update={"layer": "X"})) if may_differ else None
+        self.expression = open_expression(data.source, data.vocab, stored=stored)
         usable = np.ones(len(self.screen.codes), dtype=bool)
         usable[filtered_out(data.source, config.data.filter)] = False
         self.learned = learn(
