@@ -1,4 +1,4 @@
-"""Scores of a run that learned perturbations: its test conditions, which nothing was chosen by, beside all baselines."""
+"""Scores of a run that learned perturbations: its test conditions, by which nothing was chosen, and all baselines."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class PredictionScores:
             )
             raise ConfigError(msg)
         self._task, self._config, self._data = data.task, config, data
-        self._made = [BENCHMARKS.get(each.name)(each) for each in benchmarks]  # type: ignore[call-arg]
+        self._made = [BENCHMARKS.get(each.name)(each) for each in benchmarks]
 
     def score(self, bundle: Bundle) -> tuple[list[Record], list[str]]:
         """Predict the test conditions and score them; return the records and what to say of them."""
@@ -135,8 +135,8 @@ class PredictionScores:
             condition=columns.condition,
             control=columns.control,
             covariates=[columns.covariate] if columns.covariate else [],
-            train=[tuple(group) for group in split.train],
-            test=[tuple(group) for group in split.test],
+            train=[(group.covariate, group.perturbation) for group in split.train],
+            test=[(group.covariate, group.perturbation) for group in split.test],
         )
 
     def _vectors(self) -> GeneFactors:

@@ -158,7 +158,7 @@ class TrainingRun:
             max_epochs=self.config.training.max_epochs,
             results=self.folder.results,
         )
-        callbacks = recipe_callbacks(self.config.training, [evaluation] if self.config.eval.benchmarks else [])
+        callbacks = recipe_callbacks(self.config.training, [evaluation] if self.evaluator is not None else [])
         assert run.metrics is not None
         if checkpoint is not None:
             checkpoints.load(run, checkpoint, callbacks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -109,10 +109,10 @@ class PerturbationObjective:
         if self.examples is None or not len(tokens):
             batch["num_targets"] = {"change": 0}
             batch.update(self._nothing(len(tokens)))
-            return batch  # type: ignore[no-any-return]
+            return cast(Batch, batch)
         batch.update(self._asked(tokens, self.examples))
         batch["num_targets"] = {"change": int(batch["has_change"].sum())}
-        return batch  # type: ignore[no-any-return]
+        return cast(Batch, batch)
 
     def _nothing(self, num_cells: int) -> dict[str, torch.Tensor]:
         return {

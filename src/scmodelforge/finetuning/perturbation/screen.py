@@ -198,8 +198,8 @@ def split_screen(
             "name conditions as the data do, with the covariate and a tab before each if there is one."
         )
         raise DataError(msg)
-    parts_of = (tuple(sorted(each)) for each in (train, validation, test))
-    return PerturbationSplit(*parts_of, kind="file", seed=seed, held_out=held_out)
+    ordered = [tuple(sorted(each)) for each in (train, validation, test)]
+    return PerturbationSplit(ordered[0], ordered[1], ordered[2], kind="file", seed=seed, held_out=held_out)
 
 
 def tokens_of(groups: Sequence[Group], vocab: GeneVocab) -> tuple[list[list[int]], list[str]]:

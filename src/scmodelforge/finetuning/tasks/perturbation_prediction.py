@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -175,7 +175,7 @@ class PerturbationPredictionTask(HeadTask):
                 "controls": learned.controls,
             }.items():
                 getattr(head, name).copy_(torch.as_tensor(values))
-        return model  # type: ignore[no-any-return]
+        return cast(nn.Module, model)
 
     def facts(self) -> dict[str, Any]:
         """Return what a model's folder says of what it predicts (``labels.json``, under ``perturbations``)."""
