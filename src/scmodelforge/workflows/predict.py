@@ -129,6 +129,7 @@ def predict_file(
     dictionaries: Path | None = None,
     trust_plugins: bool = False,
     force: bool = False,
+    bundle: Bundle | None = None,
 ) -> list[str]:
     """Write ``obs['scmodelforge_label']`` and ``obs['scmodelforge_confidence']`` into a copy of an .h5ad file.
 
@@ -137,7 +138,7 @@ def predict_file(
     Closing lines for the user.
     """
     check_copy(data, out, force=force)
-    bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
+    bundle = bundle or load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
     head = naming.head(bundle, str(model))
     with in_words_of(COMMAND):
         source = open_cells(data, layer=layer, gene_id_column=gene_id_column)

@@ -106,8 +106,7 @@ def fit_set_ridge(
     """
     own = slice(NUM_COMMON, NUM_COMMON + len(known))
     features = set_features(sets, known, vectors)
-    size = features[:, 1].sum()
-    scale = max(float((np.square(changes).sum(axis=1) - noises).sum() / size), float(noises.mean()) / 10, 1e-12)
+    scale = _scale(changes, noises, features[:, 1].sum())
     fit = _Fit(features, own, covariates, changes, noises / scale, np.ones(features.shape[1]), 1.0)
     for number in range(_ROUNDS):
         fit = fit.chosen(has_covariates=num_covariates > 1)
@@ -127,6 +126,12 @@ def fit_set_ridge(
         together,
         {**choice, "across": fit.across, "noise": float(noises.mean() / scale)},
     )
+
+
+def _scale(changes: np.ndarray, noises: np.ndarray, size: float) -> float:
+    """Return the variance that a gene's own part has in the mean, as a sum over output genes."""
+    found = float((np.square(changes).sum(axis=1) - noises).sum() / size)
+    return max(found, float(noises.mean()) / 10, 1e-12)
 
 
 @dataclass(frozen=True)
