@@ -17,6 +17,8 @@ from scmodelforge.finetuning.perturbation.screen import Screen
 __all__ = ["Learned", "learn"]
 
 _NUM_VECTORS = 8
+#: Conditions that teach half of what there is to learn, for :attr:`Learned.trust`.
+_HALF = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Learned:
         Root mean square of the training conditions' changes.
     own
         As of :class:`~scmodelforge.finetuning.perturbation.head.PerturbationHead`.
+    trust
+        As of there.
     dose_scale
         Mean and standard deviation of ``log1p`` of the training conditions' doses.
     """
@@ -50,6 +54,7 @@ class Learned:
     controls: np.ndarray
     scale: float
     own: tuple[float, float]
+    trust: tuple[float, float]
     dose_scale: tuple[float, float]
 
 
@@ -129,7 +134,7 @@ def learn(
     )
     scale = float(np.sqrt(np.square(changes[is_train]).mean())) or 1.0
     own = _own_change(train_sets, changes[is_train] - ridge.without_genes, controls, of_group[is_train], expression)
-    return Learned(examples, ridge, known, vectors, controls.means, scale, own, dose_scale)
+    return Learned(examples, ridge, known, vectors, controls.means, scale, own, _trust(train), dose_scale)
 
 
 def _by_dose(screen: Screen, chosen: list[int], usable: np.ndarray) -> tuple[list[tuple[int, float]], np.ndarray]:
@@ -157,6 +162,14 @@ def _may_know(tokens: np.ndarray) -> np.ndarray:
     present, counts = np.unique(tokens[tokens >= 0], return_counts=True)
     several = np.isin(tokens, present[counts > 1]) & (tokens >= 0)
     return np.stack([several, np.zeros_like(several)])
+
+
+def _trust(train: Answers) -> tuple[float, float]:
+    """Return how much is to be believed of interactions and of unknown genes, by what there is to learn them from."""
+    assert train.may_know is not None
+    together = int((train.may_know[0].sum(axis=1) > 1).sum())
+    genes = len(np.unique(train.tokens[train.tokens >= 0]))
+    return together / (together + _HALF), genes / (genes + _HALF)
 
 
 def _components(embeddings: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
 """What predicts the change of expression by a perturbation, from an embedded control cell and the perturbed genes.
 
 The change is that of a regression on sets of genes fitted to means of training conditions (``prior.py``), and what a
-network adds to it, at first nothing. The network reads the embedding of the control cell, the covariate, and a token
-for each perturbed gene, made of the backbone's own embedding of the gene. Tokens of genes that no training condition
-perturbs are added up; of all others the regression knows the part already, and learning it again would count it twice.
-Of combinations the pairwise products of tokens are read as well (Rendle 2010, doi:10.1109/ICDM.2010.127), where known
-genes have a learned offset: what two genes do together that neither does alone. A decoder multiplies what comes out
-with a vector of each output gene, made of the backbone's embedding of it and one of its own. The order of the
-perturbed genes has no effect.
+network adds to it, at first nothing: what the regression cannot know. That is the part of genes that no training
+condition perturbs, from the backbone's own embedding of them; and what two known genes do together that neither does
+alone, from the products of their tokens (Rendle 2010, doi:10.1109/ICDM.2010.127), made of the backbone's embedding and
+a learned offset. Both depend on the embedding of the control cell, the covariate and the dose. A decoder multiplies
+what comes out with a vector of each output gene, made of the backbone's embedding of it and one of its own. The order
+of the perturbed genes has no effect. Once trained, each part is shrunk by ``n / (n + 20)``, n being the number of
+conditions or genes that it was learned from: few teach little.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ class PerturbationHead(nn.Module):
         What a gene that was never perturbed in training is changed by itself: constant, and share of its control.
     controls
         Mean expression of control cells, shape (C, G).
+    trust
+        What interactions and parts of unknown genes are multiplied by in evaluation mode, shape (2,).
     """
 
     config_class: ClassVar[type[HeadConfig]] = PerturbationHeadConfig
@@ -94,6 +96,7 @@ class PerturbationHead(nn.Module):
     scale: torch.Tensor
     own: torch.Tensor
     controls: torch.Tensor
+    trust: torch.Tensor
 
     def __init__(self, config: FineTunedConfig, *, width: int, dropout: float) -> None:
         super().__init__()
@@ -108,11 +111,12 @@ class PerturbationHead(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("own", torch.zeros(2))
         self.register_buffer("controls", torch.zeros(covariates, genes))
+        self.register_buffer("trust", torch.ones(2))
         hidden = config.backbone_settings().hidden_dim
         self.gene = nn.Linear(hidden, own.width)
         self.offset = nn.Parameter(torch.randn(known, own.interactions))
         self.pairs = nn.Linear(own.width, own.interactions, bias=False)
-        self.from_pairs = nn.Linear(own.interactions, own.width)
+        self.from_pairs = nn.Linear(own.interactions, own.width, bias=False)
         self.cell = nn.Linear(width, own.width)
         self.covariate = nn.Embedding(covariates, own.width)
         self.dose = nn.Linear(1, own.width) if own.has_dose else None
@@ -120,11 +124,13 @@ class PerturbationHead(nn.Module):
         self.mix = nn.Sequential(
             nn.LayerNorm(own.width), nn.Linear(own.width, own.width), nn.GELU(), nn.Dropout(own.dropout)
         )
-        self.out = nn.Linear(2 * own.width, own.width)
+        self.gates = nn.Linear(own.width, 2 * own.width)
+        self.new = nn.Sequential(nn.GELU(), nn.Dropout(own.dropout), nn.Linear(own.width, own.width, bias=False))
         self.decoder = nn.Linear(hidden, own.width, bias=False)
         self.basis = nn.Parameter(torch.randn(genes, own.width) * own.width**-0.5)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for last in (self.from_pairs, self.new[-1], self.gates):
+            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.gates.bias)
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Return the changes that perturbations make in each cell, shape (B, P, G).
@@ -198,17 +204,19 @@ class PerturbationHead(nn.Module):
         table: nn.Module,
     ) -> torch.Tensor:
         """Return what is decoded, shape (B, P, D)."""
-        is_there = (perturbed >= 0)[..., None]
-        tokens = self.gene(table(perturbed.clamp(min=0)))  # (B, P, M, D)
-        fused = (tokens * (is_there & ~known.any(dim=-1, keepdim=True))).sum(dim=2)
-        factors = (self.pairs(tokens) + known.to(self.offset.dtype) @ self.offset) * is_there  # (B, P, M, R)
+        is_known = known.any(dim=-1, keepdim=True)
+        is_new = (perturbed >= 0)[..., None] & ~is_known
+        own = table(perturbed.clamp(min=0))  # (B, P, M, H)
+        factors = (self.pairs(self.gene(own)) + known.to(self.offset.dtype) @ self.offset) * is_known  # (B, P, M, R)
         products = (factors.sum(dim=2).square() - factors.square().sum(dim=2)) / 2  # sums over pairs
-        fused = fused + self.from_pairs(products)
-        place = self.cell(cells) + self.covariate(covariate)
-        context = fused + place[:, None]
+        together = self.from_pairs(products)
+        alone = (self.new(self.gene(own)) * is_new).sum(dim=2)
+        context = (self.cell(cells) + self.covariate(covariate))[:, None]
         if self.dose is not None and dose is not None:
             context = context + self.dose(dose[..., None])
-        found: torch.Tensor = self.out(torch.cat([fused, self.mix(context)], dim=-1))
+        first, second = (1 + self.gates(self.mix(context)).tanh()).chunk(2, dim=-1)
+        trust = torch.ones_like(self.trust) if self.training else self.trust
+        found: torch.Tensor = trust[0] * first * together + trust[1] * second * alone
         return found
 
 

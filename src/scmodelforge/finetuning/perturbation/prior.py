@@ -31,6 +31,8 @@ _CONSTANT, _SHARED, _COMBINED, _VECTORS = (0.0, 0.1), (0.0, 0.03, 0.1, 0.3), (0.
 _ACROSS = (0.5, 0.9)
 _RELEVANCE = (0.02, 30.0)
 _ROUNDS = 3
+#: By how much a part must lower the sum of the logarithms of two errors to be used.
+_PART = 0.05
 #: Most conditions that the choice is made on.
 _MOST = 400
 
@@ -204,7 +206,9 @@ class _Fit:
         for out in _ways_out(self):
             residuals = _residuals(inverse, out)
             total += float(np.log(max(((residuals @ products) * residuals).sum(), 1e-300)))
-        return total
+        return total + _PART * int(
+            np.count_nonzero(self.variances[[0, 1, 2]]) + (self.variances[self.own.stop :] > 0).any()
+        )
 
 
 def _ways_out(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:

@@ -172,6 +172,7 @@ class PerturbationPredictionTask(HeadTask):
                 "vectors": learned.vectors,
                 "scale": np.array(learned.scale),
                 "own": np.array(learned.own),
+                "trust": np.array(learned.trust),
                 "controls": learned.controls,
             }.items():
                 getattr(head, name).copy_(torch.as_tensor(values))
