@@ -206,9 +206,8 @@ class _Fit:
         for out in _ways_out(self):
             residuals = _residuals(inverse, out)
             total += float(np.log(max(((residuals @ products) * residuals).sum(), 1e-300)))
-        return total + _PART * int(
-            np.count_nonzero(self.variances[[0, 1, 2]]) + (self.variances[self.own.stop :] > 0).any()
-        )
+        others = [*self.variances[:NUM_COMMON], *self.variances[self.own.stop :][:1]]
+        return total + _PART * int(np.count_nonzero(others))
 
 
 def _ways_out(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
