@@ -90,13 +90,15 @@ def main() -> None:
     parser.add_argument("what", choices=["norman", "planted"])
     parser.add_argument("--data", type=Path, help="the Norman file")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--hold-out", choices=["unseen", "combination"], action="append", help="default: both")
     parser.add_argument("--base-cells", type=int, default=1500)
     given = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
     print(
         f"{given.what}, {given.seeds} seeds; base model: transformer_encoder 2 x 32, pretrained on training cells only"
     )
-    for hold_out in ("unseen", "combination") if given.what == "norman" else ("combination",):
+    ways = given.hold_out or (["unseen", "combination"] if given.what == "norman" else ["combination"])
+    for hold_out in ways:
         found = []
         for seed in range(given.seeds):
             if given.what == "norman":

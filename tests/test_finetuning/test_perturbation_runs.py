@@ -34,6 +34,9 @@ training:
 eval: {benchmarks: [perturbation_prediction]}
 """
 DATA = {"split": {"by": "cells", "validation_fraction": 0.2}, "num_workers": 0}
+#: About 3,400 cells of a screen, which may not be passed on (see the notes on the data): SCMODELFORGE_NORMAN names it.
+BESIDE = Path(__file__).parents[3] / "shared" / "data" / "norman_k562_crispra_34cond_hvg500.h5ad"
+NORMAN = Path(os.environ.get("SCMODELFORGE_NORMAN", BESIDE))
 WEIGHTS = "model/model.safetensors"
 
 
@@ -236,11 +239,31 @@ def test_a_perturbation_is_carried_over_to_another_cell_line(folder, tmp_path):
 
 
 def test_the_recipe_runs_on_a_screen(folder, tmp_path):
+    run_recipe(folder / "screen.h5ad", folder / "base", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not NORMAN.is_file(), reason="the cells of Norman et al. 2019 are not here: set SCMODELFORGE_NORMAN"
+)
+def test_the_recipe_runs_on_measured_cells(tmp_path):
+    own = {"gene_vocab": "human_protein_coding"}  # 500 genes are measured, and other genes perturbed
+    invoke("train", "--config", write(tmp_path, "base", BASE, NORMAN, data=own))
+    run_recipe(NORMAN, tmp_path / "base", tmp_path)
+    facts = json.loads((tmp_path / "run" / "model" / "labels.json").read_text())["perturbations"]
+    assert (facts["condition_column"], facts["control"]) == ("condition", CONTROL)
+    assert facts["expression"] == "logged values as they are"
+    records = read_records(tmp_path / "run" / "exported_results.jsonl")
+    found = {record.representation: record.value for record in records if record.metric == "rmse"}
+    assert found["model"] < 1.2 * min(found["no_change"], found["perturbed_mean"])
+
+
+def run_recipe(screen: Path, base: Path, tmp_path: Path) -> None:
     recipe = Path(__file__).parents[2] / "configs" / "recipes" / "perturbation_prediction.yaml"
     words = {
-        "data.paths": json.dumps([str(folder / "screen.h5ad")]),
+        "data.paths": json.dumps([str(screen)]),
         "data.num_workers": 0,
-        "finetune.base_model": folder / "base",
+        "finetune.base_model": base,
         "training.max_epochs": 1,
         "training.accelerator": "cpu",
         "output.run_dir": tmp_path / "run",
