@@ -88,20 +88,8 @@ def learn(
     DataError
         If training conditions have no cells.
     """
-    place = {group: number for number, group in enumerate(screen.groups)}
-    chosen = [place[group] for group in (*split.train, *split.validation)]
-    keys, codes = _by_dose(screen, chosen, usable)
-    covariates = {name: number for number, name in enumerate(screen.covariates)}
-    controls_of = np.where((screen.codes == -1) & usable, screen.covariate_codes, -1)
-    controls = condition_means(expression, controls_of, len(screen.covariates))
-    means = condition_means(expression, codes, len(keys))
-    of_group = np.array([covariates[screen.groups[number].covariate] for number, _ in keys], dtype=np.int64)
-    changes = means.means - controls.means[of_group]
-    noises = means.noises + controls.noises[of_group]
-    is_train = np.array([screen.groups[number] in set(split.train) for number, _ in keys])
-    if not is_train.any():
-        msg = "the training perturbations have no cells that can be read; widen data.filter."
-        raise DataError(msg)
+    found = _averaged(screen, split, expression, usable)
+    keys, of_group, changes, is_train = found.keys, found.covariates, found.changes, found.is_train
     train_sets = [sets[number] for (number, _), own in zip(keys, is_train, strict=True) if own]
     known = np.unique(np.concatenate([np.array(own, dtype=np.int64) for own in train_sets]))
     vectors = _components(gene_embeddings)
@@ -109,15 +97,12 @@ def learn(
         train_sets,
         of_group[is_train],
         changes[is_train],
-        noises[is_train],
+        found.noises[is_train],
         known=known,
         vectors=vectors,
         num_covariates=len(screen.covariates),
     )
-    doses = None if screen.doses is None else np.array([np.log1p(dose) for _, dose in keys])
-    dose_scale = (0.0, 1.0) if doses is None else (float(doses[is_train].mean()), float(doses[is_train].std()) or 1.0)
-    if doses is not None:
-        doses = ((doses - dose_scale[0]) / dose_scale[1]).astype(np.float32)
+    doses, dose_scale = _levels(screen, keys, is_train)
     padded = _padded([sets[number] for number, _ in keys])
 
     def answers(own: np.ndarray, **more: Any) -> Answers:
@@ -133,8 +118,51 @@ def learn(
         train, answers(~is_train) if (~is_train).any() else None, np.maximum(screen.covariate_codes, 0), is_held_out
     )
     scale = float(np.sqrt(np.square(changes[is_train]).mean())) or 1.0
-    own = _own_change(train_sets, changes[is_train] - ridge.without_genes, controls, of_group[is_train], expression)
-    return Learned(examples, ridge, known, vectors, controls.means, scale, own, _trust(train), dose_scale)
+    own = _own_change(
+        train_sets, changes[is_train] - ridge.without_genes, found.controls, of_group[is_train], expression
+    )
+    return Learned(examples, ridge, known, vectors, found.controls.means, scale, own, _trust(train), dose_scale)
+
+
+@dataclass(frozen=True)
+class _Averages:
+    """Training and validation conditions: perturbation and dose, covariate, change with its noise, and which part."""
+
+    keys: list[tuple[int, float]]
+    covariates: np.ndarray
+    changes: np.ndarray
+    noises: np.ndarray
+    is_train: np.ndarray
+    controls: Means
+
+
+def _averaged(screen: Screen, split: PerturbationSplit, expression: Expression, usable: np.ndarray) -> _Averages:
+    place = {group: number for number, group in enumerate(screen.groups)}
+    chosen = [place[group] for group in (*split.train, *split.validation)]
+    keys, codes = _by_dose(screen, chosen, usable)
+    order = {name: number for number, name in enumerate(screen.covariates)}
+    controls_of = np.where((screen.codes == -1) & usable, screen.covariate_codes, -1)
+    controls = condition_means(expression, controls_of, len(screen.covariates))
+    means = condition_means(expression, codes, len(keys))
+    covariates = np.array([order[screen.groups[number].covariate] for number, _ in keys], dtype=np.int64)
+    train = set(split.train)
+    is_train = np.array([screen.groups[number] in train for number, _ in keys])
+    if not is_train.any():
+        msg = "the training perturbations have no cells that can be read; widen data.filter."
+        raise DataError(msg)
+    changes, noises = means.means - controls.means[covariates], means.noises + controls.noises[covariates]
+    return _Averages(keys, covariates, changes, noises, is_train, controls)
+
+
+def _levels(
+    screen: Screen, keys: list[tuple[int, float]], is_train: np.ndarray
+) -> tuple[np.ndarray | None, tuple[float, float]]:
+    """Return the standardised logarithm of each condition's dose, and mean and deviation of those trained on."""
+    if screen.doses is None:
+        return None, (0.0, 1.0)
+    doses = np.array([np.log1p(dose) for _, dose in keys])
+    mean, spread = float(doses[is_train].mean()), float(doses[is_train].std()) or 1.0
+    return ((doses - mean) / spread).astype(np.float32), (mean, spread)
 
 
 def _by_dose(screen: Screen, chosen: list[int], usable: np.ndarray) -> tuple[list[tuple[int, float]], np.ndarray]:
