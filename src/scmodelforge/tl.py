@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from scmodelforge.hub.bundle import Bundle
 
-__all__ = ["annotate", "embed", "perturb", "predict"]
+__all__ = ["annotate", "embed", "perturb", "predict", "predict_perturbation"]
 
 
 def embed(
@@ -263,6 +263,60 @@ def perturb(
         table, facts = perturb_cells(bundle, ready, asked, batch_size=batch_size)
     adata.uns[key_added] = {**facts, "table": table.copy()}
     return table
+
+
+def predict_perturbation(
+    adata: anndata.AnnData,
+    model: str | Path | Bundle,
+    *,
+    conditions: Sequence[str] | None = None,
+    means: bool = False,
+    dose: float | None = None,
+    max_cells: int = 200,
+    batch_size: int = 64,
+    layer: str | None = None,
+    gene_id_column: str | None = None,
+    trust_plugins: bool = False,
+) -> anndata.AnnData:
+    """Predict the control cells of some data after perturbations, by a model that learned perturbations.
+
+    Parameters
+    ----------
+    adata, model, batch_size, layer, gene_id_column, trust_plugins
+        As of :func:`embed`; ``adata`` has the obs columns that the model was trained with, and control cells.
+    conditions
+        Perturbations (``A``, ``A+B``); ``None`` is those that the model's run held out to be scored.
+    means
+        Give the mean of each perturbation in place of cells.
+    dose
+        Dose of all, for a model of doses; ``None`` is the mean of training.
+    max_cells
+        Most control cells that are predicted from.
+
+    Returns
+    -------
+    A new object: control cells plus the predicted change, as logarithms, with condition and covariate in ``obs``.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Also if the model has learned no perturbations, there are no control cells, or genes are not known.
+    """
+    from scmodelforge._wording import in_words_of
+    from scmodelforge.data.sources.in_memory import AnnDataSource
+    from scmodelforge.workflows.embedder import ready_adata
+    from scmodelforge.workflows.predict_perturbations import Asked, predict_perturbations
+    from scmodelforge.workflows.ready_cells import PYTHON
+
+    require_whole("batch_size", batch_size, 1)
+    require_whole("max_cells", max_cells, 1)
+    _check_target(adata, "condition", copy=True)
+    bundle = _loaded(model, trust_plugins=trust_plugins)
+    cells = ready_adata(bundle, adata, layer=layer, gene_id_column=gene_id_column)
+    stored = None if layer else AnnDataSource(adata, layer="X", gene_id_column=gene_id_column)
+    asked = Asked(conditions, means, dose, max_cells)
+    with in_words_of(PYTHON):
+        return predict_perturbations(bundle, cells, stored, asked, batch_size=batch_size)
 
 
 def _loaded(model: str | Path | Bundle, *, trust_plugins: bool) -> Bundle:

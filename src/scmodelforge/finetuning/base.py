@@ -8,6 +8,7 @@ its batches are made in another way than those of cell types, an objective.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -17,7 +18,9 @@ from scmodelforge._errors import ConfigError
 from scmodelforge._registry import TASKS
 from scmodelforge.config.finetune_sections import AdapterConfig, LoraConfig
 from scmodelforge.config.head import HeadConfig
-from scmodelforge.config.schema import FinetuneConfig, ModelConfig, RunConfig, UnfreezeConfig
+from scmodelforge.config.schema import DataConfig, FinetuneConfig, ModelConfig, RunConfig, UnfreezeConfig
+from scmodelforge.data.protocols import CellSource
+from scmodelforge.data.splits import CellSplit
 from scmodelforge.hub.adapters import bare_backbone
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.weight_copies import copy_weights
@@ -76,6 +79,38 @@ class Task:
         ConfigError
             If there are such settings.
         """
+
+    def choose_cells(self, config: RunConfig, source: CellSource, split: CellSplit) -> CellSplit:
+        """Return which of the cells of a split a run passes over, by default all.
+
+        Parameters
+        ----------
+        config, source
+            Settings of the run, and its cells.
+        split
+            The cells that ``data.split`` and ``data.filter`` give each side.
+        """
+        return split
+
+    def read(self, config: RunConfig, data: TaskCells, *, reopen: Callable[[DataConfig], CellSource]) -> None:
+        """Read what the task needs of the data beside cells and labels, of a run that begins or goes on.
+
+        Parameters
+        ----------
+        config
+            Settings of the run, which may be filled in.
+        data
+            Its cells.
+        reopen
+            Opens cells as section ``data`` of some settings says.
+        """
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the model's folder says in ``labels.json`` beside the labels of cells."""
+        return {}
+
+    def write(self, folder: Path) -> None:
+        """Write files of the task's own into the folder of a run that begins."""
 
     def model(self) -> ModelConfig:
         """Return settings of the model that is trained."""

@@ -2,7 +2,7 @@
 
 What predictions are called and how they are made says the task that trains heads of the model's kind
 (:meth:`~scmodelforge.finetuning.base.Task.predictor`). Kinds whose predictions are no columns have a workflow of their
-own, named in :data:`OWN_WORKFLOWS`.
+own, such as :mod:`scmodelforge.workflows.predict_perturbations`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from scmodelforge.workflows.ready_cells import COMMAND, ReadyCells, given, open_
 
 __all__ = [
     "KEY",
-    "OWN_WORKFLOWS",
     "Naming",
     "facts_of",
     "predict_file",
@@ -39,10 +38,6 @@ __all__ = [
 
 #: How names of columns begin.
 KEY = "scmodelforge"
-
-#: By kind of head, what writes its predictions in the place of :func:`predict_file`'s columns: called with the loaded
-#: model and the arguments of that function, it returns closing lines.
-OWN_WORKFLOWS: dict[str, Callable[..., list[str]]] = {}
 
 
 def predictor_of(bundle: Bundle, naming: Naming) -> Any:
@@ -110,6 +105,7 @@ def predict_file(
     dictionaries: Path | None = None,
     trust_plugins: bool = False,
     force: bool = False,
+    bundle: Bundle | None = None,
 ) -> list[str]:
     """Write what a model predicts into ``obs`` or ``var`` of a copy of an .h5ad file.
 
@@ -118,10 +114,7 @@ def predict_file(
     Closing lines for the user.
     """
     check_copy(data, out, force=force)
-    bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
-    own = OWN_WORKFLOWS.get(_kind(bundle) or "")
-    if own is not None:
-        return own(bundle, data, out, batch_size=batch_size, layer=layer, gene_id_column=gene_id_column)
+    bundle = bundle or load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
     predictor: Predictor = predictor_of(bundle, naming)
     with in_words_of(COMMAND), ExitStack() as stack:
         source = stack.enter_context(closing(open_cells(data, layer=layer, gene_id_column=gene_id_column)))

@@ -153,6 +153,8 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)
     split = choose_cells(source, config.data.split, expression=config.data.filter)
+    if task is not None:
+        split = task.choose_cells(config, source, split)
     preprocessor = Preprocessor(preprocessing)
     if hasattr(source, "kind"):
         for number, panel in enumerate(source.panels):
@@ -190,6 +192,7 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     data.task = task
     if task is not None and known is not None:
         data.base_cells, data.trained_cells = known.held_out(split.validation), known.with_own(trained_cells)
+        task.read(config, data, reopen=open_source)
         task.prepare(config, data)
     return data
 

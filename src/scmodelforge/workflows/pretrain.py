@@ -105,6 +105,8 @@ def _start(
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     if is_first:
         folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, **training.facts()})
+        if task is not None:
+            task.write(folder.root)
     journal.begin(folder.root, step=0)
     fabric.barrier()
     return training.execute(checkpoint=None)
@@ -163,6 +165,8 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     )
     data.trained_cells, data.repeated, data.task = bundle.trained_cells, repeated_cells(facts), task
     data.base_cells = repeated_cells({"repeated_cells": facts.get("cells_of_base")})
+    if task is not None:
+        task.read(config, data, reopen=open_source)
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])

@@ -26,7 +26,7 @@ __all__ = ["RunFolder"]
 
 # All that a run or its checkpoints leave in a folder, also when killed at any moment.
 _OURS = re.compile(
-    r"run\.json|config\.yaml|splits\.json|(metrics|results|sessions|exported_results)\.jsonl(\..*)?|metrics\.csv|"
+    r"run\.json|config\.yaml|splits\.json|perturbations\.json|(metrics|results|sessions|exported_results)\.jsonl(\..*)?|metrics\.csv|"
     r"wandb|views|splits|checkpoints|plugins|model(\.writing)?|cells\.png|report\.html|events\.out\.tfevents\..*|last|best|"
     r"epoch_end\.json|step_\d+|\.writing_.*|\..*\.(tmp|writing)|(bad_batch|loss_spike)_step_\d+\.json"
 )

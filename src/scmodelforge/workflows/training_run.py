@@ -54,6 +54,7 @@ from scmodelforge.workflows.export import export_best
 from scmodelforge.workflows.frozen_cells import FrozenCells, team_of
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
+from scmodelforge.workflows.perturbation_scores import PredictionScores, of_predictions
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.provenance import data_facts
 from scmodelforge.workflows.replay import cell_facts
@@ -118,17 +119,19 @@ class TrainingRun:
     ) -> None:
         self.config, self.folder, self.data, self.fabric, self.task = config, folder, data, fabric, task
         self.fingerprint = fingerprint
-        self.labels = _training_labels(config, data)
+        self.labels = {**_training_labels(config, data), **({} if task is None else task.facts())}
         self._views = ViewFolder(folder.views, seed=config.eval.seed)
         self._num_parameters = count_parameters(build_for(fabric, self._fresh_model))
         self.objective_name, self.objective = chosen_objective(config, data)
         self._frozen = None if task is None or not task.embeds_once() else FrozenCells(config, data, self.objective)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
+        predicting, others = of_predictions(config.eval.benchmarks)
+        self.predictions = PredictionScores(config, data, predicting) if predicting else None
         # On every process: each embeds a part of the cells, though the first alone scores them.
-        if config.eval.benchmarks:
+        if others:
             self.evaluator = run_evaluator(
-                config,
+                config.model_copy(update={"eval": config.eval.model_copy(update={"benchmarks": others})}),
                 data,
                 untrained=self._fresh_model,
                 head_of=lambda model: label_head(model, config.model, self.labels),
@@ -160,7 +163,7 @@ class TrainingRun:
             max_epochs=self.config.training.max_epochs,
             results=self.folder.results,
         )
-        callbacks = recipe_callbacks(self.config.training, [evaluation] if self.config.eval.benchmarks else [])
+        callbacks = recipe_callbacks(self.config.training, [evaluation] if self.evaluator is not None else [])
         callbacks += [] if self._frozen is None else [self._frozen]
         assert run.metrics is not None
         if checkpoint is not None:
@@ -367,6 +370,11 @@ class TrainingRun:
             ]
         if self.task is not None and not shards(self.fabric):
             records += self._score_task(bundle)
+        if self.predictions is not None:
+            found, lines = self.predictions.score(bundle)
+            records, notes = [*records, *found], [*notes, *lines]
+            self._keep_records(records, bundle.fingerprint)
+            append_records(self.folder.results, found)
         write_text(self.folder.model / "README.md", model_card(bundle, records=records))
         result = TrainResult(self.folder, records, views, terminal_tables(records), notes)
         if label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
