@@ -75,7 +75,7 @@ class TestEveryBackbone:
         known = TYPES != -100
         expected = F.cross_entropy(out.logits[known], TYPES[known])
         assert out.loss.item() == pytest.approx(expected.item(), abs=1e-6)
-        assert set(out.loss_terms) == {"annotation"}
+        assert set(out.loss_terms) == {"annotation", "annotation_error"}  # the latter is a measure, no part of the loss
 
     def test_without_types_there_is_no_loss_and_no_head_is_needed(self, backbone, batch):
         del batch["cell_types"]

@@ -26,7 +26,7 @@ __all__ = ["CellTypeAnnotationTask", "LabelPredictor", "class_weights"]
 _log = logging.getLogger(__name__)
 
 
-class CellTypeAnnotationConfig(FinetuneConfig):
+class CellTypeAnnotationTaskConfig(FinetuneConfig):
     """Settings of cell type annotation. The types are those of ``data.label_column``."""
 
     head: CellTypeHeadConfig = Field(default_factory=CellTypeHeadConfig)
@@ -40,11 +40,11 @@ class CellTypeAnnotationConfig(FinetuneConfig):
 class CellTypeAnnotationTask(HeadTask):
     """Learns the types of ``data.label_column`` that training cells have."""
 
-    config_class: ClassVar[type[FinetuneConfig]] = CellTypeAnnotationConfig
+    config_class: ClassVar[type[FinetuneConfig]] = CellTypeAnnotationTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("cell_type_annotation",)
     head_kind: ClassVar[str | None] = "cell_types"
 
-    config: CellTypeAnnotationConfig
+    config: CellTypeAnnotationTaskConfig
 
     def head(self) -> CellTypeHeadConfig:
         """Return settings of the head."""
