@@ -16,7 +16,7 @@ from scmodelforge._registry import MODELS
 from scmodelforge.cli.main import app
 from scmodelforge.config.finetune_sections import AdapterConfig
 from scmodelforge.config.schema import FinetuneConfig
-from scmodelforge.finetuning.tasks.cell_type_annotation import CellTypeAnnotationConfig, CellTypeAnnotationTask
+from scmodelforge.finetuning.tasks.cell_type_annotation import CellTypeAnnotationTask, CellTypeAnnotationTaskConfig
 from scmodelforge.hub import load_bundle
 from scmodelforge.hub.adapters import bare_backbone, load_adapter, merge_adapter
 from scmodelforge.hub.fine_tuned import fine_tuned_from
@@ -79,7 +79,7 @@ class TestOutputs:
     def test_untrained_adapters_change_nothing(self, base):
         bundle = load_bundle(base / "model")
         for kind in ("lora", "dora"):
-            config = CellTypeAnnotationConfig(base_model="-", adaptation=kind)
+            config = CellTypeAnnotationTaskConfig(base_model="-", adaptation=kind)
             task = CellTypeAnnotationTask(config, bundle)
             model = task.fresh(task.model().model_copy(update={"num_cell_types": 3})).eval()
             torch.testing.assert_close(model.encode(**batch()), bundle.model.encode(**batch()), atol=1e-6, rtol=0)

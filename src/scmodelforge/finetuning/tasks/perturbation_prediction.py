@@ -33,10 +33,10 @@ from scmodelforge.finetuning.perturbation.screen import (
 )
 from scmodelforge.models.fine_tuned import FineTuneModel
 
-__all__ = ["PerturbationPredictionConfig", "PerturbationPredictionTask"]
+__all__ = ["PerturbationPredictionTask", "PerturbationPredictionTaskConfig"]
 
 
-class PerturbationPredictionConfig(FinetuneConfig):
+class PerturbationPredictionTaskConfig(FinetuneConfig):
     """Settings of perturbation prediction."""
 
     head: PerturbationHeadConfig = Field(default_factory=PerturbationHeadConfig)
@@ -67,10 +67,10 @@ class PerturbationPredictionConfig(FinetuneConfig):
 class PerturbationPredictionTask(HeadTask):
     """Learns the mean change of expression by each perturbation, and predicts those by others."""
 
-    config_class: ClassVar[type[FinetuneConfig]] = PerturbationPredictionConfig
+    config_class: ClassVar[type[FinetuneConfig]] = PerturbationPredictionTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("perturbation_prediction",)
 
-    config: PerturbationPredictionConfig
+    config: PerturbationPredictionTaskConfig
 
     def __init__(self, config: FinetuneConfig, base: Any) -> None:
         super().__init__(config, base)
