@@ -10,7 +10,7 @@ import yaml
 from scmodelforge._registry import HEADS, TASKS
 from scmodelforge.hub.bundle import save_bundle
 from tests.test_docs import blocks
-from tests.test_finetuning.conftest import cells
+from tests.test_finetuning.conftest import scored_cells
 from tests.test_finetuning.test_gene_classification import CLASSES, write
 from tests.test_life_cycle import invoke
 from tests.test_workflows.ready_models import BINNED, ready_model
@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "finetuning_tasks.md").read_text()
 @pytest.mark.parametrize("text", blocks("finetuning_tasks.md", "yaml"))
 def test_settings_train(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cells(60).write_h5ad(tmp_path / "cells.h5ad")
+    scored_cells(60).write_h5ad(tmp_path / "cells.h5ad")
     save_bundle(tmp_path / "base", ready_model(tokenizer=BINNED, pooling="mean"), card="")
     write(tmp_path, CLASSES)
     config = yaml.safe_load(text)

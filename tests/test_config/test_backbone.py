@@ -111,7 +111,9 @@ class TestFiles:
         assert len(str(caught.value).splitlines()) == 1
 
     def test_without_a_column_of_labels_it_is_refused(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"data.label_column is not set, .*\(annotation\); name the obs column"):
+        with pytest.raises(
+            ConfigError, match=r"data.label_column is not set, .*\(annotation, .*\); name the obs column"
+        ):
             load(tmp_path, {"architecture": "fine_tuned"}, data={"paths": ["cells.h5ad"]})
 
     @pytest.mark.parametrize(
