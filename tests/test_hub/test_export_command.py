@@ -32,7 +32,7 @@ class TestExport:
 
     def test_an_unknown_format_is_refused(self, model, tmp_path):
         result = invoke("export", model, tmp_path / "out", "--format", "vpc", code=2)
-        assert "unknown format 'vpc'. Did you mean 'vcp'? There are: folder, vcp." in result.stderr
+        assert "unknown format 'vpc'. Did you mean 'vcp'? There are: folder, vcp, adapter, merged." in result.stderr
 
     def test_what_is_no_model_is_refused(self, tmp_path):
         assert "is no model folder of ours" in invoke("export", tmp_path, tmp_path / "out", code=2).stderr

@@ -57,7 +57,7 @@ def score_genes(
         values = {key: measure(truth, own) for key, own in found.items()}
         for key, own in found.items():
             spread = np.percentile([measure(truth[rows], own[rows]) for rows in draws], [2.5, 97.5])
-            facts: dict[str, Any] = {
+            row: dict[str, Any] = {
                 "interval": [float(each) for each in spread],
                 "n": len(truth),
                 "n_skipped": num_skipped,
@@ -66,7 +66,7 @@ def score_genes(
                 else {},
                 "params": {"scored": "held-out genes"},
             }
-            records.append(record(benchmark, key, metric, values[key], **facts))
+            records.append(record(benchmark, key, metric, values[key], **row))
     return records
 
 

@@ -89,7 +89,7 @@ def score_numbers(
             defined = np.isfinite(values[key])
             others = {other: value for other, value in values.items() if other != key and np.isfinite(value)}
             interval = _interval(measure, truth, own, draws) if defined else None
-            facts: dict[str, Any] = {
+            row: dict[str, Any] = {
                 "interval": interval,
                 "n": len(truth),
                 "n_skipped": int((~is_known).sum()),
@@ -98,7 +98,7 @@ def score_numbers(
                 "label_key": name,
                 "skipped_reason": None if defined else "the predictions or the numbers are all the same",
             }
-            records.append(record(NAME, key, f"{metric}_{name}", values[key] if defined else None, **facts))
+            records.append(record(NAME, key, f"{metric}_{name}", values[key] if defined else None, **row))
     return records
 
 
