@@ -235,7 +235,7 @@ class TestPublishedModels:
     def test_what_was_compared_is_not_read_again_until_it_changes(self, named, monkeypatch):
         found = locate(NamedModel("toy-v1"))
         read = []
-        monkeypatch.setattr(checksums, "_read", lambda path: read.append(path) or sha256(path.read_bytes()))
+        monkeypatch.setattr(checksums, "digest_of", lambda path: read.append(path) or sha256(path.read_bytes()))
         locate(NamedModel("toy-v1"))
         assert not read
         weights = (found.folder / "model.safetensors").resolve()

@@ -11,7 +11,10 @@ import pytest
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.hub import load_bundle, save_bundle
 from scmodelforge.hub.plugin_files import copy_plugins
+from scmodelforge.hub.push import Target, push_bundle
+from tests.hub_stub import PUSHES
 
+from .commands import invoke
 from .test_bundle import make_bundle
 
 
@@ -138,3 +141,26 @@ class TestCopies:
         name_plugins(folder, "plugins/own.py")
         save_bundle(tmp_path / "again", load_bundle(folder), card="")
         assert [path.name for path in (tmp_path / "again/plugins").iterdir()] == ["own.py"]
+
+
+class TestCodeThatNobodyTrusts:
+    """A model of a known architecture is loaded without its plugins, whatever its objective; so it is passed on."""
+
+    @pytest.fixture
+    def untrusted(self, folder) -> Path:
+        (folder / "plugins/own.py").write_text(f"open({str(folder.parent / 'ran')!r}, 'w').close()\n")
+        name_plugins(folder, "plugins/own.py")
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**settings, "objective": "their_own"}))
+        return folder
+
+    @pytest.mark.parametrize("form", ["folder", "vcp"])
+    def test_does_not_run_when_the_model_is_exported(self, untrusted, tmp_path, form):
+        invoke("export", untrusted, tmp_path / "out", "--format", form)
+        assert list((tmp_path / "out").rglob("own.py"))
+        assert not (tmp_path / "ran").exists()
+
+    @PUSHES
+    def test_does_not_run_when_the_model_is_pushed(self, untrusted, tmp_path, hub):
+        push_bundle(load_bundle(untrusted), "A card.\n", Target("me/toy"))
+        assert not (tmp_path / "ran").exists()

@@ -22,8 +22,8 @@ from .test_bundle import make_bundle
 def reads(tmp_path, monkeypatch) -> list[str]:
     """Keep notes of files in a place of the test; return the names of those that are read for their sha256."""
     monkeypatch.setenv("SCMODELFORGE_CACHE", str(tmp_path / "cache"))
-    read, names = checksums._read, []
-    monkeypatch.setattr(checksums, "_read", lambda path: names.append(path.name) or read(path))
+    read, names = checksums.digest_of, []
+    monkeypatch.setattr(checksums, "digest_of", lambda path: names.append(path.name) or read(path))
     return names
 
 
@@ -81,13 +81,13 @@ class TestChecksums:
         path = tmp_path / "file"
         for number in range(20):
             path.write_text(f"{number:02d}")
-            assert checksums.sha256_of(path) == checksums._read(path)
+            assert checksums.sha256_of(path) == checksums.digest_of(path)
 
     def test_are_not_kept_of_a_file_that_is_written_meanwhile(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SCMODELFORGE_CACHE", str(tmp_path / "cache"))
         path = tmp_path / "file"
         path.write_text("one")
-        read = checksums._read
+        read = checksums.digest_of
 
         def write_meanwhile(given):
             found = read(given)
@@ -95,9 +95,9 @@ class TestChecksums:
             given.write_text("two")
             return found
 
-        monkeypatch.setattr(checksums, "_read", write_meanwhile)
+        monkeypatch.setattr(checksums, "digest_of", write_meanwhile)
         before = checksums.sha256_of(path)
-        monkeypatch.setattr(checksums, "_read", read)
+        monkeypatch.setattr(checksums, "digest_of", read)
         assert checksums.sha256_of(path) != before
 
     def test_of_a_file_that_cannot_be_read_are_one_line(self, tmp_path, reads):

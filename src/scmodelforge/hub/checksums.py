@@ -14,9 +14,8 @@ from scmodelforge._errors import DataError
 from scmodelforge._places import cache_folder
 from scmodelforge.hub.pretrained import PublishedFile
 
-__all__ = ["check_published", "sha256_of"]
+__all__ = ["check_published", "digest_of", "sha256_of"]
 
-_CHUNK = 8 * 2**20
 #: Nanoseconds that clocks of disks may be behind.
 _TICK = 20_000_000
 
@@ -72,7 +71,7 @@ def sha256_of(path: Path) -> str:
         if state == before:
             return str(found)
         _let_clock_go_on(before[-1])
-        found = _read(path)
+        found = digest_of(path)
         is_settled = _state(path) == before
     except OSError as problem:
         msg = f"{path}: cannot be read ({problem.strerror})."
@@ -95,12 +94,10 @@ def _let_clock_go_on(changed: int) -> None:
         time.sleep(waiting / 1e9)
 
 
-def _read(path: Path) -> str:
-    digest = hashlib.sha256()
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file, which is read."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file() -> Path:

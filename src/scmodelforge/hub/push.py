@@ -6,7 +6,6 @@ and the same score (:mod:`scmodelforge.hub.push_check`).
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from scmodelforge._errors import ConfigError, DataError, UserError
 from scmodelforge.hub.addresses import Address, HubRepository, parse_address
 from scmodelforge.hub.bundle import Bundle, load_bundle, save_bundle
+from scmodelforge.hub.checksums import digest_of
 from scmodelforge.hub.faults import on_the_hub
 from scmodelforge.hub.push_check import Trial, differences, try_model
 from scmodelforge.hub.upload import OPTIONAL, Commit, Standing, Target, look_at, upload
@@ -70,7 +70,7 @@ def push_bundle(
     with tempfile.TemporaryDirectory(prefix="scmodelforge-") as name:
         own, back = Path(name, "own"), Path(name, "back")
         _save(own, bundle, card)
-        saved = load_bundle(own, trust_plugins=True)
+        saved = load_bundle(own)  # what it needs of its plugins was registered when the model was made or loaded
         trial = try_model(saved)
         standing = look_at(place, target)
         commit = upload(own, place, target, standing)
@@ -80,7 +80,7 @@ def push_bundle(
             _download(place, commit.revision, back, target)
             found = _changed_files(own, back)
             if not found:
-                found = differences(saved, load_bundle(back, trust_plugins=True), trial)
+                found = differences(saved, load_bundle(back), trial)
             if not found and further is not None:
                 found = further(back)
         except UserError as problem:
@@ -172,9 +172,4 @@ def _files(folder: Path) -> dict[str, str]:
     """Return the sha256 of all files of a folder by their paths; what the hub's client keeps there is left out."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     names = {path: path.relative_to(folder) for path in paths}
-    return {name.as_posix(): _sha256(path) for path, name in names.items() if name.parts[0] != ".cache"}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name.as_posix(): digest_of(path) for path, name in names.items() if name.parts[0] != ".cache"}
