@@ -49,7 +49,7 @@ def check_counts(tokenizer: TokenizerConfig, model: ModelConfig, objective: str,
 def check_whole_counts(data: DataConfig, model: ModelConfig, faults: Faults) -> None:
     """Refuse normalisation before a model or a loss that takes whole counts."""
     task = objective_of(model)
-    objective = OBJECTIVES.get(task) if task in OBJECTIVES.names() else None
+    objective = OBJECTIVES.get(task) if task in OBJECTIVES else None
     learns = getattr(objective, "needs_counts", False) or getattr(model, "value_loss", "") == "zero_truncated_poisson"
     learns = learns or getattr(model, "needs_counts", False)
     takes = getattr(MODELS.get(token_reader(model).architecture), "takes_counts", False)

@@ -136,10 +136,10 @@ def _check_stopping(
 
 def _validation_metrics(model: ModelConfig | None) -> list[str]:
     """Return what validation gives of a model; nothing where that is not known."""
-    if model is None or model.architecture not in MODELS.names():
+    if model is None or model.architecture not in MODELS:
         return []
     task = objective_of(model)
-    if task not in OBJECTIVES.names():
+    if task not in OBJECTIVES:
         return []
     terms = (*getattr(OBJECTIVES.get(task), "loss_terms", ()), *counted_terms(model))
     return ["val/loss", *(f"val/{term}" for term in terms)]

@@ -223,8 +223,8 @@ def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundlePart
     _check_files(folder)
     settings = read_folder_settings(folder)
     plugins = find_plugins(folder, settings.plugins)
-    is_known = {*settings.architectures} <= {*MODELS.names()} and saved_strategy(folder) in TOKENIZERS.names()
-    is_whole = is_known and (settings.objective in OBJECTIVES.names() or not trust_plugins)  # to embed it needs none
+    is_known = all(name in MODELS for name in settings.architectures) and saved_strategy(folder) in TOKENIZERS
+    is_whole = is_known and (settings.objective in OBJECTIVES or not trust_plugins)  # to embed it needs none
     if plugins and not is_whole:
         _import_plugins(settings.plugins, folder, trusted=trust_plugins)
     check_objective(settings, folder, is_own_possible=bool(plugins) and not trust_plugins)

@@ -150,7 +150,7 @@ def _data(facts: dict[str, Any]) -> str:
 
 
 def _hidden(model: Bundle | BundleParts) -> str:
-    objective: Any = OBJECTIVES.get(model.objective) if model.objective in OBJECTIVES.names() else None
+    objective: Any = OBJECTIVES.get(model.objective) if model.objective in OBJECTIVES else None
     lines = []
     if objective is not None and objective.__doc__:
         lines.append(f"Objective `{model.objective}`: {objective.__doc__.strip().splitlines()[0]}")
