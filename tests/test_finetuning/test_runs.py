@@ -215,6 +215,31 @@ class TestRefusals:
         assert "put that model back" in result.output
 
 
+class TestMetrics:
+    """What a head measures, and what the task's own benchmark gives, can end a run and choose its checkpoint."""
+
+    @pytest.mark.parametrize("metric", ["val/annotation_error", "val/annotation"])
+    def test_of_the_head(self, folder, tmp_path, metric):
+        stopping = {"metric": metric, "mode": "min", "patience": 1, "min_delta": 10.0}
+        path = tuned(folder, tmp_path, training__early_stopping=stopping, output__best_metric=metric)
+        assert f"stopped early after epoch 2/3: {metric}" in invoke("train", path)
+
+    def test_of_the_benchmark_that_the_task_brings(self, folder, tmp_path):
+        metric = "eval/cell_type_annotation/heldout/accuracy_head"
+        stopping = {"metric": metric, "mode": "max", "patience": 1, "min_delta": 10.0}
+        path = tuned(folder, tmp_path, training__early_stopping=stopping, output__best_metric=metric)
+        settings = yaml.safe_load(path.read_text())
+        del settings["eval"]
+        path.write_text(yaml.safe_dump(settings))
+        assert f"stopped early after epoch 2/3: {metric}" in invoke("train", path)
+
+    def test_that_nothing_gives(self, folder, tmp_path):
+        stopping = {"metric": "val/masked_gene", "mode": "min"}
+        said = refused(tuned(folder, tmp_path, training__early_stopping=stopping))
+        assert "val/annotation_error" in said
+        assert "val/masked_gene" in said
+
+
 def test_a_head_is_taken_off_a_model_that_has_one(folder, tmp_path):
     """The backbone of a fine-tuned model is fine-tuned again, under a new head."""
     invoke("train", tuned(folder, tmp_path, "first", training__max_epochs=1))
