@@ -90,6 +90,27 @@ class TestWhatTheBaseModelBrings:
         assert resolved["model"]["backbone"]["hidden_dim"] == 16
         assert resolved["finetune"]["base_model_id"] == base.model_id
 
+    def test_which_gene_ids_are_read(self, folder, tmp_path):
+        """Those that the base model knows most of, as by all that uses a model; also when resumed and evaluated."""
+        adata = make_adata(96, 30)
+        adata.var["ensembl_id"] = adata.var_names
+        adata.var_names = [name if i % 2 else f"ENSG{99_000_000 + i:011d}" for i, name in enumerate(adata.var_names)]
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        invoke("train", tuned(folder, tmp_path, "plain"))
+        said = invoke("train", tuned(folder, tmp_path, data__paths=[str(tmp_path / "cells.h5ad")]))
+        assert "30 of 30 genes are in the vocabulary of the base model" in said
+        assert losses(tmp_path / "tuned") == losses(tmp_path / "plain")
+        *_, last = sorted((tmp_path / "tuned" / "checkpoints").iterdir())
+        shutil.rmtree(last)
+        invoke("train", "--resume", tmp_path / "tuned")
+        assert losses(tmp_path / "tuned") == losses(tmp_path / "plain")
+        words = ("--benchmark", "cell_type_annotation", "--label", "cell_type", "--allow-trained-cells")
+        tables = []
+        for cells in (tmp_path / "cells.h5ad", folder / "cells.h5ad"):
+            said = invoke("evaluate", tmp_path / "plain", "--data", cells, *words)
+            tables.append([line for line in said.splitlines() if "accuracy" in line])
+        assert tables[0] == tables[1] != []
+
     def test_its_settings_make_the_same_run_again(self, folder, tmp_path):
         invoke("train", tuned(folder, tmp_path))
         first = losses(tmp_path / "tuned")

@@ -21,7 +21,7 @@ def predict(
     unknown: Annotated[str, typer.Option(help="What cells, or genes, of no known class are called.")] = "unknown",
     batch_size: Annotated[int, typer.Option(min=1, help="Cells in a forward pass; changes no prediction.")] = 64,
     layer: Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer's name.")] = None,
-    gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
+    gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default: looked for.")] = None,
     dictionaries: Annotated[
         Path | None, typer.Option(help="Folder with the dictionaries of a published model's representation.")
     ] = None,

@@ -241,7 +241,7 @@ def _prepare(model: str | Path, choices: Choices) -> _Prepared:
 
 def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict[str, Any]) -> PreparedData:
     assert split is not None
-    source = open_source(config.data)
+    source = open_source(config.data, None if config.finetune is None else bundle.vocab)
     check_resumable(source, facts)
     preprocessor, kept = bundle.preprocessor, None
     if config.data.preprocessing.cache is not None:  # of what the model was trained with, whatever the settings say now

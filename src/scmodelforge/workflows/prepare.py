@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,9 +116,14 @@ class PreparedData(Readable):
         return super().ready() if self.kept is None else (self.kept, _unchanged)
 
 
-def open_source(config: DataConfig) -> CellSource:
-    """Open the source of the settings; ``dataset://NAME`` in ``data.paths`` stands for a registered data set."""
+def open_source(config: DataConfig, vocab: GeneVocab | None = None) -> CellSource:
+    """Open the source of the settings; ``dataset://NAME`` in ``data.paths`` stands for a registered data set.
+
+    For a model that there is already, those gene ids of files are read that its vocabulary has most genes of.
+    """
     source: CellSource = SOURCES.get(config.source)(with_data_sets(config))
+    if vocab is not None and hasattr(source, "choose_gene_ids"):
+        source.choose_gene_ids(vocab)
     return source
 
 
@@ -142,7 +148,7 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
         For everything a user can get wrong about data, before anything is written.
     """
     base = None if task is None else task.base
-    source = open_source(config.data)
+    source = open_source(config.data, None if base is None else base.vocab)
     for line in getattr(source, "describe", list)():
         _log.info(line)
     check_columns(config, source)
@@ -192,7 +198,7 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     data.task = task
     if task is not None and known is not None:
         data.base_cells, data.trained_cells = known.held_out(split.validation), known.with_own(trained_cells)
-        task.read(config, data, reopen=open_source)
+        task.read(config, data, reopen=partial(open_source, vocab=vocab))
         task.prepare(config, data)
     return data
 

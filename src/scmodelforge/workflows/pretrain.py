@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
         raise ConfigError(msg)
     check_wandb(config.output.wandb)
     task = load_task(config)
-    source = open_source(config.data)
+    source = open_source(config.data, None if task is None else task.base.vocab)
     check_resumable(source, facts)
     keep_precision(config.training, facts.get("precision"))
     fabric = make_fabric(config.training)
@@ -166,7 +167,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     data.trained_cells, data.repeated, data.task = bundle.trained_cells, repeated_cells(facts), task
     data.base_cells = repeated_cells({"repeated_cells": facts.get("cells_of_base")})
     if task is not None:
-        task.read(config, data, reopen=open_source)
+        task.read(config, data, reopen=partial(open_source, vocab=task.base.vocab))
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])
