@@ -236,6 +236,36 @@ class TestRefusals:
         assert "put that model back" in result.output
 
 
+class TestPlugins:
+    """Files of Python that the folder of the base model names."""
+
+    @pytest.fixture
+    def base(self, folder, tmp_path) -> Path:
+        copy = tmp_path / "base"
+        shutil.copytree(folder / "base" / "model", copy)
+        (copy / "plugins").mkdir()
+        (copy / "plugins" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').close()\n")
+        settings = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(
+            json.dumps({**settings, "plugins": ["plugins/own.py"], "objective": "theirs"})
+        )
+        return copy
+
+    def test_are_neither_run_nor_handed_on_when_nobody_trusts_them(self, folder, tmp_path, base):
+        invoke("train", tuned(folder, tmp_path, finetune__base_model=str(base)))
+        assert not (tmp_path / "ran").exists()
+        assert load_bundle(tmp_path / "tuned" / "model").plugins == []
+        assert not list((tmp_path / "tuned").rglob("own.py"))
+
+    def test_go_with_the_model_when_trusted(self, folder, tmp_path, base):
+        (base / "config.json").write_text(
+            (base / "config.json").read_text().replace('"theirs"', '"masked_gene_prediction"')
+        )
+        invoke("train", tuned(folder, tmp_path, finetune__base_model=str(base), finetune__trust_plugins=True))
+        assert (tmp_path / "ran").exists()
+        assert [Path(name).name for name in load_bundle(tmp_path / "tuned" / "model").plugins] == ["own.py"]
+
+
 class TestMetrics:
     """What a head measures, and what the task's own benchmark gives, can end a run and choose its checkpoint."""
 

@@ -80,7 +80,9 @@ def with_base(config: RunConfig, task: Task, *, origin: str) -> RunConfig:
     task.check(config)
     base = task.base
     raw, usual = config.to_dict(), parse_config({"data": {"paths": ["none"]}}, origin=origin)
-    raw["plugins"] = [*config.plugins, *(name for name in base.plugins if name not in config.plugins)]
+    # A run's settings import its plugins, and its folder is trusted later: code that nobody trusted goes no further.
+    own_code = base.plugins if config.finetune and config.finetune.trust_plugins else []
+    raw["plugins"] = [*config.plugins, *(name for name in own_code if name not in config.plugins)]
     _take(raw, "tokenizer", config.tokenizer, base.tokenizer.config, usual.tokenizer, task)
     _take(raw, "model", config.model, task.model(), usual.model, task)
     _take_preprocessing(raw["data"]["preprocessing"], config.data.preprocessing, base.preprocessor.config, task)
