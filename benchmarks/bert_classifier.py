@@ -118,6 +118,12 @@ def their_labels(model, rows, classes: np.ndarray, split, given: argparse.Namesp
     return np.concatenate(found)
 
 
+def tell(scores: dict[str, list[tuple[float, float]]], seed: int) -> None:
+    """Print the accuracies of one seed, so that a run that is stopped has said something."""
+    told = ", ".join(f"{name} {rows[-1][0]:.4f}" for name, rows in scores.items())
+    print(f"seed {seed}: accuracy {told}", flush=True)
+
+
 def report(scores: dict[str, list[tuple[float, float]]], *, most: float | None = None) -> None:
     """Print the scores of each seed, their means, and what is asked of their difference."""
     print(f"{'':14s} {'accuracy':>40s}   {'macro F1':>40s}")
@@ -192,6 +198,7 @@ def main() -> None:
             known, codes = np.unique(names, return_inverse=True)
             found = their_labels(bert, rows, codes, split, given, seed, vocab.pad_id)
             scores["transformers"].append(score(truth, known[found]))
+            tell(scores, seed)
     print(f"{given.data.name}, {given.epochs} epochs, learning rate {given.lr:g}: {cells_told(names, split)}")
     report(scores)
 

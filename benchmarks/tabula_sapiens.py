@@ -27,7 +27,7 @@ from typing import NoReturn
 import anndata as ad
 import numpy as np
 import torch
-from benchmarks.bert_classifier import cells_told, our_run, report, score, their_labels, tokens_of
+from benchmarks.bert_classifier import cells_told, our_run, report, score, tell, their_labels, tokens_of
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.hub.addresses import parse_address
@@ -75,7 +75,9 @@ def stop(reason: str) -> NoReturn:
 def compare(given: argparse.Namespace, bundle, address: str, weights: Path) -> None:
     """Train both for each seed and print what they reach."""
     from transformers import BertForSequenceClassification
+    from transformers.utils import logging as talk
 
+    talk.disable_progress_bar()
     adata = ad.read_h5ad(given.data)
     missing = [column for column in (given.label, given.split_by) if column not in adata.obs and column != "cells"]
     if missing:
@@ -100,6 +102,7 @@ def compare(given: argparse.Namespace, bundle, address: str, weights: Path) -> N
         theirs = BertForSequenceClassification.from_pretrained(weights, num_labels=len(types))
         found = their_labels(theirs, rows, codes, split, given, seed, bundle.vocab.pad_id)
         scores["transformers"].append(score(truth, types[found]))
+        tell(scores, seed)
     print(f"whole groups of '{given.split_by}' held out: {cells_told(names, split)}")
     report(scores, most=0.02)
 
