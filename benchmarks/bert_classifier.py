@@ -1,8 +1,8 @@
 """How well cells are named after fine-tuning: this package's run against a plain loop around ``transformers``' BERT.
 
 Both begin with the same weights of a small BERT, see the same tokens of the same training cells, and train with AdamW
-at one learning rate for as many epochs; the order of the cells, dropout and the head's first weights are drawn by each
-on its own. Printed are accuracy and macro F1 on held-out cells for each seed, their means, and whether the means differ
+at one learning rate for as many epochs; the order of the cells, dropout and the head's first weights, of one
+distribution, are drawn by each on its own. Printed are accuracy and macro F1 on held-out cells for each seed, their means, and whether the means differ
 by less than two standard errors; and how many cells are of the most frequent type, which a model that learned nothing
 would name.
 
@@ -31,6 +31,7 @@ from scmodelforge.config.schema import PreprocessingConfig
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.hub.bundle import Bundle, save_bundle
+from scmodelforge.models._utils import init_weights
 from scmodelforge.models.published import load_geneformer_classifier
 from scmodelforge.tl import annotate
 from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
@@ -50,6 +51,8 @@ def fresh_bert(folder: Path, *, vocab_size: int, num_classes: int, length: int, 
         hidden_act="relu", max_position_embeddings=length, pad_token_id=0, num_labels=num_classes,
     )  # fmt: skip
     model = BertForSequenceClassification(config)
+    for part in (model.bert.pooler, model.classifier):  # the head begins as this package's do: BERT's own learn later
+        part.apply(init_weights)
     model.save_pretrained(folder)
     return model
 
