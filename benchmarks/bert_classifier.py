@@ -2,11 +2,10 @@
 
 Both begin with the same weights of a small BERT, see the same tokens of the same training cells, and train with AdamW
 at one learning rate for as many epochs; the order of the cells, dropout and the head's first weights, of one
-distribution, are drawn by each on its own. Printed are accuracy and macro F1 on held-out cells for each seed, their means, and whether the means differ
-by less than two standard errors; and how many cells are of the most frequent type, which a model that learned nothing
-would name.
-
-Nothing was chosen by the held-out cells: settings are the same for both, and scores are those of the last epoch.
+distribution, are drawn by each on its own. Printed are accuracy and macro F1 on held-out cells for each seed, their
+means, and whether the means differ by less than two standard errors; and how many cells are of the most frequent type,
+which a model that learned nothing would name. Nothing was chosen by the held-out cells: settings are the same for both,
+and scores are those of the last epoch.
 
     pip install transformers
     OMP_NUM_THREADS=1 python -m benchmarks.bert_classifier --data pbmc_3batch_counts.h5ad --label cell_type
