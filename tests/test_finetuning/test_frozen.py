@@ -142,6 +142,12 @@ class TestStandardised:
         assert scale.mean == pytest.approx(rows.mean(axis=0), abs=1e-5)
         assert scale.sd == pytest.approx(rows.std(axis=0), abs=1e-5)
 
+    def test_a_head_that_learned_nothing_is_told_of_at_the_end(self, base, cells, tmp_path):
+        more = ("--adaptation", "frozen", "--epochs", 1, "--lr", 1e-9, "--set", "eval.baselines=[random]")
+        output = invoke(*words(base, cells, tmp_path / "run", *more))
+        assert "warning: the head names" in output
+        assert "it learned nothing" in output
+
     def test_what_is_trained_has_none(self, base, cells, tmp_path):
         line = refused(*words(base, cells, tmp_path / "run", "--set", "finetune.head.standardised=true"))
         assert "finetune.head.standardised is set, but embeddings change in training" in line
