@@ -25,7 +25,7 @@ from scmodelforge.hub.adapters import bare_backbone
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
-from scmodelforge.models.fine_tuned_config import FineTunedConfig
+from scmodelforge.models.fine_tuned_config import CellHeadConfig, FineTunedConfig
 from scmodelforge.training._depth import block_prefixes
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class HeadTask(Task):
         own: Any = self.base.model_config
         backbone = own.backbone_settings() if isinstance(own, FineTunedConfig) else own
         return FineTunedConfig(
-            backbone=backbone, vocab_size=len(self.base.vocab), head=self.head(), adapter=self._adapter()
+            backbone=backbone, vocab_size=len(self.base.vocab), head=self._chosen_head(), adapter=self._adapter()
         )
 
     def fresh(self, config: ModelConfig) -> nn.Module:
@@ -236,6 +236,19 @@ class HeadTask(Task):
         later = [_stage(every * number, [f"{block}*"]) for number, block in enumerate(reversed(blocks), start=1)]
         whole = _stage(every * (len(blocks) + 1), ["*"])
         return [head, *(stage for stage in [*later, whole] if stage.epoch < config.training.max_epochs)]
+
+    def _chosen_head(self) -> HeadConfig:
+        """Return settings of the head; one on embeddings that stay as they are gets them standardised."""
+        head = self.head()
+        if not isinstance(head, CellHeadConfig):
+            return head
+        if head.standardised and not self.embeds_once():
+            msg = (
+                "finetune.head.standardised is set, but embeddings change in training, or the head reads none; leave "
+                "it out: a run sets it itself where finetune.adaptation is 'frozen' and head.pooling 'embedding'."
+            )
+            raise ConfigError(msg)
+        return head.model_copy(update={"standardised": self.embeds_once()})
 
     def _adapter(self) -> AdapterConfig | None:
         kind = self.config.adaptation

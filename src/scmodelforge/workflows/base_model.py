@@ -12,6 +12,7 @@ from scmodelforge.config.preprocessing import PreprocessingConfig
 from scmodelforge.config.schema import ModelConfig, RunConfig, Section
 from scmodelforge.finetuning.base import Task
 from scmodelforge.hub.load import load_model
+from scmodelforge.workflows.adapted_training import fit_to_adaptation
 
 __all__ = ["load_task", "with_base"]
 
@@ -95,6 +96,7 @@ def with_base(config: RunConfig, task: Task, *, origin: str) -> RunConfig:
         raise ConfigError(msg)
     if not config.eval.benchmarks and "benchmarks" not in config.eval.model_fields_set:
         raw["eval"]["benchmarks"] = list(task.benchmarks)
+    fit_to_adaptation(raw, config, task)
     if not config.training.unfreeze:
         raw["training"]["unfreeze"] = [stage.model_dump() for stage in task.stages(config)]
     elif config.training.unfreeze != task.stages(config) and config.finetune.adaptation != "full":  # type: ignore[union-attr]

@@ -15,10 +15,12 @@ from scmodelforge.data.types import Panel
 from scmodelforge.eval.annotation.label_head import LabelHead
 from scmodelforge.finetuning.base import HeadTask, register_task
 from scmodelforge.finetuning.predictions import Naming
+from scmodelforge.finetuning.weak_head import weak_head_notes
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig
 
 if TYPE_CHECKING:
+    from scmodelforge.eval.base import Record
     from scmodelforge.finetuning.cells import TaskCells
 
 __all__ = ["CellTypeAnnotationTask", "LabelPredictor", "class_weights"]
@@ -68,6 +70,10 @@ class CellTypeAnnotationTask(HeadTask):
             )
         head: Any = config.model.head  # type: ignore[attr-defined]
         head.class_weights = class_weights(self.config.class_weights, labels.categories, _counts(data))
+
+    def notes(self, records: list[Record]) -> list[str]:
+        """Warn of a head that learned less than its input holds."""
+        return weak_head_notes(records)
 
     @classmethod
     def predictor(cls, bundle: Bundle, naming: Naming) -> LabelPredictor:
