@@ -63,11 +63,14 @@ class Task:
         What is run where ``eval.benchmarks`` is not set.
     head_kind
         The kind of head that it trains (``model.head.kind``), of whose models it makes predictions.
+    held_out
+        What it scores: ``cells`` that are held out, or something that is held out beside them.
     """
 
     config_class: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     benchmarks: ClassVar[tuple[str, ...]] = ()
     head_kind: ClassVar[str | None] = None
+    held_out: ClassVar[str] = "cells"
 
     def __init__(self, config: FinetuneConfig, base: Bundle) -> None:
         self.config, self.base = config, base

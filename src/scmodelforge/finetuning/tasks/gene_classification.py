@@ -141,6 +141,7 @@ class GeneClassificationTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = GeneClassificationConfig
     head_kind: ClassVar[str | None] = "gene_classes"
+    held_out: ClassVar[str] = "genes"
 
     config: GeneClassificationConfig
 
@@ -171,7 +172,7 @@ class GeneClassificationTask(HeadTask):
             {gene: name for gene, name in known.items() if gene in measured}, folds=number, seed=config.data.split.seed
         )
         return TaskFolds(
-            "genes",
+            self.held_out,
             "the classes of training genes in held-out cells, not held-out genes",
             ("gene_labels", "held_out_genes"),
             [{"finetune.held_out_genes": part} for part in parts],

@@ -70,6 +70,7 @@ class PerturbationPredictionTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = PerturbationPredictionTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("perturbation_prediction",)
+    held_out: ClassVar[str] = "perturbations"
 
     config: PerturbationPredictionTaskConfig
 
@@ -142,7 +143,7 @@ class PerturbationPredictionTask(HeadTask):
         self._read(config, source)
         assert self.screen is not None
         kind = own.hold_out or "unseen"
-        parts = []
+        parts: list[dict[str, Any]] = []
         for split in fold_perturbations(
             self.screen.groups, kind, folds=number, seed=own.split_seed, held_out=own.held_out
         ):
@@ -150,7 +151,7 @@ class PerturbationPredictionTask(HeadTask):
             split.write(file)
             parts.append({"finetune.conditions_file": str(file), "finetune.hold_out": None})
         settings = ("hold_out", "held_out", "split_seed", "conditions_file")
-        return TaskFolds("perturbations", "other held-out perturbations than those that are scored", settings, parts)
+        return TaskFolds(self.held_out, "other held-out perturbations than those that are scored", settings, parts)
 
     def read(self, config: RunConfig, data: Any, *, reopen: Callable[[Any], CellSource]) -> None:
         """Average training and validation conditions, and fit the regression."""
