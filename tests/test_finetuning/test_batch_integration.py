@@ -148,7 +148,7 @@ class TestRefusals:
             ({"finetune__head": {"adversary": 1.0}}, "adversary"),
             (
                 {"finetune__head": {"reconstruction_weight": 0.0}},
-                "so there is no val/loss, which output.best_metric name(s)",
+                "so there is no val/loss for output.best_metric",
             ),
             (
                 {

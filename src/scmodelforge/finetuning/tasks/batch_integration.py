@@ -78,8 +78,8 @@ def _refuse_loss(config: RunConfig) -> None:
     ]
     if asked and (split.file is not None or split.validation_groups or split.validation_fraction > 0):
         msg = (
-            f"finetune.head.reconstruction_weight is 0, so there is no val/loss, which {' and '.join(asked)} name(s): "
-            "the other terms do not say how good a model is; raise it, name a score (eval/batch_integration/heldout/"
+            f"finetune.head.reconstruction_weight is 0, so there is no val/loss for {' and '.join(asked)}: the "
+            "other terms do not say how good a model is; raise it, name a score (eval/batch_integration/heldout/"
             "METRIC), or set output.save_top_k to 0 for the last model."
         )
         raise ConfigError(msg)
