@@ -86,9 +86,9 @@ def score_numbers(
     """
     is_known = np.isfinite(truth)
     truth, rows = truth[is_known], {key: values[is_known] for key, values in found.items()}
-    facts: dict[str, Any] = {"n": len(truth), "n_skipped": int((~is_known).sum()), "label_key": name}
+    shared: dict[str, Any] = {"n": len(truth), "n_skipped": int((~is_known).sum()), "label_key": name}
     if len(truth) < 2:
-        return [_unscored(record, key, metric, facts) for metric in _METRICS for key in found]
+        return [_unscored(record, key, metric, shared) for metric in _METRICS for key in found]
     known_groups = None if groups is None else groups[is_known]
     by_group = _group_draws(known_groups, seed)
     counts = group_counts(known_groups)
@@ -102,7 +102,7 @@ def score_numbers(
             interval = _interval(measure, truth, own, draws) if defined else None
             of_groups = _interval(measure, truth, own, by_group) if defined and by_group is not None else None
             row: dict[str, Any] = {
-                **facts,
+                **shared,
                 "interval": interval,
                 "group_interval": of_groups,
                 "group_key": None if of_groups is None else group_key,
@@ -143,10 +143,10 @@ def ridge_on_components(counts: Any, numbers: np.ndarray, *, seed: int = 0) -> n
     return np.column_stack(found)
 
 
-def _unscored(record: Callable[..., Record], key: str, metric: str, facts: dict[str, Any]) -> Record:
-    reason = f"{facts['n']} of the held-out cells have a number in obs column '{facts['label_key']}'; two are needed"
-    row = {**facts, "n": 0, "n_skipped": facts["n"] + facts["n_skipped"], "higher_is_better": _METRICS[metric][1]}
-    return record(NAME, key, f"{metric}_{facts['label_key']}", None, skipped_reason=reason, **row)
+def _unscored(record: Callable[..., Record], key: str, metric: str, shared: dict[str, Any]) -> Record:
+    reason = f"{shared['n']} of the held-out cells have a number in obs column '{shared['label_key']}'; two are needed"
+    row = {**shared, "n": 0, "n_skipped": shared["n"] + shared["n_skipped"], "higher_is_better": _METRICS[metric][1]}
+    return record(NAME, key, f"{metric}_{shared['label_key']}", None, skipped_reason=reason, **row)
 
 
 def _group_draws(groups: np.ndarray | None, seed: int) -> list[np.ndarray] | None:
