@@ -273,3 +273,32 @@ def run_recipe(screen: Path, base: Path, tmp_path: Path) -> None:
         "train", "--config", recipe, *(part for name, value in words.items() for part in ("--set", f"{name}={value}"))
     )
     assert (tmp_path / "run" / "perturbations.json").is_file()
+
+
+class TestFolds:
+    def test_a_sweep_scores_each_perturbation_once_and_chooses_by_others(self, folder, tmp_path):
+        data = tmp_path / "screen.h5ad"
+        ad.read_h5ad(folder / "screen.h5ad").write_h5ad(data)
+        config = tuned(folder, "swept", data)
+        given = ["finetune", "--config", str(config), "--epochs", "1", "--folds", "2", "--out", str(tmp_path / "out")]
+        said = invoke(*given)
+        splits = [read_conditions(path) for path in sorted(tmp_path.glob("out/*/fold_*/perturbations.json"))]
+        held = [{name for _, name in split["test"]} for split in splits]
+        pairs = {name for name in ad.read_h5ad(data).obs["condition"] if "+" in name}
+        assert held[0] | held[1] == pairs
+        assert not held[0] & held[1]
+        for split in splits:
+            assert split["validation"]
+            assert not set(split["test"]) & {*split["train"], *split["validation"]}
+        assert "chosen on: other held-out perturbations than those that are scored" in said
+
+        metric = "eval/perturbation_prediction/heldout/rmse"
+        for more, told in [
+            (("--set", f"output.best_metric={metric}"), "would choose the setting by the perturbations that it scores"),
+            (("--sweep", "finetune.split_seed=1,2"), "which perturbations are held out is the sweep's own"),
+            (("--folds", "40"), "--folds 40 is more than the 15 combinations that can be held out"),
+        ]:
+            result = CliRunner().invoke(app, [*given, *more, "--force"])
+            assert result.exit_code == 2
+            assert told in " ".join(result.stderr.split())
+            assert (tmp_path / "out" / "table.tsv").is_file()  # what is there is replaced by what can begin

@@ -31,6 +31,7 @@ from scmodelforge.training._depth import block_prefixes
 if TYPE_CHECKING:
     from scmodelforge.eval.base import Record
     from scmodelforge.finetuning.cells import TaskCells, TrainedCells
+    from scmodelforge.finetuning.held_out import TaskFolds
     from scmodelforge.finetuning.predictions import Naming, Predictor
     from scmodelforge.objectives.base import Collator
 
@@ -62,11 +63,14 @@ class Task:
         What is run where ``eval.benchmarks`` is not set.
     head_kind
         The kind of head that it trains (``model.head.kind``), of whose models it makes predictions.
+    held_out
+        What it scores: ``cells`` that are held out, or something that is held out beside them.
     """
 
     config_class: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     benchmarks: ClassVar[tuple[str, ...]] = ()
     head_kind: ClassVar[str | None] = None
+    held_out: ClassVar[str] = "cells"
 
     def __init__(self, config: FinetuneConfig, base: Bundle) -> None:
         self.config, self.base = config, base
@@ -91,6 +95,20 @@ class Task:
             The cells that ``data.split`` and ``data.filter`` give each side.
         """
         return split
+
+    def folds(self, config: RunConfig, source: CellSource, *, number: int, folder: Path) -> TaskFolds | None:
+        """Return folds of what the task holds out and scores beside cells, ``None`` if that is cells alone.
+
+        Parameters
+        ----------
+        config, source
+            Settings of a run, and its cells.
+        number
+            Number of folds.
+        folder
+            Where files of the folds are written.
+        """
+        return None
 
     def read(self, config: RunConfig, data: TaskCells, *, reopen: Callable[[DataConfig], CellSource]) -> None:
         """Read what the task needs of the data beside cells and labels, of a run that begins or goes on.

@@ -176,11 +176,12 @@ def _hidden(model: Bundle | BundleParts) -> str:
 def _scores(model: Bundle | BundleParts, records: Sequence[Record]) -> CardScores:
     if not records:
         return CardScores("Not evaluated yet.", {})
-    knows_types = names_cell_types(model.model_config)
-    return CardScores(_evaluation(records, knows_types=knows_types), score_fields(model, records))
+    kind = getattr(getattr(model.model_config, "head", None), "kind", None)
+    learns = "cell types" if names_cell_types(model.model_config) else "numbers" if kind == "values" else None
+    return CardScores(_evaluation(records, learns=learns), score_fields(model, records))
 
 
-def _evaluation(records: Sequence[Record], *, knows_types: bool) -> str:
+def _evaluation(records: Sequence[Record], *, learns: str | None) -> str:
     columns, *rows = summary_table(records)
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -191,9 +192,9 @@ def _evaluation(records: Sequence[Record], *, knows_types: bool) -> str:
             f"`{chosen_by}` was exported, so that this score is too good to be expected again.\n\n"
         ) + "\n".join(lines)
     part = "their labels took no part in that choice."
-    if knows_types:
+    if learns is not None:
         part = (
-            "the model learns cell types, so the labels of\nthese cells took part in that choice, and the baselines "
+            f"the model learns {learns}, so the labels of\nthese cells took part in that choice, and the baselines "
             "below have not learned them."
         )
     signs = "`*` marks the best score and each that cannot\nbe told apart from it"

@@ -35,7 +35,15 @@ from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.trained_cells import repeated_cells
 from scmodelforge.workflows.training_run import TrainingRun, TrainResult
 
-__all__ = ["TrainResult", "make_absolute", "make_fingerprint", "resume_training", "start_training", "try_model"]
+__all__ = [
+    "TrainResult",
+    "check_training",
+    "make_absolute",
+    "make_fingerprint",
+    "resume_training",
+    "start_training",
+    "try_model",
+]
 
 #: What the fingerprint of a run's models has of its run.json; runs made by older versions lack the last.
 _FACTS = (
@@ -81,6 +89,20 @@ def start_training(
         return _start(settings, overrides, force=force, journal=journal)
 
 
+def check_training(settings: Path | GivenSettings) -> None:
+    """Prepare a run as :func:`start_training` does, and write nothing.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For everything a user can get wrong.
+    """
+    config, config_path = load_config(settings), path_of(settings)
+    folder = RunFolder.of(config, name=config_path.stem)
+    make_absolute(config, folder, base=config_path.parent)
+    _prepared(config, folder, origin=str(config_path)).data.source.close()
+
+
 def _start(
     settings: Path | GivenSettings, overrides: Sequence[str], *, force: bool, journal: Journal
 ) -> TrainResult | None:
@@ -90,27 +112,32 @@ def _start(
     is_first = is_first_process()
     if is_first:
         folder.check_free(force=force)
+    training = _prepared(config, folder, origin=str(config_path))
+    config, data = training.config, training.data
+    if is_first:
+        folder.create(config, data.split, {**training.fingerprint, "torch": torch.__version__, **training.facts()})
+        if training.task is not None:
+            training.task.write(folder.root)
+    journal.begin(folder.root, step=0)
+    training.fabric.barrier()
+    return training.execute(checkpoint=None)
+
+
+def _prepared(config: RunConfig, folder: RunFolder, *, origin: str) -> TrainingRun:
+    """Return a run that can begin; nothing is written."""
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
     check_wandb(config.output.wandb)
     task = load_task(config)
     if task is not None:
-        config = with_base(config, task, origin=str(config_path))
+        config = with_base(config, task, origin=origin)
     try_model(config)
     require_data_sets(config)
     fabric = make_fabric(config.training)
     fabric.launch()
     data = prepare_data(config, task)
     resolve_batch_size(config, data, fabric)
-    fingerprint = make_fingerprint(config, data)
-    training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
-    if is_first:
-        folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, **training.facts()})
-        if task is not None:
-            task.write(folder.root)
-    journal.begin(folder.root, step=0)
-    fabric.barrier()
-    return training.execute(checkpoint=None)
+    return TrainingRun(config, folder, data, fabric, make_fingerprint(config, data), task=task)
 
 
 def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:

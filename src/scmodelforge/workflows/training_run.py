@@ -47,6 +47,7 @@ from scmodelforge.training.setup import seed_everything
 from scmodelforge.workflows.best_checkpoint import checkpoint_scores
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
+from scmodelforge.workflows.choice import choice_notes, chosen_on
 from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import Evaluator
@@ -364,12 +365,12 @@ class TrainingRun:
             notes += [
                 *trained_cells_notes(self.data),
                 *about_samples(records),
-                *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
                 *([] if self.task is None else self.task.notes(records)),
             ]
         if self.task is not None and not shards(self.fabric):
             records += self._score_task(bundle)
+        notes += choice_notes(self.config, [record.params for record in records if record.representation == MODEL])
         if self.predictions is not None:
             found, lines = self.predictions.score(bundle)
             records, notes = [*records, *found], [*notes, *lines]
@@ -388,27 +389,25 @@ class TrainingRun:
         load_weights(self._run.model, self.folder.model / "model.safetensors")
         where = {"device": self.fabric.device, "autocast": self.fabric.autocast}
         records = self.task.score(FinishedRun(bundle, self.data, self.config, **where))
-        self._keep_records(records, bundle.fingerprint, beside=self.evaluator is not None)
+        self._keep_records(
+            records, bundle.fingerprint, beside=self.evaluator is not None, on_cells=self.task.held_out == "cells"
+        )
         return records
 
-    def _keep_records(self, records: list[Record], fingerprint: dict[str, Any], *, beside: bool = False) -> None:
-        """Write the evaluation of the exported model, with the step it comes from."""
+    def _keep_records(
+        self, records: list[Record], fingerprint: dict[str, Any], *, beside: bool = False, on_cells: bool = True
+    ) -> None:
+        """Write the evaluation of the exported model, with the step it comes from, and what that was chosen by."""
         for record in records:
             record.step, record.epoch = fingerprint["step"], fingerprint["epoch"]
             if record.representation == MODEL:
                 record.params["chosen_by"] = self.config.output.best_metric
+                if on_cells:
+                    has_validation = len(self.data.split.validation) > 0
+                    record.params |= chosen_on(self.config, record.dataset, has_validation=has_validation)
         if not beside:
             self.folder.exported_results.unlink(missing_ok=True)
         append_records(self.folder.exported_results, records)
-
-
-def _choice_notes(metric: str) -> list[str]:
-    if not metric.startswith("eval/"):
-        return []
-    return [
-        f"the step was chosen by {metric}, so that score of the model is the best of several, and those of the "
-        "baselines are not: score the model on other cells before you compare them"
-    ]
 
 
 def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from scmodelforge.config.schema import FinetuneConfig, RunConfig
 from scmodelforge.data.types import Panel
 from scmodelforge.eval.annotation.label_head import LabelHead
 from scmodelforge.finetuning.base import HeadTask, register_task
-from scmodelforge.finetuning.predictions import Naming
+from scmodelforge.finetuning.predictions import Naming, warn_of_unknown
 from scmodelforge.finetuning.weak_head import weak_head_notes
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig
@@ -61,6 +61,7 @@ class CellTypeAnnotationTask(HeadTask):
             If a weight is of a type that no training cell has.
         """
         labels = data.labels["cell_types"]
+        warn_of_unknown(labels.categories, f"a type of obs column '{labels.column}'")
         unseen = _unseen(data, labels.column)
         if unseen:
             _log.warning(
@@ -108,7 +109,10 @@ class LabelPredictor(LabelHead):
     def __init__(self, head: LabelHead, naming: Naming, labels: Mapping[str, Any]) -> None:
         super().__init__(head.model, head.names)
         if naming.unknown in self.names:
-            msg = f"'{naming.unknown}' is a cell type of the model; choose another word for unknown cells."
+            msg = (
+                f"'{naming.unknown}' is a cell type of the model; choose another word for unknown cells with "
+                "--unknown NAME (tl.predict: unknown=NAME)."
+            )
             raise ConfigError(msg)
         self.naming = naming
         self.facts = {

@@ -17,8 +17,9 @@ from scmodelforge.config.schema import FinetuneConfig, ModelConfig, RunConfig
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.selection import filtered_out
 from scmodelforge.data.splits import CellSplit
-from scmodelforge.eval.perturbation.splits import PerturbationSplit
+from scmodelforge.eval.perturbation.splits import PerturbationSplit, fold_perturbations
 from scmodelforge.finetuning.base import HeadTask, register_task
+from scmodelforge.finetuning.held_out import TaskFolds
 from scmodelforge.finetuning.perturbation.examples import Learned, learn
 from scmodelforge.finetuning.perturbation.expression import Expression, open_expression
 from scmodelforge.finetuning.perturbation.head import PerturbationHead, PerturbationHeadConfig, gene_table
@@ -69,6 +70,7 @@ class PerturbationPredictionTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = PerturbationPredictionTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("perturbation_prediction",)
+    held_out: ClassVar[str] = "perturbations"
 
     config: PerturbationPredictionTaskConfig
 
@@ -125,6 +127,31 @@ class PerturbationPredictionTask(HeadTask):
             msg = "no control cell is left to train on; change data.filter or data.split."
             raise DataError(msg)
         return found
+
+    def folds(self, config: RunConfig, source: CellSource, *, number: int, folder: Path) -> TaskFolds:
+        """Return folds of the perturbations, each in a file as :meth:`write` writes it.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If a file says what is held out, or there are too few perturbations.
+        """
+        own = self.config
+        if own.conditions_file is not None:
+            msg = "finetune.conditions_file and --folds both say what is held out; keep one of them."
+            raise ConfigError(msg)
+        self._read(config, source)
+        assert self.screen is not None
+        kind = own.hold_out or "unseen"
+        parts: list[dict[str, Any]] = []
+        for split in fold_perturbations(
+            self.screen.groups, kind, folds=number, seed=own.split_seed, held_out=own.held_out
+        ):
+            file = (folder / f"perturbations_{len(parts) + 1}.json").absolute()
+            split.write(file)
+            parts.append({"finetune.conditions_file": str(file), "finetune.hold_out": None})
+        settings = ("hold_out", "held_out", "split_seed", "conditions_file")
+        return TaskFolds(self.held_out, "other held-out perturbations than those that are scored", settings, parts)
 
     def read(self, config: RunConfig, data: Any, *, reopen: Callable[[Any], CellSource]) -> None:
         """Average training and validation conditions, and fit the regression."""
