@@ -22,11 +22,8 @@ def harm_notes(records: Iterable[Record]) -> list[str]:
     records
         Scores of the model with those of its baselines.
     """
-    found = list(records)
     notes = []
-    if any(record.representation == "untrained" for record in found):
-        notes.append("'untrained' in these tables is the base model before fine-tuning (zero-shot)")
-    for record in found:
+    for record in records:
         is_total = (record.benchmark, record.metric, record.representation) == (_BENCHMARK, "total", MODEL)
         if is_total and record.value is not None:
             notes += _of_total(record, record.value)

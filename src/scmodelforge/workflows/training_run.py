@@ -44,6 +44,7 @@ from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
 from scmodelforge.training.recipe import recipe_callbacks
 from scmodelforge.training.setup import seed_everything
+from scmodelforge.workflows.before_training import what_untrained_is
 from scmodelforge.workflows.best_checkpoint import checkpoint_scores
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
@@ -366,6 +367,7 @@ class TrainingRun:
                 *about_samples(records),
                 *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
+                *what_untrained_is(self.config, records),
                 *([] if self.task is None else self.task.notes(records)),
             ]
         if self.task is not None and not shards(self.fabric):
