@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from scmodelforge.hub import load_bundle, load_model
+from scmodelforge.report.sections.overview import overview
+from scmodelforge.workflows.fine_tuning_facts import next_command
+from scmodelforge.workflows.run_record import RunRecord
 from tests.conftest import make_adata
 from tests.test_life_cycle import invoke, losses
 
@@ -308,3 +311,39 @@ class TestTheBaseModelAmongTheScores:
             said = invoke("evaluate", tmp_path / model, *words, *self.WORDS)
             assert "'untrained' is left out: it is the base model" in said
             assert not self.untrained(out)
+
+
+class TestWhatItSaysOfItself:
+    def test_in_run_card_and_report(self, folder, tmp_path):
+        said = invoke("train", tuned(folder, tmp_path, finetune__adaptation="frozen", training__max_epochs=1))
+        run = tmp_path / "tuned"
+        command = f"scmodelforge predict YOUR.h5ad labelled.h5ad --model {run}"
+        assert command in said
+        bundle = load_bundle(run / "model")
+        head = sum(each.numel() for name, each in bundle.model.named_parameters() if name.startswith("head."))
+        base = load_model(folder / "base").model_id
+        sentence = (
+            f"Fine-tuned from base (model {base}) for cell type annotation, adaptation 'frozen': {head:,} parameters"
+        )
+        card = (run / "model" / "README.md").read_text()
+        assert sentence in card
+        assert "scmodelforge predict cells.h5ad labelled.h5ad --model" in card
+        assert str(folder) not in card
+        head_of_page = overview(RunRecord.read(run))
+        assert any(sentence in each for each in head_of_page.sentences)
+        assert any(command.partition(" --model")[0] in each for each, _ in head_of_page.commands)
+
+    def test_low_rank_adapters_are_what_is_trained(self, folder, tmp_path):
+        pytest.importorskip("peft")
+        invoke("train", tuned(folder, tmp_path, finetune__adaptation="lora", training__max_epochs=1))
+        facts = load_bundle(tmp_path / "tuned" / "model").fingerprint["fine_tuning"]
+        model = load_bundle(tmp_path / "tuned" / "model").model
+        trained = [
+            each.numel() for name, each in model.named_parameters() if "lora_" in name or name.startswith("head.")
+        ]
+        assert facts["trained_parameters"] == sum(trained)
+
+    @pytest.mark.parametrize("task", ["regression", "gene_classification", "perturbation_prediction"])
+    def test_what_does_not_embed_is_asked_to_predict(self, task):
+        assert next_command(task).startswith("predict ")
+        assert next_command("continued_pretraining").startswith("embed ")

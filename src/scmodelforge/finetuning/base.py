@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -62,11 +63,14 @@ class Task:
         What is run where ``eval.benchmarks`` is not set.
     head_kind
         The kind of head that it trains (``model.head.kind``), of whose models it makes predictions.
+    command
+        The command that uses its models, without ``scmodelforge`` and ``--model``.
     """
 
     config_class: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     benchmarks: ClassVar[tuple[str, ...]] = ()
     head_kind: ClassVar[str | None] = None
+    command: ClassVar[str] = "embed YOUR.h5ad embedded.h5ad"
 
     def __init__(self, config: FinetuneConfig, base: Bundle) -> None:
         self.config, self.base = config, base
@@ -91,6 +95,17 @@ class Task:
             The cells that ``data.split`` and ``data.filter`` give each side.
         """
         return split
+
+    def also_trained(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return positions of cells that are learned from though the run does not pass over them, ascending.
+
+        They are looked for in other data as training cells are. Asked after :meth:`choose_cells`.
+        """
+        return np.zeros(0, dtype=np.int64)
+
+    def also_scored(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return positions of cells that are scored though they are not among the held-out ones, ascending."""
+        return np.zeros(0, dtype=np.int64)
 
     def read(self, config: RunConfig, data: TaskCells, *, reopen: Callable[[DataConfig], CellSource]) -> None:
         """Read what the task needs of the data beside cells and labels, of a run that begins or goes on.

@@ -33,7 +33,12 @@ from scmodelforge.workflows.outputs import check_output, whole_file
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
-from scmodelforge.workflows.trained_cells import refuse_known_cells, repeated_cells, trained_cells_notes
+from scmodelforge.workflows.trained_cells import (
+    cells_of_base,
+    refuse_known_cells,
+    repeated_cells,
+    trained_cells_notes,
+)
 from scmodelforge.workflows.views import SeenCells
 
 __all__ = ["Choices", "EvaluationResult", "evaluate_models"]
@@ -251,6 +256,7 @@ def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict
         preprocessor = preprocessor.fitted(source)
     prepared = PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
     prepared.trained_cells, prepared.repeated = bundle.trained_cells, repeated_cells(facts)
+    prepared.base_cells, prepared.base_scored = cells_of_base(facts)
     return prepared
 
 

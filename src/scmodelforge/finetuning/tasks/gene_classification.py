@@ -129,6 +129,7 @@ class GeneClassificationTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = GeneClassificationConfig
     head_kind: ClassVar[str | None] = "gene_classes"
+    command: ClassVar[str] = "predict YOUR.h5ad genes.h5ad"
 
     config: GeneClassificationConfig
 

@@ -112,6 +112,7 @@ class RegressionTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = RegressionConfig
     head_kind: ClassVar[str | None] = "values"
+    command: ClassVar[str] = "predict YOUR.h5ad numbers.h5ad"
 
     config: RegressionConfig
 
