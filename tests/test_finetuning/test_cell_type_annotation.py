@@ -104,7 +104,10 @@ def test_types_that_only_held_out_cells_have_are_told_and_not_learned(settings, 
 @pytest.mark.parametrize(
     ("changes", "finetune", "words"),
     [
-        ({}, {}, "data.label_column is not set"),
+        ({}, {}, "but task 'cell_type_annotation' needs the obs column of the types of cells; name it. There are: "),
+        ({}, {}, "cell_type"),
+        ({"data": {"label_column": "score"}}, {}, "of which each would be a type; use task 'regression'"),
+        (LABELS, {"head": {"class_weights": [1.0, 2.0]}}, "head.class_weights is filled in when a run starts, from "),
         ({"data": {"label_column": "kind"}}, {}, "kind"),
         ({"data": {"label_column": "one"}}, {}, "the training cells have 1 label(s) in obs column 'one'"),
         (LABELS, {"class_weights": {"typ0": 2.0}}, "finetune.class_weights names 'typ0'"),
@@ -121,3 +124,22 @@ def test_what_cannot_be_learned_is_one_line(changes, finetune, words, settings, 
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_texts_that_mean_missing_are_told_of(settings, tmp_path):
+    adata = scored_cells()
+    adata.obs["kind"] = ["nan" if number % 5 == 0 else f"type{number % 2}" for number in range(adata.n_obs)]
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    data = {"label_column": "kind", "paths": [str(tmp_path / "cells.h5ad")]}
+    said = invoke("train", "--config", settings(changes={"data": data, "training": {"max_epochs": 1}}))
+    assert "the text 'nan' of " in said
+    assert "'type0'" not in said
+
+
+def test_numbers_that_are_names_are_types(settings, tmp_path):
+    """Clusters are numbered, also by whole numbers that are stored as others."""
+    adata = scored_cells()
+    adata.obs["cluster"] = np.arange(adata.n_obs) % 30 * 1.0
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    data = {"label_column": "cluster", "paths": [str(tmp_path / "cells.h5ad")]}
+    invoke("train", "--config", settings(changes={"data": data, "training": {"max_epochs": 1}}))

@@ -70,3 +70,12 @@ class FinetuneConfig(Section):
                 msg = f"{name} is read with adaptation {wanted} only, and adaptation is '{self.adaptation}'; remove it"
                 raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _what_the_run_fills_in_is_not_given(self) -> FinetuneConfig:
+        head = getattr(self, "head", None)  # a setting of tasks that have one
+        for name, source in getattr(head, "filled", {}).items():
+            if getattr(head, name) != type(head).model_fields[name].get_default(call_default_factory=True):  # type: ignore[arg-type]
+                msg = f"head.{name} is filled in when a run starts, from {source}; remove it"
+                raise ValueError(msg)
+        return self

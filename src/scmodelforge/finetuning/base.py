@@ -63,6 +63,8 @@ class Task:
         What is run where ``eval.benchmarks`` is not set.
     head_kind
         The kind of head that it trains (``model.head.kind``), of whose models it makes predictions.
+    needs
+        Settings of ``data`` that it cannot do without, each the name of an obs column, and what the column holds.
     command
         The command that uses its models, without ``scmodelforge`` and ``--model``.
     """
@@ -70,6 +72,7 @@ class Task:
     config_class: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     benchmarks: ClassVar[tuple[str, ...]] = ()
     head_kind: ClassVar[str | None] = None
+    needs: ClassVar[dict[str, str]] = {}
     command: ClassVar[str] = "embed YOUR.h5ad embedded.h5ad"
 
     def __init__(self, config: FinetuneConfig, base: Bundle) -> None:

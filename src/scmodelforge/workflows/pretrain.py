@@ -24,7 +24,7 @@ from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import keep_precision, make_fabric
-from scmodelforge.workflows.base_model import load_task, with_base
+from scmodelforge.workflows.base_model import load_task, require_columns, with_base
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.config_hash import config_hash
@@ -94,6 +94,7 @@ def _start(
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
     check_wandb(config.output.wandb)
+    require_columns(config)
     task = load_task(config)
     if task is not None:
         config = with_base(config, task, origin=str(config_path))

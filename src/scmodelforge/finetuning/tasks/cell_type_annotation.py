@@ -43,6 +43,7 @@ class CellTypeAnnotationTask(HeadTask):
     config_class: ClassVar[type[FinetuneConfig]] = CellTypeAnnotationTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("cell_type_annotation",)
     head_kind: ClassVar[str | None] = "cell_types"
+    needs: ClassVar[dict[str, str]] = {"label_column": "types of cells"}
     command: ClassVar[str] = "predict YOUR.h5ad labelled.h5ad"
 
     config: CellTypeAnnotationTaskConfig

@@ -45,6 +45,9 @@ class GeneClassHeadConfig(HeadConfig):
     """Settings of a head that names the class of each gene of a cell."""
 
     objective: ClassVar[str] = "gene_classification"
+    filled: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("classes", "train_genes", "held_out_genes"), "finetune.gene_labels and finetune.held_out_genes"
+    )
 
     kind: Literal["gene_classes"] = "gene_classes"
     """What the head predicts. Its other settings are those of this kind."""

@@ -41,6 +41,9 @@ class ValuesHeadConfig(CellHeadConfig):
     """Settings of a head that tells numbers of a cell."""
 
     objective: ClassVar[str] = "regression"
+    filled: ClassVar[dict[str, str]] = {
+        "columns": "finetune.targets", "means": "the training cells", "sds": "the training cells"
+    }  # fmt: skip
 
     kind: Literal["values"] = "values"
     """What the head predicts. Its other settings are those of this kind."""
