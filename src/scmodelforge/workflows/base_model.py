@@ -158,7 +158,11 @@ def _take_preprocessing(raw: dict[str, Any], given: PreprocessingConfig, own: Pr
 
 
 def _facts(section: Section) -> dict[str, Any]:
-    return {key: value for key, value in section.model_dump(mode="json").items() if key not in _FROM_DATA}
+    found = {key: value for key, value in section.model_dump(mode="json").items() if key not in _FROM_DATA}
+    head = getattr(section, "head", None)
+    if head is not None:  # what an earlier run filled in is filled in anew
+        found["head"] = {key: value for key, value in found["head"].items() if key not in head.filled}
+    return found
 
 
 def _name(task: Task) -> str:

@@ -108,9 +108,9 @@ def _refuse_numbers(source: Any, labels: CellLabels, setting: str) -> None:
     known = numbers[np.isfinite(numbers)]
     if (known != np.round(known)).any():
         msg = (
-            f"obs column '{labels.column}' (data.{setting}) holds numbers, {len(labels.categories):,} different ones in "
-            "training cells, of which each would be a type; use task 'regression' with finetune.targets to learn them, "
-            "or name a column of types."
+            f"obs column '{labels.column}' (data.{setting}) holds numbers, {len(labels.categories):,} different ones "
+            "in training cells, of which each would be a type; use task 'regression' with finetune.targets to learn "
+            "them, or name a column of types."
         )
         raise DataError(msg)
 

@@ -14,11 +14,13 @@ from scmodelforge.config.schema import FinetuneConfig, RunConfig
 from scmodelforge.data.types import Panel
 from scmodelforge.eval.annotation.label_head import LabelHead
 from scmodelforge.finetuning.base import HeadTask, register_task
+from scmodelforge.finetuning.no_harm import gain_notes
 from scmodelforge.finetuning.predictions import Naming
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig
 
 if TYPE_CHECKING:
+    from scmodelforge.eval.base import Record
     from scmodelforge.finetuning.cells import TaskCells
 
 __all__ = ["CellTypeAnnotationTask", "LabelPredictor", "class_weights"]
@@ -70,6 +72,10 @@ class CellTypeAnnotationTask(HeadTask):
             )
         head: Any = config.model.head  # type: ignore[attr-defined]
         head.class_weights = class_weights(self.config.class_weights, labels.categories, _counts(data))
+
+    def notes(self, records: list[Record]) -> list[str]:
+        """Return where the base model does as well without fine-tuning."""
+        return gain_notes(records)
 
     @classmethod
     def predictor(cls, bundle: Bundle, naming: Naming) -> LabelPredictor:
