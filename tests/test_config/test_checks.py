@@ -8,6 +8,7 @@ import pytest
 
 from scmodelforge import _registry
 from scmodelforge.config import dump_config, load_config
+from scmodelforge.config.schema import RunConfig
 from scmodelforge.tokenizers.binned_expression import BinnedExpressionConfig
 from tests.test_config.conftest import MINIMAL, ToyTokens
 
@@ -370,7 +371,7 @@ class TestUnusedSettings:
 
     def test_are_not_mentioned_at_their_default(self, write, caplog):
         """As a run's own config.yaml has them, which nobody wrote."""
-        default = ModelConfig().num_heads
+        default = RunConfig().model.num_heads
         with caplog.at_level(logging.WARNING, logger="scmodelforge"):
             load_config(write(MINIMAL + f"model: {{architecture: gene_pooling, num_heads: {default}}}"))
         assert caplog.records == []
