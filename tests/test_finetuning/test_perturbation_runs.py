@@ -16,9 +16,12 @@ from typer.testing import CliRunner
 
 from scmodelforge import tl
 from scmodelforge.cli.main import app
+from scmodelforge.config.load import load_config
 from scmodelforge.eval.perturbation.splits import read_conditions
 from scmodelforge.eval.records import read_records
+from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.training import loop
+from scmodelforge.workflows.evaluation_sets import split_for_evaluation
 from tests.test_finetuning.planted import CONTROL, planted
 from tests.test_life_cycle import invoke, losses
 
@@ -77,6 +80,32 @@ def test_the_test_conditions_are_scored_beside_every_baseline(run):
     split = {part: {name for _, name in own} for part, own in read_conditions(run / "perturbations.json").items()}
     assert set(records[0].tables["per_perturbation"]["perturbation"]) == split["test"]
     assert not split["test"] & (split["train"] | split["validation"])
+
+
+def test_the_model_knows_which_perturbed_cells_it_learned_from(folder, tmp_path):
+    """Cells of training and validation conditions are trained cells as controls are; those to be scored are not."""
+    planted(6, 24, cells=12, controls=30, seed=1).write_h5ad(tmp_path / "other.h5ad")
+    base = write(tmp_path, "base", BASE, tmp_path / "other.h5ad", data={"gene_vocab": "from_data"})
+    invoke("train", "--config", base)
+    ad.read_h5ad(folder / "screen.h5ad").write_h5ad(tmp_path / "screen.h5ad")
+    invoke("train", "--config", tuned(folder, "run", tmp_path / "screen.h5ad", base_model=str(tmp_path / "base")))
+    run = tmp_path / "run"
+    conditions = {part: {name for _, name in own} for part, own in read_conditions(run / "perturbations.json").items()}
+    bundle = load_bundle(run / "model")
+    data = split_for_evaluation(load_config(run / "config.yaml").data, bundle)
+    names = ad.read_h5ad(folder / "screen.h5ad").obs["condition"].to_numpy(str)
+    for part, names_of_part in conditions.items():
+        rows = data.looked_for.values[np.isin(names, list(names_of_part))]
+        shared = bundle.trained_cells.shared(rows)
+        assert shared.checked == len(rows) > 0
+        assert shared.found == (0 if part == "test" else len(rows))
+
+
+def test_it_is_said_that_the_base_model_was_trained_on_cells_to_be_scored(run):
+    (record, *_) = read_records(run / "exported_results.jsonl")
+    facts = json.loads((run / "run.json").read_text())["scored_cells_of_base"]
+    assert record.params["base_trained_on"] is True
+    assert record.params["base_cells_found"] == facts["found"] > 0
 
 
 def test_the_winner_is_named(folder, tmp_path, run):

@@ -187,3 +187,35 @@ def test_what_cannot_be_learned_is_one_line(finetune, words, settings, tmp_path)
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()[-1]) > 0
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "value"),
+    [
+        ("regression", "means", [1.0]),
+        ("regression", "sds", [1.0]),
+        ("regression", "columns", ["score"]),
+        ("gene_classification", "classes", ["a", "b"]),
+        ("gene_classification", "train_genes", {"GENE000": "a"}),
+        ("gene_classification", "held_out_genes", {"GENE000": "a"}),
+        ("perturbation_prediction", "num_genes", 7),
+        ("perturbation_prediction", "has_dose", True),
+    ],
+)
+def test_what_a_run_fills_in_is_refused(task, name, value, settings):
+    path = settings(task=task, head={name: value})
+    result = CliRunner().invoke(app, ["train", "--config", str(path)])
+    assert result.exit_code == 2
+    assert f"head.{name} is filled in when a run starts, from " in result.stderr
+
+
+def test_the_settings_of_a_run_make_it_again(finished, tmp_path):
+    import yaml
+
+    settings = yaml.safe_load((finished / "run" / "config.yaml").read_text())
+    settings["output"] = {"run_dir": str(tmp_path / "again"), "tensorboard": False}
+    settings["training"]["max_epochs"] = 1
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(settings))
+    invoke("train", "--config", tmp_path / "again.yaml")
+    heads = (load_bundle(run / "model").model_config.head for run in (finished / "run", tmp_path / "again"))
+    assert next(heads).means == next(heads).means

@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from scmodelforge.hub import load_bundle, load_model
+from scmodelforge.report.sections.overview import overview
+from scmodelforge.workflows.fine_tuning_facts import next_command
+from scmodelforge.workflows.run_record import RunRecord
 from tests.conftest import make_adata
 from tests.test_life_cycle import invoke, losses
 
@@ -41,7 +44,10 @@ def write(path: Path, settings: dict, **changes) -> Path:
     settings["output"]["run_dir"] = str(path.with_suffix(""))
     for name, value in changes.items():
         section, _, key = name.partition("__")
-        settings.setdefault(section, {})[key] = value
+        if key:
+            settings.setdefault(section, {})[key] = value
+        else:
+            settings[section] = value
     path.write_text(yaml.safe_dump(settings))
     return path
 
@@ -300,3 +306,74 @@ def test_a_head_is_taken_off_a_model_that_has_one(folder, tmp_path):
     assert second.labels["categories"] == ["b0", "b1"]
     one, other = first.model.backbone.state_dict(), second.model.backbone.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class TestTheBaseModelAmongTheScores:
+    """``untrained`` is the base model with a fresh head, at the end of the run and whenever it is evaluated later."""
+
+    WORDS = ("--eval", "embedding_quality", "--label", "cell_type", "--baselines", "untrained")
+
+    def untrained(self, path: Path) -> dict[str, float]:
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        return {each["metric"]: each["value"] for each in records if each["representation"] == "untrained"}
+
+    def test_it_is_the_same_then_and_later(self, folder, tmp_path):
+        scores = {"benchmarks": ["embedding_quality"], "baselines": ["untrained"]}
+        said = invoke("train", tuned(folder, tmp_path, eval=scores))
+        base = load_model(folder / "base").model_id
+        assert (
+            f"'untrained' in these tables is the base model before fine-tuning (zero-shot), with a fresh head: {base}"
+            in said
+        )
+        said = invoke("evaluate", tmp_path / "tuned", "--out", tmp_path / "later.jsonl")
+        assert "is the base model before fine-tuning" in said
+        later = self.untrained(tmp_path / "later.jsonl")
+        assert later == pytest.approx(self.untrained(tmp_path / "tuned" / "exported_results.jsonl"), abs=1e-6)
+        assert later
+
+    def test_without_the_base_model_it_is_left_out(self, folder, tmp_path):
+        shutil.copytree(folder / "base", tmp_path / "base")
+        invoke("train", tuned(folder, tmp_path, finetune__base_model=str(tmp_path / "base"), training__max_epochs=1))
+        shutil.rmtree(tmp_path / "base")
+        for model in ("tuned", "tuned/model"):
+            out = tmp_path / f"{Path(model).name}.jsonl"
+            words = ("--data", folder / "cells.h5ad", "--allow-trained-cells", "--out", out)
+            said = invoke("evaluate", tmp_path / model, *words, *self.WORDS)
+            assert "'untrained' is left out: it is the base model" in said
+            assert not self.untrained(out)
+
+
+class TestWhatItSaysOfItself:
+    def test_in_run_card_and_report(self, folder, tmp_path):
+        said = invoke("train", tuned(folder, tmp_path, finetune__adaptation="frozen", training__max_epochs=1))
+        run = tmp_path / "tuned"
+        command = f"scmodelforge predict YOUR.h5ad labelled.h5ad --model {run}"
+        assert command in said
+        bundle = load_bundle(run / "model")
+        head = sum(each.numel() for name, each in bundle.model.named_parameters() if name.startswith("head."))
+        base = load_model(folder / "base").model_id
+        sentence = (
+            f"Fine-tuned from base (model {base}) for cell type annotation, adaptation 'frozen': {head:,} parameters"
+        )
+        card = (run / "model" / "README.md").read_text()
+        assert sentence in card
+        assert "scmodelforge predict cells.h5ad labelled.h5ad --model" in card
+        assert str(folder) not in card
+        head_of_page = overview(RunRecord.read(run))
+        assert any(sentence in each for each in head_of_page.sentences)
+        assert any(command.partition(" --model")[0] in each for each, _ in head_of_page.commands)
+
+    def test_low_rank_adapters_are_what_is_trained(self, folder, tmp_path):
+        pytest.importorskip("peft")
+        invoke("train", tuned(folder, tmp_path, finetune__adaptation="lora", training__max_epochs=1))
+        facts = load_bundle(tmp_path / "tuned" / "model").fingerprint["fine_tuning"]
+        model = load_bundle(tmp_path / "tuned" / "model").model
+        trained = [
+            each.numel() for name, each in model.named_parameters() if "lora_" in name or name.startswith("head.")
+        ]
+        assert facts["trained_parameters"] == sum(trained)
+
+    @pytest.mark.parametrize("task", ["regression", "gene_classification", "perturbation_prediction"])
+    def test_what_does_not_embed_is_asked_to_predict(self, task):
+        assert next_command(task).startswith("predict ")
+        assert next_command("continued_pretraining").startswith("embed ")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -65,12 +66,18 @@ class Task:
         The kind of head that it trains (``model.head.kind``), of whose models it makes predictions.
     held_out
         What it scores: ``cells`` that are held out, or something that is held out beside them.
+    needs
+        Settings of ``data`` that it cannot do without, each the name of an obs column, and what the column holds.
+    command
+        The command that uses its models, without ``scmodelforge`` and ``--model``.
     """
 
     config_class: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     benchmarks: ClassVar[tuple[str, ...]] = ()
     head_kind: ClassVar[str | None] = None
     held_out: ClassVar[str] = "cells"
+    needs: ClassVar[dict[str, str]] = {}
+    command: ClassVar[str] = "embed YOUR.h5ad embedded.h5ad"
 
     def __init__(self, config: FinetuneConfig, base: Bundle) -> None:
         self.config, self.base = config, base
@@ -109,6 +116,17 @@ class Task:
             Where files of the folds are written.
         """
         return None
+
+    def also_trained(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return positions of cells that are learned from though the run does not pass over them, ascending.
+
+        They are looked for in other data as training cells are. Asked after :meth:`choose_cells`.
+        """
+        return np.zeros(0, dtype=np.int64)
+
+    def also_scored(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return positions of cells that are scored though they are not among the held-out ones, ascending."""
+        return np.zeros(0, dtype=np.int64)
 
     def read(self, config: RunConfig, data: TaskCells, *, reopen: Callable[[DataConfig], CellSource]) -> None:
         """Read what the task needs of the data beside cells and labels, of a run that begins or goes on.

@@ -45,6 +45,7 @@ class CellTypeHeadConfig(CellHeadConfig):
 
     terms: ClassVar[dict[str, str]] = {"annotation": "cell_types", "annotation_error": "cell_types"}
     sizes: ClassVar[tuple[str, ...]] = ("num_cell_types",)
+    filled: ClassVar[dict[str, str]] = {"class_weights": "finetune.class_weights"}
 
     kind: Literal["cell_types"] = "cell_types"
     """What the head predicts. Its other settings are those of this kind."""

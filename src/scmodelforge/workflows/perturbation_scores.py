@@ -27,6 +27,7 @@ from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import embedded_cells
 from scmodelforge.workflows.score_predictions import scored
 from scmodelforge.workflows.team import Team
+from scmodelforge.workflows.trained_cells import base_params
 
 __all__ = ["PredictionScores", "of_predictions", "winner_line"]
 
@@ -85,6 +86,8 @@ class PredictionScores:
             "seed": self._config.eval.seed,
         }
         records, notes = scored(found, self._made, facts, self._vectors())
+        for record in records:
+            record.params |= base_params(self._data.base_scored)
         warnings = [line for line in notes if "no control cells" not in line]
         return records, [*warnings, *_sameness(found), *winner_line(records)]
 

@@ -96,6 +96,8 @@ class PreparedData(Readable):
         The task of fine-tuning that learns from them, if there is one.
     base_cells
         How many held-out cells its base model was trained on, if that is known.
+    base_scored
+        The same of the cells that the task scores beside these.
     """
 
     preprocessor: Preprocessor
@@ -110,6 +112,7 @@ class PreparedData(Readable):
     looked_for: CellIdentities | None = None
     task: Task | None = None
     base_cells: Shared | None = None
+    base_scored: Shared | None = None
 
     def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
         """Return the cells from the cache, if there is one."""
@@ -174,7 +177,8 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     visitor = visitor_of(tokenizer, is_train, preprocessor) if base is None else None
     known = None if base is None else BaseCells(base, source)
     genes = None if known is None else known.genes
-    sketching = SketchVisitor(vocab, source.panels, is_train, membership(split.validation), genes=genes)
+    learned = split.train if task is None else np.union1d(split.train, task.also_trained(config, source))
+    sketching = SketchVisitor(vocab, source.panels, membership(learned), membership(split.validation), genes=genes)
     visitors: list[Any] = [sketching, *filter(None, [visitor]), *(known.visitors if known else [])]
     limits = CellLimits(preprocessing)
     report = scan(source, vocab, expects=expects, visitors=visitors, limits=limits)
@@ -197,7 +201,9 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     )
     data.task = task
     if task is not None and known is not None:
-        data.base_cells, data.trained_cells = known.held_out(split.validation), known.with_own(trained_cells)
+        data.base_cells = known.held_out(split.validation, task.config.base_model)
+        data.base_scored = known.scored(task.also_scored(config, source))
+        data.trained_cells = known.with_own(trained_cells)
         task.read(config, data, reopen=partial(open_source, vocab=vocab))
         task.prepare(config, data)
     return data

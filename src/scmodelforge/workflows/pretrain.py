@@ -24,7 +24,7 @@ from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import keep_precision, make_fabric
-from scmodelforge.workflows.base_model import load_task, with_base
+from scmodelforge.workflows.base_model import load_task, require_columns, with_base
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.config_hash import config_hash
@@ -32,7 +32,7 @@ from scmodelforge.workflows.evaluation_sets import require_data_sets
 from scmodelforge.workflows.journal import Journal
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, keep_preprocessed, open_source, prepare_data
 from scmodelforge.workflows.runfolder import RunFolder
-from scmodelforge.workflows.trained_cells import repeated_cells
+from scmodelforge.workflows.trained_cells import cells_of_base, repeated_cells
 from scmodelforge.workflows.training_run import TrainingRun, TrainResult
 
 __all__ = [
@@ -57,6 +57,7 @@ _FACTS = (
     "repeated_cells",
     "fine_tuned_from",
     "cells_of_base",
+    "scored_cells_of_base",
 )
 
 
@@ -128,6 +129,7 @@ def _prepared(config: RunConfig, folder: RunFolder, *, origin: str) -> TrainingR
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
     check_wandb(config.output.wandb)
+    require_columns(config)
     task = load_task(config)
     if task is not None:
         config = with_base(config, task, origin=origin)
@@ -156,8 +158,9 @@ def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
 
 
 def _facts_of_base(model_id: str | None, data: PreparedData) -> dict[str, Any]:
-    seen = None if data.base_cells is None else asdict(data.base_cells)
-    return {"fine_tuned_from": model_id, "cells_of_base": seen}
+    seen, scored = (None if shared is None else asdict(shared) for shared in (data.base_cells, data.base_scored))
+    more = {} if scored is None else {"scored_cells_of_base": scored}
+    return {"fine_tuned_from": model_id, "cells_of_base": seen, **more}
 
 
 def resume_training(root: Path) -> TrainResult | None:
@@ -192,7 +195,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
     data.trained_cells, data.repeated, data.task = bundle.trained_cells, repeated_cells(facts), task
-    data.base_cells = repeated_cells({"repeated_cells": facts.get("cells_of_base")})
+    data.base_cells, data.base_scored = cells_of_base(facts)
     if task is not None:
         task.read(config, data, reopen=partial(open_source, vocab=task.base.vocab))
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}

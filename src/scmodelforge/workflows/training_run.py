@@ -44,6 +44,7 @@ from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
 from scmodelforge.training.recipe import recipe_callbacks
 from scmodelforge.training.setup import seed_everything
+from scmodelforge.workflows.before_training import what_untrained_is
 from scmodelforge.workflows.best_checkpoint import checkpoint_scores
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
@@ -52,6 +53,7 @@ from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
+from scmodelforge.workflows.fine_tuning_facts import fine_tuning_facts, next_command
 from scmodelforge.workflows.frozen_cells import FrozenCells, team_of
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
@@ -119,10 +121,11 @@ class TrainingRun:
         task: Task | None = None,
     ) -> None:
         self.config, self.folder, self.data, self.fabric, self.task = config, folder, data, fabric, task
-        self.fingerprint = fingerprint
         self.labels = {**_training_labels(config, data), **({} if task is None else task.facts())}
         self._views = ViewFolder(folder.views, seed=config.eval.seed)
-        self._num_parameters = count_parameters(build_for(fabric, self._fresh_model))
+        fresh = build_for(fabric, self._fresh_model)
+        self._num_parameters = count_parameters(fresh)
+        self.fingerprint = {**fingerprint, **fine_tuning_facts(task, config, fresh)}
         self.objective_name, self.objective = chosen_objective(config, data)
         self._frozen = None if task is None or not task.embeds_once() else FrozenCells(config, data, self.objective)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
@@ -146,6 +149,7 @@ class TrainingRun:
         """Return what ``run.json`` says of the model and where it is trained."""
         return {
             "num_parameters": self._num_parameters,
+            **{name: self.fingerprint[name] for name in ("fine_tuning",) if name in self.fingerprint},
             "objective": self.objective_name,
             "device": str(self.fabric.device),
             "processes": self.fabric.world_size,
@@ -366,6 +370,7 @@ class TrainingRun:
                 *trained_cells_notes(self.data),
                 *about_samples(records),
                 *skip_notes(records),
+                *what_untrained_is(self.config, records),
                 *([] if self.task is None else self.task.notes(records)),
             ]
         if self.task is not None and not shards(self.fabric):
@@ -378,7 +383,9 @@ class TrainingRun:
             append_records(self.folder.results, found)
         write_text(self.folder.model / "README.md", model_card(bundle, records=records))
         result = TrainResult(self.folder, records, views, terminal_tables(records), notes)
-        if label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
+        if self.task is not None:
+            result.next = next_command(self.task.config.task)
+        elif label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
             result.next = "predict YOUR.h5ad labelled.h5ad"
         return result
 

@@ -29,6 +29,7 @@ class BatchIntegrationTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = BatchIntegrationConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("batch_integration",)
+    needs: ClassVar[dict[str, str]] = {"batch_column": "batches"}
 
     def check(self, config: RunConfig) -> None:
         """Refuse a run that has no batches, or that would leave the embedding as it is.

@@ -14,6 +14,7 @@ from scmodelforge.config.schema import FinetuneConfig, RunConfig
 from scmodelforge.data.types import Panel
 from scmodelforge.eval.annotation.label_head import LabelHead
 from scmodelforge.finetuning.base import HeadTask, register_task
+from scmodelforge.finetuning.no_harm import gain_notes
 from scmodelforge.finetuning.predictions import Naming, warn_of_unknown
 from scmodelforge.finetuning.weak_head import weak_head_notes
 from scmodelforge.hub.bundle import Bundle
@@ -45,6 +46,8 @@ class CellTypeAnnotationTask(HeadTask):
     config_class: ClassVar[type[FinetuneConfig]] = CellTypeAnnotationTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("cell_type_annotation",)
     head_kind: ClassVar[str | None] = "cell_types"
+    needs: ClassVar[dict[str, str]] = {"label_column": "types of cells"}
+    command: ClassVar[str] = "predict YOUR.h5ad labelled.h5ad"
 
     config: CellTypeAnnotationTaskConfig
 
@@ -73,8 +76,8 @@ class CellTypeAnnotationTask(HeadTask):
         head.class_weights = class_weights(self.config.class_weights, labels.categories, _counts(data))
 
     def notes(self, records: list[Record]) -> list[str]:
-        """Warn of a head that learned less than its input holds."""
-        return weak_head_notes(records)
+        """Warn of a head that learned less than its input holds, and say where the base model does as well."""
+        return [*weak_head_notes(records), *gain_notes(records)]
 
     @classmethod
     def predictor(cls, bundle: Bundle, naming: Naming) -> LabelPredictor:

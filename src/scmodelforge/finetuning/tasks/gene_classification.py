@@ -56,6 +56,9 @@ class GeneClassHeadConfig(HeadConfig):
     """Settings of a head that names the class of each gene of a cell."""
 
     objective: ClassVar[str] = "gene_classification"
+    filled: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("classes", "train_genes", "held_out_genes"), "finetune.gene_labels and finetune.held_out_genes"
+    )
 
     kind: Literal["gene_classes"] = "gene_classes"
     """What the head predicts. Its other settings are those of this kind."""
@@ -142,6 +145,7 @@ class GeneClassificationTask(HeadTask):
     config_class: ClassVar[type[FinetuneConfig]] = GeneClassificationConfig
     head_kind: ClassVar[str | None] = "gene_classes"
     held_out: ClassVar[str] = "genes"
+    command: ClassVar[str] = "predict YOUR.h5ad genes.h5ad"
 
     config: GeneClassificationConfig
 

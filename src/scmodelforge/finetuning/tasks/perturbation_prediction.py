@@ -17,6 +17,7 @@ from scmodelforge.config.schema import FinetuneConfig, ModelConfig, RunConfig
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.selection import filtered_out
 from scmodelforge.data.splits import CellSplit
+from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.eval.perturbation.splits import PerturbationSplit, fold_perturbations
 from scmodelforge.finetuning.base import HeadTask, register_task
 from scmodelforge.finetuning.held_out import TaskFolds
@@ -71,6 +72,7 @@ class PerturbationPredictionTask(HeadTask):
     config_class: ClassVar[type[FinetuneConfig]] = PerturbationPredictionTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("perturbation_prediction",)
     held_out: ClassVar[str] = "perturbations"
+    command: ClassVar[str] = "predict CONTROLS.h5ad predicted.h5ad"
 
     config: PerturbationPredictionTaskConfig
 
@@ -81,6 +83,7 @@ class PerturbationPredictionTask(HeadTask):
         self.expression: Expression | None = None
         self.learned: Learned | None = None
         self._sets: list[list[int]] = []
+        self._left: np.ndarray | None = None
 
     def check(self, config: RunConfig) -> None:
         """Refuse settings that contradict each other, or that the task has no use for.
@@ -153,6 +156,16 @@ class PerturbationPredictionTask(HeadTask):
         settings = ("hold_out", "held_out", "split_seed", "conditions_file")
         return TaskFolds(self.held_out, "other held-out perturbations than those that are scored", settings, parts)
 
+    def also_trained(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return the cells of training and validation conditions."""
+        assert self.split is not None
+        return self._cells_of({*self.split.train, *self.split.validation}, self._usable(config, source))
+
+    def also_scored(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return the cells of test conditions."""
+        assert self.split is not None
+        return self._cells_of(set(self.split.test), self._usable(config, source))
+
     def read(self, config: RunConfig, data: Any, *, reopen: Callable[[Any], CellSource]) -> None:
         """Average training and validation conditions, and fit the regression."""
         if self.screen is None:
@@ -162,8 +175,7 @@ class PerturbationPredictionTask(HeadTask):
         may_differ = config.data.source == "local" and getattr(config.data, "layer", None) is None
         stored = reopen(config.data.model_copy(update={"layer": "X"})) if may_differ else None
         self.expression = open_expression(data.source, data.vocab, stored=stored)
-        usable = np.ones(len(self.screen.codes), dtype=bool)
-        usable[filtered_out(data.source, config.data.filter)] = False
+        usable = self._usable(config, data.source)
         self.learned = learn(
             self.screen,
             self.split,
@@ -188,8 +200,8 @@ class PerturbationPredictionTask(HeadTask):
         """Return a model that predicts what the regression does."""
         model: Any = super().fresh(config)
         learned, expression = self.learned, self.expression
-        assert learned is not None
-        assert expression is not None
+        if learned is None or expression is None:  # its embeddings alone are asked for, after the run
+            return cast(nn.Module, model)
         head: PerturbationHead = model.head
         with torch.no_grad():
             for name, values in {
@@ -231,6 +243,18 @@ class PerturbationPredictionTask(HeadTask):
         """Write the split of the perturbations to ``perturbations.json``, as ``--train-conditions`` reads it."""
         assert self.split is not None
         self.split.write(folder / "perturbations.json")
+
+    def _cells_of(self, groups: set[Group], usable: np.ndarray) -> np.ndarray:
+        assert self.screen is not None
+        chosen = [place for place, group in enumerate(self.screen.groups) if group in groups]
+        return np.flatnonzero(np.isin(self.screen.codes, chosen) & usable)
+
+    def _usable(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return which cells ``data.filter`` leaves, shape (N,), bool."""
+        if self._left is None:
+            self._left = np.ones(sum(source.file_sizes), dtype=bool)
+            self._left[filtered_out(source, config.data.filter)] = False
+        return self._left
 
     def _read(self, config: RunConfig, source: CellSource) -> None:
         own = self.config

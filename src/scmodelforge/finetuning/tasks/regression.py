@@ -42,6 +42,9 @@ class ValuesHeadConfig(CellHeadConfig):
     """Settings of a head that tells numbers of a cell."""
 
     objective: ClassVar[str] = "regression"
+    filled: ClassVar[dict[str, str]] = {
+        "columns": "finetune.targets", "means": "the training cells", "sds": "the training cells"
+    }  # fmt: skip
 
     kind: Literal["values"] = "values"
     """What the head predicts. Its other settings are those of this kind."""
@@ -113,6 +116,7 @@ class RegressionTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = RegressionConfig
     head_kind: ClassVar[str | None] = "values"
+    command: ClassVar[str] = "predict YOUR.h5ad numbers.h5ad"
 
     config: RegressionConfig
 
