@@ -197,8 +197,8 @@ def renamed(names: dict[str, str]):
         (lambda screen: screen[screen.obs["condition"].isin([CONTROL, "GENE001"])].copy(), {}, r"has 1 perturbation"),
         (lambda screen: screen, {"hold_out": "transfer"}, "name their column in finetune.covariate_column"),
         (lambda screen: screen, {"conditions_file": "x.txt"}, "both say what is held out"),
-        (lambda screen: screen, {"conditions_file": "x.txt", "hold_out": None, "held_out": 0.5}, "held_out has no effec"),
-        (lambda screen: screen, {"conditions_file": "x.txt", "hold_out": None, "split_seed": 1}, "split_seed has no ef"),
+        (lambda screen: screen, {"conditions_file": "x", "hold_out": None, "held_out": 0.5}, "held_out has no ef"),
+        (lambda screen: screen, {"conditions_file": "x", "hold_out": None, "split_seed": 1}, "split_seed has no"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learned_from_is_said_in_a_line(folder, tmp_path, change, settings, message):
