@@ -189,6 +189,21 @@ class TestPredictions:
         result = CliRunner().invoke(app, ["predict", *words, str(folder / "base"), "--means"])
         assert (result.exit_code, "--means has no effect" in result.output) == (2, True)
 
+    @pytest.mark.parametrize(
+        ("model", "words", "message"),
+        [
+            ("base", ["--dose", "0"], "--dose has no effect with a model that did not learn perturbations"),
+            ("base", ["--conditions", ""], "--conditions has no effect with a model that did not learn perturbations"),
+            ("run", ["--unknown", "unknown"], "--unknown has no effect with a model that learned perturbations"),
+            ("run", ["--min-confidence", "0"], "--min-confidence has no effect with a model that learned perturba"),
+            ("run", ["--dose", "5"], "--dose (5) has no effect with a model that was trained without doses"),
+        ],
+    )
+    def test_options_without_effect_are_refused_whatever_they_are(self, folder, run, tmp_path, model, words, message):
+        files = [str(folder / "screen.h5ad"), str(tmp_path / "out.h5ad"), "--model", str(folder / model)]
+        result = CliRunner().invoke(app, ["predict", *files, *words])
+        assert (result.exit_code, message in " ".join(result.output.split())) == (2, True), result.output
+
 
 def renamed(names: dict[str, str]):
     def change(screen):
@@ -211,6 +226,8 @@ def renamed(names: dict[str, str]):
         (lambda screen: screen[screen.obs["condition"].isin([CONTROL, "GENE001"])].copy(), {}, r"has 1 perturbation"),
         (lambda screen: screen, {"hold_out": "transfer"}, "name their column in finetune.covariate_column"),
         (lambda screen: screen, {"conditions_file": "x.txt"}, "both say what is held out"),
+        (lambda screen: screen, {"conditions_file": "x", "hold_out": None, "held_out": 0.5}, "held_out has no ef"),
+        (lambda screen: screen, {"conditions_file": "x", "hold_out": None, "split_seed": 1}, "split_seed has no"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learned_from_is_said_in_a_line(folder, tmp_path, change, settings, message):

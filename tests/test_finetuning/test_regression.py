@@ -11,10 +11,12 @@ import torch
 from typer.testing import CliRunner
 
 import scmodelforge as smf
+from scmodelforge._errors import ConfigError
 from scmodelforge.cli.main import app
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.regression import mean_absolute_error, pearson, r_squared, ridge_on_components, score_numbers
-from scmodelforge.finetuning.tasks.regression import ValuesHead, ValuesHeadConfig
+from scmodelforge.finetuning.predictions import Naming
+from scmodelforge.finetuning.tasks.regression import RegressionTask, ValuesHead, ValuesHeadConfig
 from scmodelforge.hub import load_bundle
 from scmodelforge.models.fine_tuned import FineTunedConfig, FineTuneModel
 from scmodelforge.workflows.runfolder import RunFolder
@@ -219,3 +221,11 @@ def test_the_settings_of_a_run_make_it_again(finished, tmp_path):
     invoke("train", "--config", tmp_path / "again.yaml")
     heads = (load_bundle(run / "model").model_config.head for run in (finished / "run", tmp_path / "again"))
     assert next(heads).means == next(heads).means
+
+
+@pytest.mark.parametrize(
+    ("naming", "name"), [(Naming(min_confidence=0.5), "min_confidence"), (Naming(unknown="?"), "unknown")]
+)
+def test_numbers_are_never_unknown(naming, name):
+    with pytest.raises(ConfigError, match=f"{name} has no effect with a model that learned numbers; leave it out"):
+        RegressionTask.predictor(None, naming)

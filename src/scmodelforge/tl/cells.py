@@ -143,20 +143,23 @@ def predict(
         How names begin. Of labels see :func:`annotate`; numbers are ``obs`` columns named as those that they were
         learned from; classes of genes are in ``var``: ``{key_added}_gene_class`` and three columns beside it.
     min_confidence, unknown
-        As of :func:`annotate`, for labels and classes.
+        As of :func:`annotate`, for labels and classes; refused for numbers.
 
     Raises
     ------
     ConfigError, DataError
         Also if the model has no head.
     """
+    from scmodelforge._wording import in_words_of
     from scmodelforge.workflows.predict import Naming, predictor_of
+    from scmodelforge.workflows.ready_cells import PYTHON
 
     require_whole("batch_size", batch_size, 1)
     naming = Naming(min_confidence, unknown)
     check_target(adata, key_added, copy=copy)
     bundle = loaded(model, trust_plugins=trust_plugins)
-    predictor = predictor_of(bundle, naming)
+    with in_words_of(PYTHON):
+        predictor = predictor_of(bundle, naming)
     target = _predicted(adata, bundle, predictor, key_added, batch_size, layer, gene_id_column, copy)
     return target if copy else None
 

@@ -120,9 +120,10 @@ def predict_perturbation(
     means
         Give the mean of each perturbation in place of cells.
     dose
-        Dose of all, for a model of doses; ``None`` is the mean of training.
+        Dose of all, for a model of doses; ``None`` is the mean over the doses of the perturbation's cells in the data
+        it was trained with, and the mean of training for others.
     max_cells
-        Most control cells that are predicted from.
+        Most control cells that are predicted from; their mean is set to that of all.
 
     Returns
     -------

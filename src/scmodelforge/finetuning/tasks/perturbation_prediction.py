@@ -24,12 +24,12 @@ from scmodelforge.finetuning.held_out import TaskFolds
 from scmodelforge.finetuning.perturbation.examples import Learned, learn
 from scmodelforge.finetuning.perturbation.expression import Expression, open_expression
 from scmodelforge.finetuning.perturbation.head import PerturbationHead, PerturbationHeadConfig, gene_table
+from scmodelforge.finetuning.perturbation.hold_out import split_screen
 from scmodelforge.finetuning.perturbation.objective import PerturbationObjective
 from scmodelforge.finetuning.perturbation.screen import (
     Screen,
     find_columns,
     read_screen,
-    split_screen,
     tokens_of,
     without,
 )
@@ -96,6 +96,11 @@ class PerturbationPredictionTask(HeadTask):
         own = self.config
         if own.conditions_file is not None and own.hold_out is not None:
             msg = "finetune.conditions_file and finetune.hold_out both say what is held out; keep one of them."
+            raise ConfigError(msg)
+        others = {name: type(own).model_fields[name].default for name in ("held_out", "split_seed")}
+        fixed = [name for name, default in others.items() if getattr(own, name) != default]
+        if own.conditions_file is not None and fixed:
+            msg = f"finetune.{fixed[0]} has no effect beside finetune.conditions_file; leave it out."
             raise ConfigError(msg)
         if own.hold_out == "transfer" and own.covariate_column is None:
             msg = "finetune.hold_out is 'transfer', between covariates; name their column in finetune.covariate_column."
@@ -175,14 +180,12 @@ class PerturbationPredictionTask(HeadTask):
         may_differ = config.data.source == "local" and getattr(config.data, "layer", None) is None
         stored = reopen(config.data.model_copy(update={"layer": "X"})) if may_differ else None
         self.expression = open_expression(data.source, data.vocab, stored=stored)
-        usable = self._usable(config, data.source)
         self.learned = learn(
             self.screen,
             self.split,
             self.expression,
             self._sets,
             gene_embeddings=_embeddings(self.base.model),
-            usable=usable,
             held_out_cells=data.split.validation,
         )
         head: Any = config.model.head  # type: ignore[attr-defined]
@@ -228,9 +231,11 @@ class PerturbationPredictionTask(HeadTask):
             "perturbations": {
                 "condition_column": screen.columns.condition,
                 "control": screen.columns.control,
+                "controls": list(screen.control_names),
                 "covariate_column": screen.columns.covariate,
                 "dose_column": screen.columns.dose,
                 "dose_scale": list(learned.dose_scale),
+                "doses": [[*group, screen.doses_of(place)] for place, group in enumerate(screen.groups)],
                 "covariates": list(screen.covariates),
                 "genes": list(expression.genes),
                 "expression": expression.describe(),
@@ -265,7 +270,7 @@ class PerturbationPredictionTask(HeadTask):
             covariate=own.covariate_column,
             dose=own.dose_column,
         )
-        screen = read_screen(source, columns)
+        screen = read_screen(source, columns, filtered_out(source, config.data.filter))
         unknown = tokens_of(screen.groups, self.base.vocab)[1]
         if unknown and own.unknown_genes == "refuse":
             msg = (
@@ -274,11 +279,17 @@ class PerturbationPredictionTask(HeadTask):
                 "them."
             )
             raise DataError(msg)
+        every = screen.groups
         if unknown:
             screen = without(screen, unknown)
         self.screen, self._sets = screen, tokens_of(screen.groups, self.base.vocab)[0]
         self.split = split_screen(
-            screen, own.hold_out, file=own.conditions_file, held_out=own.held_out, seed=own.split_seed
+            screen,
+            own.hold_out,
+            file=own.conditions_file,
+            held_out=own.held_out,
+            seed=own.split_seed,
+            dropped=every,
         )
 
 

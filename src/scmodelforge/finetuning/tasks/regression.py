@@ -172,7 +172,11 @@ class RegressionTask(HeadTask):
 
     @classmethod
     def predictor(cls, bundle: Bundle, naming: Naming) -> NumberPredictor:
-        """Return what tells the numbers of cells."""
+        """Return what tells the numbers of cells; nothing is unknown among them."""
+        for name in ("min_confidence", "unknown"):
+            if getattr(naming, name) != getattr(Naming(), name):
+                msg = f"predict.{name} has no effect with a model that learned numbers; leave it out."
+                raise ConfigError(msg)
         return NumberPredictor(bundle.model, bundle.model_config.head)  # type: ignore[attr-defined]
 
     def score(self, trained: TrainedCells) -> list[Record]:
