@@ -83,7 +83,6 @@ class PerturbationPredictionTask(HeadTask):
         self.expression: Expression | None = None
         self.learned: Learned | None = None
         self._sets: list[list[int]] = []
-        self._left: np.ndarray | None = None
 
     def check(self, config: RunConfig) -> None:
         """Refuse settings that contradict each other, or that the task has no use for.
@@ -164,12 +163,12 @@ class PerturbationPredictionTask(HeadTask):
     def also_trained(self, config: RunConfig, source: CellSource) -> np.ndarray:
         """Return the cells of training and validation conditions."""
         assert self.split is not None
-        return self._cells_of({*self.split.train, *self.split.validation}, self._usable(config, source))
+        return self._cells_of({*self.split.train, *self.split.validation})
 
     def also_scored(self, config: RunConfig, source: CellSource) -> np.ndarray:
         """Return the cells of test conditions."""
         assert self.split is not None
-        return self._cells_of(set(self.split.test), self._usable(config, source))
+        return self._cells_of(set(self.split.test))
 
     def read(self, config: RunConfig, data: Any, *, reopen: Callable[[Any], CellSource]) -> None:
         """Average training and validation conditions, and fit the regression."""
@@ -249,17 +248,10 @@ class PerturbationPredictionTask(HeadTask):
         assert self.split is not None
         self.split.write(folder / "perturbations.json")
 
-    def _cells_of(self, groups: set[Group], usable: np.ndarray) -> np.ndarray:
+    def _cells_of(self, groups: set[Group]) -> np.ndarray:
         assert self.screen is not None
         chosen = [place for place, group in enumerate(self.screen.groups) if group in groups]
-        return np.flatnonzero(np.isin(self.screen.codes, chosen) & usable)
-
-    def _usable(self, config: RunConfig, source: CellSource) -> np.ndarray:
-        """Return which cells ``data.filter`` leaves, shape (N,), bool."""
-        if self._left is None:
-            self._left = np.ones(sum(source.file_sizes), dtype=bool)
-            self._left[filtered_out(source, config.data.filter)] = False
-        return self._left
+        return np.flatnonzero(np.isin(self.screen.codes, chosen))
 
     def _read(self, config: RunConfig, source: CellSource) -> None:
         own = self.config
