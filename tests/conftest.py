@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import sys
 
@@ -43,6 +45,12 @@ if not find_spec("scib_metrics"):
 
 #: Models that need one of these packages. Where it is installed, tests of their own hold them to the common contract.
 OPTIONAL_MODELS = frozenset({"scvi"})
+
+
+def pytest_collection_finish():
+    """Leave out of every later search for garbage what is imported and collected: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +144,22 @@ def _no_waiting_for_the_disk():
     """Leave what is written to the system: no test outlives a loss of power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _commands_and_pages_are_built_once(tmp_path_factory):
+    """Keep the command line and the compiled templates of reports, which a user's command makes anew."""
+    if not find_spec("jinja2"):
+        yield
+        return
+    import jinja2
+    import typer.testing
+
+    compiled = jinja2.FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(typer.testing._get_command))
+        patch.setattr(jinja2, "Environment", functools.partial(jinja2.Environment, bytecode_cache=compiled))
         yield
 
 
