@@ -163,6 +163,26 @@ def _commands_and_pages_are_built_once(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def pictures_of_one_point():
+    """Make pictures of one point: painting them takes most of a short run. Where they are looked at, they are painted.
+
+    Those tests have a fixture of this name that does nothing.
+    """
+    if not find_spec("matplotlib"):
+        yield
+        return
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    def save(figure, file, **options):
+        Image.new("RGB", (1, 1)).save(file, format="png")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _forget_that_many_cells_were_loaded():
     """Leave loops uncompiled where a test has few cells, whatever others had."""

@@ -77,6 +77,11 @@ def losses(run: Path) -> dict[int, float]:
     return {record["step"]: record["train/loss"] for record in records if "train/loss" in record}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def pictures_of_one_point():
+    """Here pictures are painted."""
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "cells.h5ad"

@@ -16,6 +16,11 @@ from scmodelforge.workflows.views import SeenCells, ViewFolder
 REPRESENTATIONS = ("model", "pca", "random", "untrained")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def pictures_of_one_point():
+    """Here pictures are painted."""
+
+
 def write_lines(path: Path, records) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
