@@ -165,12 +165,12 @@ def _commands_and_pages_are_built_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def pictures_of_one_point():
-    """Make pictures of one point: painting them takes most of a short run. Where they are looked at, they are painted.
+    """Make pictures of one point, since painting them takes most of a short run; return what paints them.
 
-    Those tests have a fixture of this name that does nothing.
+    Tests that look at pictures have a fixture of this name that does nothing.
     """
     if not find_spec("matplotlib"):
-        yield
+        yield None
         return
     from matplotlib.figure import Figure
     from PIL import Image
@@ -178,9 +178,10 @@ def pictures_of_one_point():
     def save(figure, file, **options):
         Image.new("RGB", (1, 1)).save(file, format="png")
 
+    paint = Figure.savefig
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save)
-        yield
+        yield paint
 
 
 @pytest.fixture(autouse=True)

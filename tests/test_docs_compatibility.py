@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -38,6 +39,7 @@ def test_every_metric_is_on_it():
             assert f"`{metric}`" in page, metric
 
 
+@pytest.mark.slow
 def test_the_command_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     screen().write_h5ad("screen.h5ad")

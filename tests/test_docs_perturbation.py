@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import anndata as ad
+import pytest
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
@@ -19,6 +20,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_its_command_and_its_code_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     screen().write_h5ad("screen.h5ad")

@@ -77,11 +77,6 @@ def losses(run: Path) -> dict[int, float]:
     return {record["step"]: record["train/loss"] for record in records if "train/loss" in record}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def pictures_of_one_point():
-    """Here pictures are painted."""
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "cells.h5ad"
@@ -90,8 +85,13 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, data) -> Path:
-    return train(tmp_path_factory.mktemp("runs"), data)
+def run(tmp_path_factory, data, pictures_of_one_point) -> Path:
+    """Return a run whose pictures are painted."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", pictures_of_one_point)
+        return train(tmp_path_factory.mktemp("runs"), data)
 
 
 class TestTrain:
