@@ -18,7 +18,8 @@ from scmodelforge.finetuning.perturbation.predicting import Trained, trained
 from scmodelforge.finetuning.perturbation.screen import control_values
 from scmodelforge.finetuning.perturbation.starts import MOST_CELLS, chosen_controls, control_cells
 from scmodelforge.hub.bundle import Bundle
-from scmodelforge.workflows.outputs import check_output, whole_file
+from scmodelforge.workflows.copies import check_copy
+from scmodelforge.workflows.outputs import whole_file
 from scmodelforge.workflows.ready_cells import COMMAND, ReadyCells, given, open_cells, provenance, ready_cells
 
 if TYPE_CHECKING:
@@ -181,10 +182,7 @@ def predict_perturbations_file(
     force: bool = False,
 ) -> list[str]:
     """Write what a model predicts for the control cells of an .h5ad file; return closing lines for the user."""
-    if out.resolve() == data.resolve():
-        msg = f"{out} is the file that is read; name another one for the predictions."
-        raise ConfigError(msg)
-    check_output(out, force=force)
+    check_copy(data, out, force=force)
     with in_words_of(COMMAND):
         source = open_cells(data, layer=layer, gene_id_column=gene_id_column)
         stored = None if layer else open_cells(data, layer="X", gene_id_column=gene_id_column)
