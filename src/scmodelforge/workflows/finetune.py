@@ -18,7 +18,7 @@ from scmodelforge.config.given import GivenSettings
 from scmodelforge.config.load import load_plugins
 from scmodelforge.finetuning.recipes import recipe_of
 from scmodelforge.workflows.pretrain import start_training
-from scmodelforge.workflows.training_run import TrainResult
+from scmodelforge.workflows.train_result import TrainResult
 
 __all__ = ["FinetuneOptions", "finetune", "finetune_settings", "in_words_of_options"]
 

@@ -28,7 +28,7 @@ from scmodelforge.workflows.pretrain import check_training, make_absolute, resum
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.sweep_folds import SweepFolds, chosen_on, open_folds
 from scmodelforge.workflows.sweep_table import SweepResult, Tried
-from scmodelforge.workflows.training_run import TrainResult
+from scmodelforge.workflows.train_result import TrainResult
 
 __all__ = ["sweep"]
 
