@@ -150,6 +150,11 @@ class TestCommand:
         assert expected in line
         assert list(tmp_path.iterdir()) == []
 
+    def test_an_option_is_looked_at_before_the_model(self, data, tmp_path):
+        words = ["--model", tmp_path / "absent", "--genes", FIRST, "--combine", "eech"]
+        line = fails("perturb", data, tmp_path / "out.csv", *words)
+        assert "--combine is 'eech'; choose one of each, pairs, together. Did you mean 'each'?" in line
+
     def test_only_tables_and_copies_are_written(self, data, model, tmp_path):
         line = fails("perturb", data, tmp_path / "out.tsv", "--model", model, "--genes", FIRST)
         assert "is neither a .csv file" in line

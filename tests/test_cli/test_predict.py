@@ -92,6 +92,13 @@ class TestPredict:
         assert ad.read_h5ad(out).n_obs == 60
         assert "is the input itself" in fails("predict", out, out, "--model", model, "--force")
 
+    @pytest.mark.parametrize("command", ["predict", "embed"])
+    def test_files_are_looked_at_before_the_model(self, command, data, tmp_path):
+        out, absent = tmp_path / "out.h5ad", tmp_path / "absent"
+        assert "no file" in fails(command, tmp_path / "none.h5ad", out, "--model", absent)
+        out.write_text("precious")
+        assert "out.h5ad exists" in fails(command, data, out, "--model", absent)
+
     def test_wrong_input_is_one_line(self, data, model, tmp_path):
         out = tmp_path / "out.h5ad"
         save_bundle(tmp_path / "other", ready_model(), card="")

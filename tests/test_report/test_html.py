@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -118,6 +119,13 @@ class TestPage:
         page = page_of(run_folder)
         assert "The exported model, from step 20" in page.text
         assert f"{records[0].value:.3f}" in str(page.tables)
+
+    def test_of_a_fine_tuned_run_the_model_before_its_first_step_is_the_base_model(self, run_folder):
+        facts = json.loads((run_folder / "run.json").read_text())
+        (run_folder / "run.json").write_text(json.dumps({**facts, "fine_tuned_from": "0" * 12}))
+        text = page_of(run_folder).text
+        assert "untrained model" not in text
+        assert "base model" in text
 
     def test_the_noise_ceiling_and_what_does_not_compete_are_in_the_table(self, run_folder):
         records = make_records(60)

@@ -102,6 +102,9 @@ def test_vectors_of_genes_add_baselines(files, tmp_path):
         ({"scale": None}, "--scale is not given"),
         ({"condition": None}, "--condition is not given"),
         ({"control": "ctrl"}, "no cell has the condition 'ctrl'"),
+        ({"control": ["control", "contrl"]}, "no cell has the condition 'contrl'.*Did you mean 'control'"),
+        ({"control": []}, "--control is not given"),
+        ({"scale": "log1"}, "--scale is 'log1'; choose one of log1p, counts. Did you mean 'log1p'"),
         ({"benchmarks": ["embedding_quality"]}, "does not score predictions; with --predictions use one of: .*vcc"),
         ({"train_conditions": Path("none.txt")}, "none.txt cannot be read"),
         ({"gene_vectors": Path("none.npz")}, "--gene-vectors: no file"),
@@ -110,6 +113,23 @@ def test_vectors_of_genes_add_baselines(files, tmp_path):
 def test_mistakes_are_said(files, settings, message):
     with pytest.raises((ConfigError, DataError), match=message):
         score(files, **settings)
+
+
+def test_several_controls_are_one(files, tmp_path):
+    real = ad.read_h5ad(files[1])
+    names = real.obs["condition"].astype(object)
+    controls = np.flatnonzero(names == "control")
+    names.iloc[controls[::2]] = "pool 2"
+    real.obs["condition"] = names
+    real.write_h5ad(tmp_path / "real.h5ad")
+    split = tmp_path / "train.txt"
+    split.write_text("\n".join(name for name in SINGLES if name not in HELD_OUT))
+    scores = [
+        {(record.key, record.representation): record.value for record in score(
+            (files[0], data), control=control, train_conditions=split).records}
+        for data, control in ((files[1], "control"), (tmp_path / "real.h5ad", ["pool 2", "control"]))
+    ]  # fmt: skip
+    assert {key[1:]: value for key, value in scores[0].items()} == {key[1:]: value for key, value in scores[1].items()}
 
 
 @pytest.mark.parametrize("what", ["conditions", "genes"])

@@ -13,7 +13,7 @@ from scmodelforge._errors import DataError
 
 if TYPE_CHECKING:
     from scmodelforge.config.given import GivenSettings
-    from scmodelforge.workflows.training_run import TrainResult
+    from scmodelforge.workflows.train_result import TrainResult
 
 __all__ = ["show_dry_run", "show_trained"]
 

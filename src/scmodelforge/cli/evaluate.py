@@ -84,7 +84,9 @@ def evaluate(
         typer.Option(help="Instead of MODEL: AnnData file of predicted perturbations; --data has the real."),
     ] = None,
     condition: Annotated[str | None, typer.Option(help="With --predictions: obs column of the perturbation.")] = None,
-    control: Annotated[str | None, typer.Option(help="With --predictions: its value that means control.")] = None,
+    control: Annotated[
+        list[str] | None, typer.Option(help="With --predictions: its value that means control. Repeatable.")
+    ] = None,
     covariate: Annotated[
         list[str] | None, typer.Option(help="With --predictions: obs column such as the cell line. Repeatable.")
     ] = None,
@@ -126,7 +128,6 @@ def evaluate(
         from scmodelforge.report.evaluation_plots import check_plots
 
         check_plots(plots, force=force)
-    names = _listed(benchmarks or []) or None
     of_predictions: dict[str, Any] = {
         "condition": condition,
         "control": control,
@@ -148,43 +149,62 @@ def evaluate(
         "dictionaries": dictionaries,
         "allow_trained_cells": allow_trained_cells,
     }
-    output: dict[str, Any] = {"out": out, "force": force}
-    if predictions is not None:
-        _refuse("--predictions", of_models)
-        if models or data is None:
-            msg = "--predictions needs --data REAL.h5ad, and takes the place of MODEL."
-            raise ConfigError(msg)
-        result = _of_predictions(predictions, data, of_predictions, benchmarks=names, seed=seed or 0, **output)
+    asked: dict[str, Any] = {"benchmarks": _listed(benchmarks or []) or None, "out": out, "force": force}
+    if predictions is None:
+        result = _of_models(models, of_models, of_predictions, data=data, seed=seed, **asked)
     else:
-        _refuse("MODEL", of_predictions)
-        if not models:
-            msg = "name a run or model folder, or a file of predicted perturbations with --predictions."
-            raise ConfigError(msg)
-        if data is None:
-            own = {"allow_trained_cells": allow_trained_cells, "layer": layer, "gene_id_column": gene_id_column}
-            _refuse("a run's own cells", own)
-        # The run's own cells are read as its settings say, other data as the options do.
-        words = {} if data is None else _OPTIONS
-        with in_words_of(words):
-            result = _of_models(models, {**of_models, "data": data, "benchmarks": names, "seed": seed}, **output)
-        result.lines = [worded(line, words) for line in result.lines]
+        result = _of_predictions(predictions, models, of_models, of_predictions, data=data, seed=seed or 0, **asked)
     _show(result, plots=plots, seed=seed or 0, as_json=as_json)
 
 
-def _of_predictions(predictions: Path, data: Path, options: dict[str, Any], **others: Any) -> EvaluationResult:
+def _of_predictions(
+    predictions: Path,
+    models: list[str] | None,
+    of_models: dict[str, Any],
+    own: dict[str, Any],
+    *,
+    data: Path | None,
+    **others: Any,
+) -> EvaluationResult:
+    """Score a file of predicted perturbations; options of models are refused."""
     from scmodelforge.workflows.score_predictions import score_predictions
 
-    given = {**options, "covariates": options["covariates"] or (), "export_to": options["export_cell_eval"]}
+    _refuse("--predictions", of_models)
+    if models or data is None:
+        msg = "--predictions needs --data REAL.h5ad, and takes the place of MODEL."
+        raise ConfigError(msg)
+    given = {**own, "covariates": own["covariates"] or (), "export_to": own["export_cell_eval"]}
     del given["export_cell_eval"]
     return score_predictions(predictions, data, **given, **others)
 
 
-def _of_models(models: list[str], options: dict[str, Any], **output: Any) -> EvaluationResult:
+def _of_models(
+    models: list[str] | None,
+    own: dict[str, Any],
+    of_predictions: dict[str, Any],
+    *,
+    data: Path | None,
+    out: Path | None,
+    force: bool,
+    **others: Any,
+) -> EvaluationResult:
+    """Score models; options of predictions are refused, and those of other data without any."""
     from scmodelforge.workflows.evaluate import Choices, evaluate_models
 
-    baselines = options["baselines"]
-    options["baselines"] = None if baselines is None else _listed([baselines])
-    return evaluate_models(models, Choices(**options), **output)
+    _refuse("MODEL", of_predictions)
+    if not models:
+        msg = "name a run or model folder, or a file of predicted perturbations with --predictions."
+        raise ConfigError(msg)
+    if data is None:
+        _refuse("a run's own cells", {name: own[name] for name in ("allow_trained_cells", "layer", "gene_id_column")})
+    baselines = None if own["baselines"] is None else _listed([own["baselines"]])
+    # The run's own cells are read as its settings say, other data as the options do.
+    words = {} if data is None else _OPTIONS
+    with in_words_of(words):
+        choices = Choices(**{**own, "baselines": baselines, "data": data, **others})
+        result = evaluate_models(models, choices, out=out, force=force)
+    result.lines = [worded(line, words) for line in result.lines]
+    return result
 
 
 def _refuse(beside: str, options: dict[str, Any]) -> None:

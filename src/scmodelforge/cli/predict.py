@@ -47,9 +47,11 @@ def predict(
     Example: scmodelforge predict cells.h5ad labelled.h5ad --model runs/annotation
     """
     from scmodelforge.hub.load import load_model
+    from scmodelforge.workflows.copies import check_copy
     from scmodelforge.workflows.predict import Naming, predict_file
     from scmodelforge.workflows.predict_perturbations import Asked, has_perturbations, predict_perturbations_file
 
+    check_copy(data, out, force=force)  # before a model is fetched
     bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
     how: dict[str, Any] = {"batch_size": batch_size, "layer": layer, "gene_id_column": gene_id_column, "force": force}
     of_perturbations = {"--conditions": conditions, "--means": means or None, "--dose": dose}
@@ -61,7 +63,7 @@ def predict(
     else:
         _refuse(of_perturbations, "did not learn perturbations")
         naming = Naming(0.0 if min_confidence is None else min_confidence, "unknown" if unknown is None else unknown)
-        result = predict_file(data, out, model=model, bundle=bundle, naming=naming, **how)
+        result = predict_file(bundle, data, out, naming, **how)
     for line in result:
         _console.say(line)
 

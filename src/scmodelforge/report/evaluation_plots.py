@@ -57,22 +57,23 @@ def write_plots(folder: Path, result: EvaluationResult, *, seed: int) -> list[Pa
     written = []
     for run, records in by_run.items():
         begin = "" if len(by_run) == 1 else "".join(c if c.isalnum() else "_" for c in run) + "_"
-        for picture in score_pictures(records):
+        for picture in score_pictures(records, is_tuned=run in result.tuned):
             path = folder / f"{begin}{picture.name}.png"
             path.write_bytes(picture.png)
             written.append(path)
         if run in result.seen:
-            written += _draw_cells(folder, begin, result.seen[run], seed=seed)
+            written += _draw_cells(folder, begin, result.seen[run], seed=seed, is_tuned=run in result.tuned)
     return written
 
 
-def _draw_cells(folder: Path, begin: str, seen: SeenCells, *, seed: int) -> list[Path]:
+def _draw_cells(folder: Path, begin: str, seen: SeenCells, *, seed: int, is_tuned: bool) -> list[Path]:
     codes = np.zeros(len(seen.model), dtype=np.int64) if seen.labels is None else seen.labels
     rows = stratified_subsample(codes, _MOST_CELLS, seed)
     if len(rows) < 2:
         return []
     views = {"model": seen.model[rows]}
-    views |= {name_of_representation(name): seen.baselines[name][rows] for name in _DRAWN if name in seen.baselines}
+    names = {name: name_of_representation(name, is_tuned=is_tuned) for name in _DRAWN if name in seen.baselines}
+    views |= {shown: seen.baselines[name][rows] for name, shown in names.items()}
     written = []
     for kind, key, column in (("label", seen.label_key, seen.labels), ("batch", seen.batch_key, seen.batches)):
         if column is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,18 +43,21 @@ class ScorePicture:
     png: bytes
 
 
-def score_pictures(records: Sequence[Record]) -> list[ScorePicture]:
+def score_pictures(records: Sequence[Record], *, is_tuned: bool = False) -> list[ScorePicture]:
     """Return the table of the scores of embeddings, confusion matrices, and scores of single perturbations.
 
     Parameters
     ----------
     records
         Of one model at one step, and of its baselines.
+    is_tuned
+        Whether the model was another one, its base model, before its first step.
     """
-    return [*_tables(records), *_confusions(records), *_perturbations(records)]
+    name_of = partial(name_of_representation, is_tuned=is_tuned)
+    return [*_tables(records, name_of), *_confusions(records, name_of), *_perturbations(records)]
 
 
-def _tables(records: Sequence[Record]) -> Iterator[ScorePicture]:
+def _tables(records: Sequence[Record], name_of: Callable[[str], str]) -> Iterator[ScorePicture]:
     of_embeddings = [r for r in records if r.benchmark in _EMBEDDING]
     for dataset in dict.fromkeys(record.dataset for record in of_embeddings):
         here = [record for record in of_embeddings if record.dataset == dataset]
@@ -68,7 +72,7 @@ def _tables(records: Sequence[Record]) -> Iterator[ScorePicture]:
             ("aggregate" if metric in _AGGREGATES else benchmark.replace("_", " "), metric.replace("_", " "))
             for benchmark, metric in keys
         ]
-        rows = {name_of_representation(name): [values.get((*key, name)) for key in keys] for name in names}
+        rows = {name_of(name): [values.get((*key, name)) for key in keys] for name in names}
         left = _left(len(keys), len({(r.benchmark, r.metric) for r in here}), "metrics ")
         title = f"Scores of embeddings, {dataset} cells{left}"
         caption = "Each column is a metric, 0 to 1, and higher is better; a score below 0 is drawn as 0. "
@@ -76,7 +80,7 @@ def _tables(records: Sequence[Record]) -> Iterator[ScorePicture]:
         yield ScorePicture(f"scores_{_word(dataset)}", title, caption, table_png(columns, rows, title=title))
 
 
-def _confusions(records: Sequence[Record]) -> Iterator[ScorePicture]:
+def _confusions(records: Sequence[Record], name_of: Callable[[str], str]) -> Iterator[ScorePicture]:
     found = [(r, each) for r in records if r.representation == MODEL and (each := _confusion(r)) is not None]
     for block in _by_benchmark([record for record, _ in found]):
         for number, record in enumerate(block[:_MOST_OF_A_KIND], start=1):
@@ -85,7 +89,7 @@ def _confusions(records: Sequence[Record]) -> Iterator[ScorePicture]:
             for other in records:
                 theirs = _confusion(other) if other.key == record.key and other.representation != MODEL else None
                 if theirs is not None and theirs[0] == labels and len(panels) < 2:  # PCA, where it is a baseline
-                    panels[name_of_representation(other.representation)] = theirs[1]
+                    panels[name_of(other.representation)] = theirs[1]
             title = f"{record.metric.replace('_', ' ')}, {record.dataset} cells{_place(number, len(block))}"
             caption = f"{int(counts.sum()):,} cells by their true label (rows) and the one they were given (columns)."
             caption += " Colours are shares of a row."

@@ -105,19 +105,12 @@ def annotate(
     ConfigError, DataError
         Also if the model has learned no cell types.
     """
-    from scmodelforge.workflows.predict import Naming, predictor_of
-
-    require_whole("batch_size", batch_size, 1)
-    naming = Naming(min_confidence, unknown)
-    check_target(adata, key_added, copy=copy)
-    bundle = loaded(model, trust_plugins=trust_plugins)
-    predictor = predictor_of(bundle, naming)
+    bundle, predictor = _predictor(adata, model, key_added, min_confidence, unknown, batch_size, copy, trust_plugins)
     if predictor.key != "label":
         learned = predictor.key.replace("_", " ")
         msg = f"{bundle.origin or 'the model'} has learned {learned}, no cell types; call tl.predict."
         raise ConfigError(msg)
-    target = _predicted(adata, bundle, predictor, key_added, batch_size, layer, gene_id_column, copy)
-    return target if copy else None
+    return _with_predictions(adata, bundle, predictor, key_added, batch_size, layer, gene_id_column, copy)
 
 
 def predict(
@@ -150,6 +143,21 @@ def predict(
     ConfigError, DataError
         Also if the model has no head.
     """
+    bundle, predictor = _predictor(adata, model, key_added, min_confidence, unknown, batch_size, copy, trust_plugins)
+    return _with_predictions(adata, bundle, predictor, key_added, batch_size, layer, gene_id_column, copy)
+
+
+def _predictor(
+    adata: anndata.AnnData,
+    model: str | Path | Bundle,
+    key_added: str,
+    min_confidence: float,
+    unknown: str,
+    batch_size: int,
+    copy: bool,
+    trust_plugins: bool,
+) -> tuple[Bundle, Any]:
+    """Return a model and what makes its predictions, once it is known that they can be written."""
     from scmodelforge._wording import in_words_of
     from scmodelforge.workflows.predict import Naming, predictor_of
     from scmodelforge.workflows.ready_cells import PYTHON
@@ -159,12 +167,10 @@ def predict(
     check_target(adata, key_added, copy=copy)
     bundle = loaded(model, trust_plugins=trust_plugins)
     with in_words_of(PYTHON):
-        predictor = predictor_of(bundle, naming)
-    target = _predicted(adata, bundle, predictor, key_added, batch_size, layer, gene_id_column, copy)
-    return target if copy else None
+        return bundle, predictor_of(bundle, naming)
 
 
-def _predicted(
+def _with_predictions(
     adata: anndata.AnnData,
     bundle: Bundle,
     predictor: Any,
@@ -173,7 +179,8 @@ def _predicted(
     layer: str | None,
     gene_id_column: str | None,
     copy: bool,
-) -> anndata.AnnData:
+) -> anndata.AnnData | None:
+    """Write predictions, and return the copy they are written into, if one is asked for."""
     from scmodelforge._wording import in_words_of
     from scmodelforge.workflows.embedder import ready_adata
     from scmodelforge.workflows.predict import facts_of, predicted_columns, require_rows
@@ -187,4 +194,4 @@ def _predicted(
     for name, values in found.items():
         getattr(target, predictor.table)[f"{key}_{name}"] = values
     target.uns[f"{key}_{predictor.key}"] = facts_of(bundle, cells, predictor)
-    return target
+    return target if copy else None

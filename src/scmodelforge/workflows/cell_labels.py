@@ -14,7 +14,7 @@ from scmodelforge.config.schema import ModelConfig, RunConfig
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.data.protocols import CellSource
 
-__all__ = ["CellLabels", "labels_of", "learned_labels", "set_label_sizes"]
+__all__ = ["CellLabels", "labels_of", "learned_labels", "set_label_sizes", "training_labels"]
 
 _log = logging.getLogger(__name__)
 #: Different numbers, some of them with decimals, that may still be names.
@@ -97,6 +97,26 @@ def learned_labels(config: RunConfig, source: CellSource, train: np.ndarray) -> 
             _refuse_numbers(source, labels, setting)
             _warn_of_missing(labels, setting, train)
         found[name] = labels
+    return found
+
+
+def training_labels(
+    config: RunConfig, source: CellSource, train: np.ndarray, learned: dict[str, CellLabels]
+) -> dict[str, Any]:
+    """Return the label column and the categories that training cells have; for batches too if the model knows them.
+
+    Parameters
+    ----------
+    config, source, train
+        Settings of a run, its cells, and positions of those trained on.
+    learned
+        Of :func:`learned_labels`.
+    """
+    column, found = config.data.label_column, {}
+    if column is not None:
+        found = (learned.get("cell_types") or labels_of(source, column, train)).to_dict()
+    if "batch_labels" in learned:
+        found["batch_labels"] = learned["batch_labels"].to_dict()
     return found
 
 

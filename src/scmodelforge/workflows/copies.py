@@ -25,10 +25,14 @@ def check_copy(data: Path, out: Path, *, force: bool) -> None:
     Raises
     ------
     DataError
-        As of :func:`~scmodelforge.workflows.outputs.check_output`; if the copy would be written over the file itself.
+        As of :func:`~scmodelforge.workflows.outputs.check_output`; if there is no such file, or the copy would be
+        written over it.
     """
+    if not data.exists():
+        msg = f"no file '{data}'; correct the path."
+        raise DataError(msg)
     check_output(out, force=force)
-    if out.exists() and data.exists() and out.samefile(data):
+    if out.exists() and out.samefile(data):
         msg = f"{out} is the input itself; choose another name for the output."
         raise DataError(msg)
 

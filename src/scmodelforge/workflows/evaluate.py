@@ -68,6 +68,8 @@ class EvaluationResult:
         The run of each record, where several models were evaluated.
     seen
         The scored cells of each model, by the name of its run.
+    tuned
+        Names of the runs that adapt a model.
     """
 
     records: list[Record]
@@ -76,6 +78,7 @@ class EvaluationResult:
     lines: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     seen: dict[str, SeenCells] = field(default_factory=dict)
+    tuned: set[str] = field(default_factory=set)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the records as plain values; of several models with their ``run``."""
@@ -173,7 +176,8 @@ def evaluate_models(
     lines = [*about_samples(shown), *about_baselines(shown), *lines, *about_details(shown)]
     title = f"{what} ({about_intervals(shown)})"
     records, runs = [each.record for each in results], [each.run for each in results]
-    found = EvaluationResult(records, terminal_tables(shown), title, lines, runs, seen)
+    tuned = {name for name, each in zip(names, prepared, strict=True) if "fine_tuned_from" in each.bundle.fingerprint}
+    found = EvaluationResult(records, terminal_tables(shown), title, lines, runs, seen, tuned)
     if out is not None:
         with whole_file(out):
             write_records(out, found.to_dicts())

@@ -18,7 +18,7 @@ from scmodelforge.config.given import GivenSettings
 from scmodelforge.config.load import load_plugins
 from scmodelforge.finetuning.recipes import recipe_of
 from scmodelforge.workflows.pretrain import start_training
-from scmodelforge.workflows.training_run import TrainResult
+from scmodelforge.workflows.train_result import TrainResult
 
 __all__ = ["FinetuneOptions", "finetune", "finetune_settings", "in_words_of_options"]
 
@@ -78,7 +78,7 @@ class FinetuneOptions:
 def finetune(
     options: FinetuneOptions, *, recipe: Path | None = None, overrides: Sequence[str] = (), force: bool = False
 ) -> TrainResult | None:
-    """Adapt a model to data.
+    """Adapt a model to data; returns and raises what :func:`~scmodelforge.workflows.pretrain.start_training` does.
 
     Parameters
     ----------
@@ -90,17 +90,6 @@ def finetune(
         Changes of settings, ``a.b=c``, which come last.
     force
         Replace an existing run folder.
-
-    Returns
-    -------
-    The result, or ``None`` on devices other than the first.
-
-    Raises
-    ------
-    ConfigError, DataError
-        For everything a user can get wrong, before the run folder is made.
-    Interrupted
-        When the run was asked to stop; its state is saved.
     """
     with in_words_of_options():
         return start_training(finetune_settings(options, recipe=recipe), overrides, force=force)

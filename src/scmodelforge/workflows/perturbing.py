@@ -12,7 +12,7 @@ import numpy as np
 from scmodelforge._errors import ConfigError, DataError, require_whole
 from scmodelforge.eval.genes.changed_cells import Kind
 from scmodelforge.workflows.cell_states import cells_where, drawn_cells, groups_by
-from scmodelforge.workflows.perturbed_genes import require_choice
+from scmodelforge.workflows.perturbed_genes import Combine, require_choice
 from scmodelforge.workflows.ready_cells import COMMAND, PYTHON, ReadyCells
 
 __all__ = ["IN_COMMAND", "IN_PYTHON", "METHODS", "ChosenCells", "Perturbing", "chosen_cells"]
@@ -39,6 +39,7 @@ class Perturbing:
 
     def __post_init__(self) -> None:
         require_choice("perturb.kind", self.kind, get_args(Kind))
+        require_choice("perturb.combine", self.combine, get_args(Combine))
         require_choice("perturb.method", self.method, METHODS)
         if self.max_cells is not None:
             require_whole("max_cells", self.max_cells, _FEWEST)

@@ -19,7 +19,6 @@ from scmodelforge._wording import in_words_of
 from scmodelforge.finetuning.base import task_of_head
 from scmodelforge.finetuning.predictions import Naming, Predictor
 from scmodelforge.hub.bundle import Bundle
-from scmodelforge.hub.load import load_model
 from scmodelforge.models.fine_tuned_config import FineTunedConfig
 from scmodelforge.workflows.copies import check_copy, num_rows, put_columns, put_uns, write_copy
 from scmodelforge.workflows.label_predictions import label_head
@@ -94,18 +93,15 @@ def predicted_columns(
 
 
 def predict_file(
+    bundle: Bundle,
     data: Path,
     out: Path,
-    *,
-    model: str | Path,
     naming: Naming,
+    *,
     batch_size: int,
     layer: str | None = None,
     gene_id_column: str | None = None,
-    dictionaries: Path | None = None,
-    trust_plugins: bool = False,
     force: bool = False,
-    bundle: Bundle | None = None,
 ) -> list[str]:
     """Write what a model predicts into ``obs`` or ``var`` of a copy of an .h5ad file.
 
@@ -114,7 +110,6 @@ def predict_file(
     Closing lines for the user.
     """
     check_copy(data, out, force=force)
-    bundle = bundle or load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
     with in_words_of(COMMAND):
         predictor: Predictor = predictor_of(bundle, naming)
     with in_words_of(COMMAND), ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from scmodelforge.finetuning.perturbation.predicting import Trained, trained
 from scmodelforge.finetuning.perturbation.screen import control_values
 from scmodelforge.finetuning.perturbation.starts import MOST_CELLS, chosen_controls, control_cells
 from scmodelforge.hub.bundle import Bundle
-from scmodelforge.workflows.outputs import check_output, whole_file
+from scmodelforge.workflows.copies import check_copy
+from scmodelforge.workflows.outputs import whole_file
 from scmodelforge.workflows.ready_cells import COMMAND, ReadyCells, given, open_cells, provenance, ready_cells
 
 if TYPE_CHECKING:
@@ -181,16 +183,17 @@ def predict_perturbations_file(
     force: bool = False,
 ) -> list[str]:
     """Write what a model predicts for the control cells of an .h5ad file; return closing lines for the user."""
-    if out.resolve() == data.resolve():
-        msg = f"{out} is the file that is read; name another one for the predictions."
-        raise ConfigError(msg)
-    check_output(out, force=force)
+    check_copy(data, out, force=force)
     with in_words_of(COMMAND):
         source = open_cells(data, layer=layer, gene_id_column=gene_id_column)
         stored = None if layer else open_cells(data, layer="X", gene_id_column=gene_id_column)
         try:
             cells = ready_cells(bundle, source)
             found = predict_perturbations(bundle, cells, stored, asked, batch_size=batch_size)
+            facts = bundle.labels["perturbations"]
+            column, covariate = facts["condition_column"], facts["covariate_column"]
+            own = facts["control"]
+            controls = sorted(control_values(source.obs(column)[1], own), key=lambda name: name != own)
         finally:
             source.close()
             if stored is not None:
@@ -199,22 +202,19 @@ def predict_perturbations_file(
         writing = out.with_name(out.name + ".writing")
         found.write_h5ad(writing)
         writing.replace(out)
-    facts = bundle.labels["perturbations"]
-    column, covariate = facts["condition_column"], facts["covariate_column"]
     number = len(found.obs[[name for name in (column, covariate) if name]].drop_duplicates())
     what = "means" if asked.means else "cells"
     is_logged = "logged" in found.uns["scmodelforge_perturbations"]["expression"]
-    more = f" --covariate {covariate}" if covariate else ""
     lines = [
         f"predicted: {out}, {found.n_obs:,} {what} of {number:,} perturbations over {found.n_vars:,} genes "
         f"({found.uns['scmodelforge_perturbations']['expression']})"
     ]
     if not is_logged:
         lines.append("to score them, give --data with the same scale in X: log1p of counts of 10,000 a cell")
-    lines.append(
-        f"next: scmodelforge evaluate --predictions {out} --data {data} --scale log1p --condition {column} "
-        f"--control {facts['control']}{more} --train-conditions RUN/perturbations.json"
-    )
+    words = ["--predictions", str(out), "--data", str(data), "--scale", "log1p", "--condition", column]
+    words += [word for name in controls for word in ("--control", name)]
+    words += ["--covariate", covariate] if covariate else []
+    lines.append(f"next: scmodelforge evaluate {shlex.join(words)} --train-conditions RUN/perturbations.json")
     return lines
 
 

@@ -32,8 +32,9 @@ from scmodelforge.workflows.evaluation_sets import require_data_sets
 from scmodelforge.workflows.journal import Journal
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, keep_preprocessed, open_source, prepare_data
 from scmodelforge.workflows.runfolder import RunFolder
+from scmodelforge.workflows.train_result import TrainResult
 from scmodelforge.workflows.trained_cells import cells_of_base, repeated_cells
-from scmodelforge.workflows.training_run import TrainingRun, TrainResult
+from scmodelforge.workflows.training_run import TrainingRun
 
 __all__ = [
     "TrainResult",

@@ -124,6 +124,11 @@ class RunRecord:
         )
 
     @property
+    def is_fine_tuned(self) -> bool:
+        """Whether it adapts a model, which then is what it was before its first step."""
+        return self.facts.get("fine_tuned_from") is not None
+
+    @property
     def step(self) -> int:
         """Optimiser steps done, as far as files tell."""
         return max([int(r["step"]) for r in self.metrics] + [c.step for c in self.checkpoints], default=0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError, DataError, listed
+from scmodelforge._errors import ConfigError, listed
 from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig
 from scmodelforge.data.sources._digest import content_digest
@@ -31,10 +31,11 @@ from scmodelforge.eval.tables import about_details, terminal_tables
 from scmodelforge.tokenizers.vector_files import read_vectors
 from scmodelforge.workflows.evaluate import EvaluationResult
 from scmodelforge.workflows.outputs import check_output, whole_file
+from scmodelforge.workflows.perturbed_genes import require_choice
+from scmodelforge.workflows.scored_files import read_scored, with_one_control
 
 __all__ = ["score_predictions", "scored"]
 
-_NOT_SCORED = frozenset({"layers", "obsm", "obsp", "raw", "uns", "varm", "varp"})
 _DEFAULT_BENCHMARKS = ("perturbation_prediction",)
 _NAMED = 4  # metrics of a note
 
@@ -45,7 +46,7 @@ def score_predictions(
     *,
     scale: Scale | None,
     condition: str | None,
-    control: str | None,
+    control: str | Sequence[str] | None,
     covariates: Sequence[str] = (),
     train_conditions: Path | None = None,
     gene_vectors: Path | None = None,
@@ -62,7 +63,7 @@ def score_predictions(
     predictions, data
         AnnData files; see :func:`~scmodelforge.eval.perturbation.inputs.read_predictions`.
     scale, condition, control, covariates
-        As there; the first three must be said.
+        As there; the first three must be said. Several controls are taken for one.
     train_conditions
         File with the conditions that were trained on, or a split.
     gene_vectors
@@ -82,15 +83,16 @@ def score_predictions(
     ConfigError, DataError
         For everything a user can get wrong.
     """
-    for option, value in (("--scale", scale), ("--condition", condition), ("--control", control)):
-        if value is None:
+    controls = [control] if isinstance(control, str) else list(control or ())
+    for option, value in (("--scale", scale), ("--condition", condition), ("--control", controls)):
+        if not value:
             msg = (
                 f"{option} is not given; predictions need --condition COLUMN, --control NAME, --scale log1p or counts."
             )
             raise ConfigError(msg)
     assert scale is not None
     assert condition is not None
-    assert control is not None
+    require_choice("--scale", scale, get_args(Scale))
     if out is not None:
         check_output(out, force=force)
     if export_to is not None and export_to.exists():
@@ -99,12 +101,13 @@ def score_predictions(
     made = [_benchmark(name) for name in benchmarks or _DEFAULT_BENCHMARKS]
     split = read_conditions(train_conditions) if train_conditions is not None else {}
     vectors = _vectors(gene_vectors)
+    given, real = read_scored(predictions, "--predictions"), read_scored(data, "--data")
     found = read_predictions(
-        _read(predictions, "--predictions"),
-        _read(data, "--data"),
+        given,
+        real,
         scale=scale,
         condition=condition,
-        control=control,
+        control=with_one_control(real, [given], condition, controls),
         covariates=covariates,
         train=split.get("train"),
         test=split.get("test"),
@@ -174,35 +177,6 @@ def _benchmark(name: str) -> Any:
         msg = f"benchmark '{name}' does not score predictions; with --predictions use one of: {', '.join(own)}."
         raise ConfigError(msg)
     return benchmark(getattr(benchmark, "config_class", BenchmarkConfig)(name=name))
-
-
-def _read(path: Path, option: str) -> Any:
-    if not path.is_file():
-        msg = f"{option}: no file '{path}'; correct the path."
-        raise ConfigError(msg)
-    try:
-        return _scored_parts(path)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as problem:  # as anndata tells of what is none
-        msg = f"{option}: {path} cannot be read as an .h5ad file ({' '.join(str(problem).split())}); name another."
-        raise DataError(msg) from problem
-
-
-def _scored_parts(path: Path) -> Any:
-    """Return an AnnData of a file without what is never scored, which is often more than what is."""
-    import h5py
-    from anndata.experimental import read_dispatched
-
-    def only_scored(read: Any, place: str, item: Any, *, iospec: Any) -> Any:
-        is_part = place.strip("/") in _NOT_SCORED
-        return ({} if place.strip("/") != "raw" else None) if is_part else read(item)
-
-    with h5py.File(path) as file:
-        # Of one without X the message names the layers; of one of an old form anndata knows the parts.
-        if "X" not in file or "encoding-type" not in file.attrs:
-            import anndata as ad
-
-            return ad.read_h5ad(path)
-        return read_dispatched(file, only_scored)
 
 
 def _vectors(path: Path | None) -> GeneFactors | None:

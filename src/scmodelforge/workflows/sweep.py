@@ -28,11 +28,14 @@ from scmodelforge.workflows.pretrain import check_training, make_absolute, resum
 from scmodelforge.workflows.runfolder import RunFolder
 from scmodelforge.workflows.sweep_folds import SweepFolds, chosen_on, open_folds
 from scmodelforge.workflows.sweep_table import SweepResult, Tried
-from scmodelforge.workflows.training_run import TrainResult
+from scmodelforge.workflows.train_result import TrainResult
 
 __all__ = ["sweep"]
 
 _log = logging.getLogger(__name__)
+
+#: What the folds are of, and which base model's genes and task they are for.
+_MADE_FOR = frozenset({"data.paths", "data.filter", "finetune.base_model", "finetune.base_model_id", "finetune.task"})
 
 
 def sweep(
@@ -140,6 +143,9 @@ def _plan(
     for path in listed:
         if path.startswith(("data.split", "output.")):
             msg = f"--sweep {path}: folds and folders are the sweep's own; sweep another setting."
+            raise ConfigError(msg)
+        if path in _MADE_FOR:
+            msg = f"--sweep {path}: folds are made for one value of it; run a sweep for each, with an --out of its own."
             raise ConfigError(msg)
     tries = [dict(zip(listed, values, strict=True)) for values in itertools.product(*listed.values())]
     return GivenSettings(raw, settings.path), tries

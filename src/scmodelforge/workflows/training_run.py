@@ -1,10 +1,8 @@
-"""One training run: the parts made of its settings, trained, exported and evaluated."""
+"""One training run: the parts made of its settings, trained and exported."""
 
 from __future__ import annotations
 
 import logging
-import shlex
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from scmodelforge._errors import Interrupted, RunError
 from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.loader import CellLoader
@@ -20,13 +17,9 @@ from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
-from scmodelforge.eval.harness import MODEL, skip_notes
-from scmodelforge.eval.records import append_records
-from scmodelforge.eval.tables import Tables, about_samples, terminal_tables
 from scmodelforge.finetuning.base import Task
-from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
+from scmodelforge.hub.bundle import Bundle, build_model, save_bundle
 from scmodelforge.models._utils import count_parameters
-from scmodelforge.training._files import write_text
 from scmodelforge.training._fsdp import build_for, shards
 from scmodelforge.training._launch import one_line_if_lost, part_ways
 from scmodelforge.training._loaders import make_loader
@@ -44,17 +37,17 @@ from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
 from scmodelforge.training.recipe import recipe_callbacks
 from scmodelforge.training.setup import seed_everything
-from scmodelforge.workflows.before_training import what_untrained_is
 from scmodelforge.workflows.best_checkpoint import checkpoint_scores
 from scmodelforge.workflows.card import model_card
-from scmodelforge.workflows.cell_labels import labels_of
-from scmodelforge.workflows.choice import choice_notes, chosen_on
+from scmodelforge.workflows.cell_labels import training_labels
 from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
-from scmodelforge.workflows.fine_tuning_facts import fine_tuning_facts, next_command
+from scmodelforge.workflows.exported_scores import score_exported
+from scmodelforge.workflows.fine_tuning_facts import fine_tuning_facts
 from scmodelforge.workflows.frozen_cells import FrozenCells, team_of
+from scmodelforge.workflows.going_on import saying_how_to_go_on
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.perturbation_scores import PredictionScores, of_predictions
@@ -62,49 +55,12 @@ from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.provenance import data_facts
 from scmodelforge.workflows.replay import cell_facts
 from scmodelforge.workflows.runfolder import RunFolder
-from scmodelforge.workflows.task_scores import FinishedRun
-from scmodelforge.workflows.trained_cells import trained_cells_notes
-from scmodelforge.workflows.views import CellViews, ViewFolder
+from scmodelforge.workflows.train_result import TrainResult
+from scmodelforge.workflows.views import ViewFolder
 
-__all__ = ["TrainResult", "TrainingRun"]
+__all__ = ["TrainingRun"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class TrainResult:
-    """What a finished run leaves.
-
-    Attributes
-    ----------
-    folder
-        The run's folder.
-    records
-        Evaluation of the exported model and its baselines.
-    views
-        The held-out cells as the model and PCA see them, if they have labels.
-    table
-        Headings and rows of the metrics.
-    notes
-        Further lines for the user.
-    next
-        The command that uses the model.
-    """
-
-    folder: RunFolder
-    records: list[Record]
-    views: CellViews | None
-    table: Tables
-    notes: list[str] = field(default_factory=list)
-    next: str = "embed YOUR.h5ad embedded.h5ad"
-
-    def closing_lines(self) -> list[str]:
-        """Return where the results lie and the next command to type."""
-        lines = [*self.notes, f"model:   {self.folder.model}"]
-        return [
-            *lines,
-            f"next:    scmodelforge {self.next} --model {shlex.quote(str(self.folder.root))}",
-        ]
 
 
 class TrainingRun:
@@ -121,8 +77,11 @@ class TrainingRun:
         task: Task | None = None,
     ) -> None:
         self.config, self.folder, self.data, self.fabric, self.task = config, folder, data, fabric, task
-        self.labels = {**_training_labels(config, data), **({} if task is None else task.facts())}
-        self._views = ViewFolder(folder.views, seed=config.eval.seed)
+        self.labels = {
+            **training_labels(config, data.source, data.split.train, data.labels),
+            **({} if task is None else task.facts()),
+        }
+        self.views = ViewFolder(folder.views, seed=config.eval.seed)
         fresh = build_for(fabric, self._fresh_model)
         self._num_parameters = count_parameters(fresh)
         self.fingerprint = {**fingerprint, **fine_tuning_facts(task, config, fresh)}
@@ -176,7 +135,7 @@ class TrainingRun:
             if self.fabric.is_global_zero:
                 run.metrics.truncate(run.progress.step)
                 evaluation.truncate(run.progress.step)
-                self._views.truncate(run.progress.step)
+                self.views.truncate(run.progress.step)
             is_finished = run.progress.step >= run.total_steps
             what = "the run is finished: nothing is left to train" if is_finished else "continuing"
             _log.info(f"{what} after step {run.progress.step:,} ({checkpoint})")
@@ -184,30 +143,23 @@ class TrainingRun:
         if self.fabric.is_global_zero and self.evaluator is not None:
             write_splits(self.folder.root / "splits", self.evaluator)
         try:
-            with one_line_if_lost(self.fabric):
+            with saying_how_to_go_on(self.folder, partial(self._can_go_on, checkpoints)), one_line_if_lost(self.fabric):
                 fit(run, callbacks)
                 why = self._export(run, checkpoints)
                 part_ways(self.fabric)
-        except Interrupted as stop:
-            if checkpoints.last is None and self.fabric.is_global_zero:  # nothing to go on from
-                raise
-            msg = f"{stop}\ncontinue with: scmodelforge train --resume {shlex.quote(str(self.folder.root))}"
-            raise Interrupted(msg) from stop
-        except RunError as broken:
-            config = shlex.quote(str(self.folder.root / "config.yaml"))
-            resume = f"scmodelforge train --resume {shlex.quote(str(self.folder.root))}"
-            may = "training.batch_size, training.gradient_accumulation and training.guards may be changed"
-            msg = f"{broken}\ngo on from the last checkpoint, before which {may} in {config}: {resume}"
-            raise RunError(msg) from broken
         finally:
             run.train_loader.close()
             run.metrics.close()
             self.data.source.close()
         if not self.fabric.is_global_zero:
             return None
-        result = self._finish(why)
+        result = score_exported(self, why)
         self.data.source.close()
         return result
+
+    def _can_go_on(self, checkpoints: Checkpoints) -> bool:
+        """Tell whether there is a checkpoint; the first process alone knows that there is none."""
+        return checkpoints.last is not None or not self.fabric.is_global_zero
 
     def assemble(self) -> tuple[Run, Checkpoints]:
         """Return the run, ready for its first step, and its checkpoints; nothing is written."""
@@ -248,7 +200,7 @@ class TrainingRun:
             reporter=terminal_reporter(),
             ema=None if config.ema is None else Ema(config.ema),
         )
-        self._run = run
+        self.run = run
         return run, checkpoints
 
     def _fresh_model(self) -> nn.Module:
@@ -289,7 +241,7 @@ class TrainingRun:
 
     def _bundle(self, progress: Progress) -> Bundle:
         return Bundle(
-            model=self._run.model,
+            model=self.run.model,
             model_config=self.config.model,
             tokenizer=self.data.tokenizer,
             vocab=self.data.vocab,
@@ -314,7 +266,7 @@ class TrainingRun:
             with others_waiting(self.fabric):
                 if self.fabric.is_global_zero:
                     records = self.evaluator.score(f"{self.fingerprint['config_hash'][:12]}@{run.progress.step}")
-                    self._views.keep(self.evaluator.seen(), step=run.progress.step)
+                    self.views.keep(self.evaluator.seen(), step=run.progress.step)
         return records
 
     def _embed(self, run: Run) -> None:
@@ -353,76 +305,3 @@ class TrainingRun:
             self._embed(run)
         self.fabric.barrier()
         return why
-
-    def _finish(self, why: str) -> TrainResult:
-        """Score the exported model, on the first process."""
-        parts = load_parts(self.folder.model, trust_plugins=True)
-        bundle = Bundle(model=self._run.model, **vars(parts))
-        notes = [f"exported: step {bundle.fingerprint['step']:,} ({why})"]
-        records: list[Record] = []
-        views = None
-        if self.evaluator is not None:
-            records = self.evaluator.score(bundle.model_id)
-            views = self.evaluator.views()
-            self._views.keep(self.evaluator.seen(), step=None)
-            self._keep_records(records, bundle.fingerprint)
-            notes += [
-                *trained_cells_notes(self.data),
-                *about_samples(records),
-                *skip_notes(records),
-                *what_untrained_is(self.config, records),
-                *([] if self.task is None else self.task.notes(records)),
-            ]
-        if self.task is not None and not shards(self.fabric):
-            records += self._score_task(bundle)
-        notes += choice_notes(self.config, [record.params for record in records if record.representation == MODEL])
-        if self.predictions is not None:
-            found, lines = self.predictions.score(bundle)
-            records, notes = [*records, *found], [*notes, *lines]
-            self._keep_records(records, bundle.fingerprint)
-            append_records(self.folder.results, found)
-        write_text(self.folder.model / "README.md", model_card(bundle, records=records))
-        result = TrainResult(self.folder, records, views, terminal_tables(records), notes)
-        if self.task is not None:
-            result.next = next_command(self.task.config.task)
-        elif label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
-            result.next = "predict YOUR.h5ad labelled.h5ad"
-        return result
-
-    def _score_task(self, bundle: Bundle) -> list[Record]:
-        """Return what the task of a run scores itself; only the first process is left."""
-        assert self.task is not None
-        settle(self._run.model)
-        load_weights(self._run.model, self.folder.model / "model.safetensors")
-        where = {"device": self.fabric.device, "autocast": self.fabric.autocast}
-        records = self.task.score(FinishedRun(bundle, self.data, self.config, **where))
-        self._keep_records(
-            records, bundle.fingerprint, beside=self.evaluator is not None, on_cells=self.task.held_out == "cells"
-        )
-        return records
-
-    def _keep_records(
-        self, records: list[Record], fingerprint: dict[str, Any], *, beside: bool = False, on_cells: bool = True
-    ) -> None:
-        """Write the evaluation of the exported model, with the step it comes from, and what that was chosen by."""
-        for record in records:
-            record.step, record.epoch = fingerprint["step"], fingerprint["epoch"]
-            if record.representation == MODEL:
-                record.params["chosen_by"] = self.config.output.best_metric
-                if on_cells:
-                    has_validation = len(self.data.split.validation) > 0
-                    record.params |= chosen_on(self.config, record.dataset, has_validation=has_validation)
-        if not beside:
-            self.folder.exported_results.unlink(missing_ok=True)
-        append_records(self.folder.exported_results, records)
-
-
-def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:
-    """Return the label column and the categories that training cells have; for batches too if the model knows them."""
-    column, found = config.data.label_column, {}
-    if column is not None:
-        known = data.labels.get("cell_types")
-        found = (known or labels_of(data.source, column, data.split.train)).to_dict()
-    if "batch_labels" in data.labels:
-        found["batch_labels"] = data.labels["batch_labels"].to_dict()
-    return found

@@ -1,4 +1,4 @@
-"""Pictures of the held-out cells: as the model saw them through training, beside PCA and the untrained model."""
+"""Pictures of the held-out cells: as the model saw them through training, beside PCA and the model before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from scmodelforge.report.plots import panel_png, project_2d, style_of
-from scmodelforge.report.sections.figure import Figure, LegendEntry
+from scmodelforge.report.sections.figure import Figure, LegendEntry, name_of_representation
 from scmodelforge.workflows.run_record import RunRecord
 from scmodelforge.workflows.views import KeptCells
 
@@ -53,11 +53,8 @@ def _views(run: RunRecord, cells: KeptCells) -> dict[str, np.ndarray]:
     if "model" in cells.others and exported not in chosen:
         at = f" (step {exported:,})" if exported is not None else ""
         views[f"exported model{at}"] = cells.others["model"]
-    names = {
-        "pca": "PCA of the counts",
-        "untrained": "base model" if "fine_tuned_from" in run.facts else "untrained model",
-    }
-    return views | {text: cells.others[name] for name, text in names.items() if name in cells.others}
+    beside = {name: cells.others[name] for name in ("pca", "untrained") if name in cells.others}
+    return views | {name_of_representation(name, is_tuned=run.is_fine_tuned): rows for name, rows in beside.items()}
 
 
 def _coloured(

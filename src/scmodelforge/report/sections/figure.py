@@ -49,8 +49,10 @@ def entry_of(line: Line) -> LegendEntry:
     return LegendEntry(line.name, line.style if len(line.points) > 1 else f"dot {line.style}")
 
 
-def name_of_representation(name: str) -> str:
-    """Return what a representation, or a baseline of another kind, is called on a page."""
+def name_of_representation(name: str, *, is_tuned: bool = False) -> str:
+    """Return what a representation, or a baseline of another kind, of a run that may adapt a model is called."""
+    if is_tuned and name == "untrained":
+        return "base model"
     return _NAMES.get(name, name.replace("_", " "))
 
 

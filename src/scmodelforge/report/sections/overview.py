@@ -68,7 +68,11 @@ def verdict(run: RunRecord) -> str:
         return "None of its metrics could be computed."
     total = len(rows)
     counts = winners([record for record in records if record.key in rows])
-    others = [f"{name_of_representation(name)} in {wins}" for name, wins in counts.most_common() if name != MODEL]
+    others = [
+        f"{name_of_representation(name, is_tuned=run.is_fine_tuned)} in {wins}"
+        for name, wins in counts.most_common()
+        if name != MODEL
+    ]
     which = "exported model" if run.exported else "model"
     cells = "held-out cells" if {record.dataset for record in records} == {"heldout"} else "cells"
     one_or_many = "metric" if total == 1 else "metrics"
@@ -78,8 +82,7 @@ def verdict(run: RunRecord) -> str:
     compared = [(row.value, row.baselines["untrained"], row) for row in rows.values() if "untrained" in row.baselines]
     if compared:
         better = sum((a > b) if row.higher_is_better else (a < b) for a, b, row in compared if a is not None)
-        tuned = "fine_tuned_from" in run.facts
-        itself = "the base model before fine-tuning ('untrained model')" if tuned else "its untrained self"
+        itself = "the base model before fine-tuning" if run.is_fine_tuned else "its untrained self"
         text += f" It beats {itself} in {better} of {len(compared)}."
     return text
 

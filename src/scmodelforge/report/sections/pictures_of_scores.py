@@ -21,7 +21,7 @@ def picture_figures(run: RunRecord) -> list[Figure]:
         '<div class="picture" tabindex="0"><img alt="{}" width="{}" height="{}" src="data:image/png;base64,{}"></div>'
     )
     figures = []
-    for each in score_pictures(run.latest()):
+    for each in score_pictures(run.latest(), is_tuned=run.is_fine_tuned):
         width, height = (int.from_bytes(each.png[at : at + 4], "big") for at in (16, 20))  # of a PNG's header
         size = round(width / _SHARPNESS), round(height / _SHARPNESS)
         picture = form.format(f"{each.title}. {each.caption}", *size, base64.b64encode(each.png).decode("ascii"))

@@ -64,11 +64,12 @@ class ScoreTable:
 def score_tables(run: RunRecord) -> list[ScoreTable]:
     """Return a table for each benchmark of the evaluation that counts."""
     return [
-        _table(benchmark, dataset, records) for (benchmark, dataset), records in _by_benchmark(run.latest()).items()
+        _table(benchmark, dataset, records, is_tuned=run.is_fine_tuned)
+        for (benchmark, dataset), records in _by_benchmark(run.latest()).items()
     ]
 
 
-def _table(benchmark: str, dataset: str, records: Sequence[Record]) -> ScoreTable:
+def _table(benchmark: str, dataset: str, records: Sequence[Record], *, is_tuned: bool) -> ScoreTable:
     metrics, marks = _by_metric(records), Marks()
     names = list(dict.fromkeys(name for row in metrics.values() for name in values_by_name(row)))
     rows: dict[bool, list[Row]] = {False: [], True: []}
@@ -81,7 +82,7 @@ def _table(benchmark: str, dataset: str, records: Sequence[Record]) -> ScoreTabl
         ceiling = f"{ceilings[0]:.3f}" if ceilings else ""
         marks.ceiling |= bool(ceilings)
         rows[first.is_detail].append(Row(metric.replace("_", " "), n, direction, cells, ceiling))
-    columns = [_heading(name, marks) for name in names]
+    columns = [_heading(name, marks, is_tuned=is_tuned) for name in names]
     nearest = [each for record in records for each in nearest_tables(record)]
     return ScoreTable(_title(benchmark), dataset, columns, rows[False], rows[True], about_marks(marks), nearest)
 
@@ -106,8 +107,12 @@ def score_figures(run: RunRecord) -> list[Figure]:
         described = f"{title}: " + "; ".join(
             f"{score.name}: " + ", ".join(f"{name} {number(v)}" for name, v in score.values.items()) for score in scores
         )
-        legend = [LegendEntry(name_of_representation(name), f"mark {style_of_representation(name)}")
-                  for name in seen]  # fmt: skip
+        legend = [
+            LegendEntry(
+                name_of_representation(name, is_tuned=run.is_fine_tuned), f"mark {style_of_representation(name)}"
+            )
+            for name in seen
+        ]
         caption = f"Scores of the {_cells_of(dataset)}. Bars are 95 % bootstrap intervals over these cells."
         figures.append(Figure(title, dot_plot(scores, x_name="score", title=described), caption, legend))
     return figures
@@ -125,8 +130,10 @@ def training_figures(run: RunRecord) -> list[Figure]:
         if not points:
             continue
         first, last = records[0], [r for r in records if r.representation == MODEL][-1]
-        levels = [Level(name_of_representation(name), value, style_of_representation(name))
-                  for name, value in last.baselines.items()]  # fmt: skip
+        levels = [
+            Level(name_of_representation(name, is_tuned=run.is_fine_tuned), value, style_of_representation(name))
+            for name, value in last.baselines.items()
+        ]
         title = f"{first.metric.replace('_', ' ')}"
         where = f"{_title(first.benchmark)}, {_cells_of(first.dataset)}"
         described = f"{title} ({where}) by step: model from {number(points[0][1])} to {number(points[-1][1])}; " + (
@@ -181,8 +188,8 @@ def _by_metric(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
     return found
 
 
-def _heading(name: str, marks: Marks) -> str:
-    shown, why = name_of_representation(name), out_of_competition(name)
+def _heading(name: str, marks: Marks, *, is_tuned: bool) -> str:
+    shown, why = name_of_representation(name, is_tuned=is_tuned), out_of_competition(name)
     if why is None:
         return shown
     marks.out.setdefault(why, {})[shown] = None
