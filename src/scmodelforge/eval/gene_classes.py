@@ -25,7 +25,6 @@ def score_genes(
     *,
     num_skipped: int = 0,
     seed: int = 0,
-    benchmark: str = NAME,
 ) -> list[Record]:
     """Score predicted classes of held-out genes.
 
@@ -41,8 +40,6 @@ def score_genes(
         Held-out genes that no cell expresses.
     seed
         Seed of the bootstrap.
-    benchmark
-        Name in records.
 
     Returns
     -------
@@ -66,7 +63,7 @@ def score_genes(
                 else {},
                 "params": {"scored": "held-out genes"},
             }
-            records.append(record(benchmark, key, metric, values[key], **row))
+            records.append(record(NAME, key, metric, values[key], **row))
     return records
 
 
