@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from scmodelforge._registry import HEADS, TASKS
-from scmodelforge.hub.bundle import save_bundle
+from scmodelforge.hub.bundle import load_bundle, save_bundle
 from tests.test_docs import blocks
 from tests.test_finetuning.conftest import scored_cells
 from tests.test_finetuning.test_gene_classification import CLASSES, write
-from tests.test_life_cycle import invoke
+from tests.test_life_cycle import invoke, losses
 from tests.test_workflows.ready_models import BINNED, ready_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "finetuning_tasks.md").read_text()
@@ -27,10 +27,14 @@ def test_settings_train(text, tmp_path, monkeypatch):
     config = yaml.safe_load(text)
     config["data"]["num_workers"] = 0
     config["training"] = {"batch_size": 16, "max_epochs": 1, "steps_per_epoch": 2, "accelerator": "cpu"}
+    config["training"]["log_every_n_steps"] = 1
     config["eval"] = {"benchmarks": []}
     config["output"] = {"run_dir": str(tmp_path / "run"), "tensorboard": False}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     invoke("train", "--config", tmp_path / "run.yaml")
+    trained = load_bundle(tmp_path / "run" / "model")
+    assert trained.model_config.head.kind == TASKS.get(config["finetune"]["task"]).head_kind
+    assert losses(tmp_path / "run").keys() == {1, 2}
 
 
 @pytest.mark.parametrize("task", ["cell_type_annotation", "regression", "gene_classification"])
