@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,23 @@ def test_settings_train(text, tmp_path, monkeypatch):
     trained = load_bundle(tmp_path / "run" / "model")
     assert trained.model_config.head.kind == TASKS.get(config["finetune"]["task"]).head_kind
     assert losses(tmp_path / "run").keys() == {1, 2}
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "command", [*blocks("finetuning_tasks.md", "bash"), *re.findall(r"`(scmodelforge finetune [^`]+)`", README)]
+)
+def test_commands_train(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scored_cells(60).write_h5ad(tmp_path / "cells.h5ad")
+    save_bundle(tmp_path / "runs" / "quickstart", ready_model(tokenizer=BINNED, pooling="mean"), card="")
+    quick = ("training.max_epochs=1", "training.accelerator=cpu", "data.num_workers=0", "output.tensorboard=false")
+    changes = [word for change in quick for word in ("--set", change)]
+    invoke(*shlex.split(command)[1:], "--eval", "", *changes)
+    trained = load_bundle(tmp_path / "runs" / "cell_type_annotation" / "model")
+    assert trained.labels["categories"] == ["type0", "type1", "type2"]
 
 
 @pytest.mark.parametrize("task", ["cell_type_annotation", "regression", "gene_classification"])
