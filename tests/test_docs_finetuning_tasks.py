@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
 from scmodelforge._registry import HEADS, TASKS
-from scmodelforge.hub.bundle import save_bundle
+from scmodelforge.hub.bundle import load_bundle, save_bundle
 from tests.test_docs import blocks
 from tests.test_finetuning.conftest import scored_cells
 from tests.test_finetuning.test_gene_classification import CLASSES, write
-from tests.test_life_cycle import invoke
+from tests.test_life_cycle import invoke, losses
 from tests.test_workflows.ready_models import BINNED, ready_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "finetuning_tasks.md").read_text()
@@ -27,10 +29,31 @@ def test_settings_train(text, tmp_path, monkeypatch):
     config = yaml.safe_load(text)
     config["data"]["num_workers"] = 0
     config["training"] = {"batch_size": 16, "max_epochs": 1, "steps_per_epoch": 2, "accelerator": "cpu"}
+    config["training"]["log_every_n_steps"] = 1
     config["eval"] = {"benchmarks": []}
     config["output"] = {"run_dir": str(tmp_path / "run"), "tensorboard": False}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     invoke("train", "--config", tmp_path / "run.yaml")
+    trained = load_bundle(tmp_path / "run" / "model")
+    assert trained.model_config.head.kind == TASKS.get(config["finetune"]["task"]).head_kind
+    assert losses(tmp_path / "run").keys() == {1, 2}
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "command", [*blocks("finetuning_tasks.md", "bash"), *re.findall(r"`(scmodelforge finetune [^`]+)`", README)]
+)
+def test_commands_train(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scored_cells(60).write_h5ad(tmp_path / "cells.h5ad")
+    save_bundle(tmp_path / "runs" / "quickstart", ready_model(tokenizer=BINNED, pooling="mean"), card="")
+    quick = ("training.max_epochs=1", "training.accelerator=cpu", "data.num_workers=0", "output.tensorboard=false")
+    changes = [word for change in quick for word in ("--set", change)]
+    invoke(*shlex.split(command)[1:], "--eval", "", *changes)
+    trained = load_bundle(tmp_path / "runs" / "cell_type_annotation" / "model")
+    assert trained.labels["categories"] == ["type0", "type1", "type2"]
 
 
 @pytest.mark.parametrize("task", ["cell_type_annotation", "regression", "gene_classification"])

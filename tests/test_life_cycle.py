@@ -12,13 +12,15 @@ import anndata as ad
 import numpy as np
 import pytest
 import yaml
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from scmodelforge.cli.main import app
+from scmodelforge.training import loop
 from tests.conftest import make_adata
 from tests.test_data.zarr_stores import copy_in_other_form
 
 EPOCHS = 3
+WEIGHTS = "model/model.safetensors"
 
 
 def settings(data: Path, run_dir: Path, **changes) -> dict:
@@ -77,6 +79,36 @@ def losses(run: Path) -> dict[int, float]:
     return {record["step"]: record["train/loss"] for record in records if "train/loss" in record}
 
 
+def interrupt(*words: object, after: int) -> Result:
+    """Run a command and press Ctrl-C, a real one, when it has done so many steps."""
+    real, done = loop.Progress.__setattr__, []
+
+    def stop(progress: loop.Progress, name: str, value: object) -> None:
+        real(progress, name, value)
+        if name == "step" and value:
+            done.append(value)
+            if len(done) == after:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop.Progress, "__setattr__", stop)
+            result = CliRunner().invoke(app, [str(word) for word in words])
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert result.exit_code == 1, result.output
+    assert len(done) == after
+    return result
+
+
+def assert_same_training(run: Path, other: Path) -> None:
+    """Hold that two runs had the same losses, to the bit, and left the same file of weights."""
+    assert losses(run)
+    assert losses(run) == losses(other)
+    assert (run / WEIGHTS).read_bytes() == (other / WEIGHTS).read_bytes()
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "cells.h5ad"
@@ -128,29 +160,15 @@ class TestTrain:
 
 class TestResume:
     @pytest.mark.parametrize("after", [2, 7, 11])
-    def test_interrupted_equals_uninterrupted(self, run, data, tmp_path, after, monkeypatch):
-        from scmodelforge.training import loop
-
+    def test_interrupted_equals_uninterrupted(self, run, data, tmp_path, after):
         config = tmp_path / "run.yaml"
         config.write_text(yaml.safe_dump(settings(data, tmp_path / "run")))
-        real = loop.Progress.__setattr__
-
-        def stop_at(progress, name, value):
-            real(progress, name, value)
-            if name == "step" and value == after:
-                os.kill(os.getpid(), signal.SIGINT)  # a real Ctrl-C, at a known step
-
-        monkeypatch.setattr(loop.Progress, "__setattr__", stop_at)
-        result = CliRunner().invoke(app, ["train", "--config", str(config)])
-        monkeypatch.undo()
-        assert result.exit_code == 1
+        result = interrupt("train", "--config", config, after=after)
         assert f"train --resume {tmp_path / 'run'}" in result.output
         assert max(losses(tmp_path / "run")) == after
 
         invoke("train", "--resume", tmp_path / "run")
-        assert losses(tmp_path / "run") == losses(run)
-        weights = "model/model.safetensors"
-        assert (tmp_path / "run" / weights).read_bytes() == (run / weights).read_bytes()
+        assert_same_training(tmp_path / "run", run)
 
     def test_refuses_changed_settings(self, data, tmp_path):
         run = train(tmp_path, data, training__max_epochs=1, eval__benchmarks=[])

@@ -6,8 +6,6 @@ Each works on what the step before wrote.
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import anndata as ad
@@ -16,14 +14,12 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from scmodelforge._registry import MODELS
-from scmodelforge.cli.main import app
 from scmodelforge.hub import load_bundle, save_bundle
 from tests.conftest import make_adata
 from tests.hub_stub import PUSHES, hub_stub, use_hub
-from tests.test_life_cycle import invoke, losses, settings
+from tests.test_life_cycle import interrupt, invoke, losses, settings
 from tests.test_matrix import REFUSED, VARIANTS, names
 
 TOKENIZER = {model: {"strategy": "binned_expression"} for _, model in REFUSED}
@@ -57,24 +53,11 @@ QUICK = ("transformer_encoder", "autoregressive_transformer")
     "architecture", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names(MODELS)]
 )
 def test_life_cycle(architecture, data, tmp_path, monkeypatch):
-    from scmodelforge.training import loop
-
     whole = write_settings(tmp_path, data, "whole", architecture)
     # what is evaluated in training does not change the weights
     broken = write_settings(tmp_path, data, "broken", architecture, eval__benchmarks=[])
     invoke("train", "--config", whole)
-
-    real = loop.Progress.__setattr__
-
-    def stop_at(progress, name, value):
-        real(progress, name, value)
-        if name == "step" and value == 8:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Progress, "__setattr__", stop_at)
-        result = CliRunner().invoke(app, ["train", "--config", str(broken)])
-    assert result.exit_code == 1, result.output
+    interrupt("train", "--config", broken, after=8)
     invoke("train", "--resume", tmp_path / "broken")
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     weights = [load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "broken")]

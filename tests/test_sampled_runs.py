@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 
 import anndata as ad
 import numpy as np
@@ -15,7 +13,7 @@ from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from tests.conftest import make_adata
-from tests.test_life_cycle import invoke, losses, settings, train
+from tests.test_life_cycle import assert_same_training, interrupt, invoke, settings, train
 
 WAY = {
     "filter": "n > 9 and cell_type != 'type2'",
@@ -49,9 +47,7 @@ def members(run) -> dict[str, set[int]]:
 
 
 class TestRun:
-    def test_resumes_exactly_and_has_no_filtered_cell(self, cells, tmp_path, monkeypatch):
-        from scmodelforge.training import loop
-
+    def test_resumes_exactly_and_has_no_filtered_cell(self, cells, tmp_path):
         whole = train(tmp_path, cells, "whole", **changes({"by": "donor_id", "validation_fraction": 0.3}))
         sides = members(whole)
         obs = ad.read_h5ad(cells).obs
@@ -62,18 +58,9 @@ class TestRun:
         config = tmp_path / "broken.yaml"
         split = {"by": "donor_id", "validation_fraction": 0.3}
         config.write_text(yaml.safe_dump(settings(cells, tmp_path / "broken", **changes(split))))
-        real = loop.Progress.__setattr__
-
-        def stop_at(progress, name, value):
-            real(progress, name, value)
-            if name == "step" and value == 4:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(loop.Progress, "__setattr__", stop_at)
-        assert CliRunner().invoke(app, ["train", "--config", str(config)]).exit_code == 1
-        monkeypatch.undo()
+        interrupt("train", "--config", config, after=4)
         invoke("train", "--resume", tmp_path / "broken")
-        assert losses(tmp_path / "broken") == losses(whole)
+        assert_same_training(tmp_path / "broken", whole)
 
     def test_takes_the_split_of_a_file_from_any_folder(self, cells, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

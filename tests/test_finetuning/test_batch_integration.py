@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from scmodelforge import datasets, tl
-from scmodelforge.cli.main import app
 from scmodelforge.eval.base import Record
 from scmodelforge.finetuning.no_harm import harm_notes
 from scmodelforge.hub import load_bundle
 from scmodelforge.workflows.label_predictions import label_head
 from tests.conftest import make_adata
 from tests.test_finetuning.test_runs import BASE, TUNED, refused, write
-from tests.test_life_cycle import invoke, losses
+from tests.test_life_cycle import assert_same_training, interrupt, invoke, losses
 from tests.test_two_processes import run_command
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipes"
@@ -108,30 +104,13 @@ class TestRuns:
         assert bundle.labels["batch_labels"]["categories"] == ["b0", "b1"]
         assert np.isfinite(embedded(folder, tmp_path / "tuned")).all()
 
-    def test_resumed_equals_unbroken(self, folder, tmp_path, monkeypatch):
-        from scmodelforge.training import loop
-
+    def test_resumed_equals_unbroken(self, folder, tmp_path):
         whole, broken = tuned(folder, tmp_path, "one"), tuned(folder, tmp_path, "two")
         invoke("train", whole)
-        real = loop.Progress.__setattr__
-
-        def stop_at(progress, name, value):
-            real(progress, name, value)
-            if name == "step" and value == 6:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(loop.Progress, "__setattr__", stop_at)
-        previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            assert CliRunner().invoke(app, ["train", str(broken)]).exit_code == 1
-        finally:
-            signal.signal(signal.SIGINT, previous)
-        monkeypatch.undo()
+        interrupt("train", broken, after=6)
         assert max(losses(tmp_path / "two")) == 6
         invoke("train", "--resume", tmp_path / "two")
-        assert losses(tmp_path / "two") == losses(tmp_path / "one")
-        weights = "model/model.safetensors"
-        assert (tmp_path / "two" / weights).read_bytes() == (tmp_path / "one" / weights).read_bytes()
+        assert_same_training(tmp_path / "two", tmp_path / "one")
 
 
 class TestRefusals:

@@ -144,7 +144,11 @@ def test_numbers_that_are_names_are_types(settings, tmp_path):
     adata.obs["cluster"] = np.arange(adata.n_obs) % 30 * 1.0
     adata.write_h5ad(tmp_path / "cells.h5ad")
     data = {"label_column": "cluster", "paths": [str(tmp_path / "cells.h5ad")]}
-    invoke("train", "--config", settings(changes={"data": data, "training": {"max_epochs": 1}}))
+    path = settings(changes={"data": data, "training": {"max_epochs": 1}})
+    invoke("train", "--config", path)
+    learned = load_bundle(path.parent / "run" / "model").labels["categories"]
+    assert len(learned) > 2
+    assert {float(name) for name in learned} <= {*range(30)}
 
 
 class TestWhetherItGained:

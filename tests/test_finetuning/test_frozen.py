@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import anndata as ad
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from scmodelforge import tl
-from scmodelforge.cli.main import app
 from scmodelforge.hub import load_bundle
 from scmodelforge.models.fine_tuned import FineTunedConfig, FineTuneModel
 from scmodelforge.models.fine_tuned_heads import Seen
-from scmodelforge.training import loop
 from scmodelforge.training.unfreezing import Unfreezing
 from scmodelforge.workflows import frozen_cells
 from scmodelforge.workflows.adapted_training import RATES
 from tests.test_finetuning.test_command import refused, words
-from tests.test_life_cycle import invoke, losses
+from tests.test_life_cycle import assert_same_training, interrupt, invoke, losses
 
 MORE = ("--adaptation", "frozen", "--epochs", 3, "--lr", 1e-2, "--eval", "", "--set", "finetune.head.dropout=0.3")
 
@@ -68,27 +63,18 @@ class TestCached:
         assert kept
         assert all(torch.equal(kept[name], before[name]) for name in kept)
 
-    def test_resumed_equals_unbroken(self, run, base, cells, tmp_path, monkeypatch):
-        real = loop.Progress.__setattr__
-
-        def stop_at(progress, name, value):
-            real(progress, name, value)
-            if name == "step" and value == 5:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(loop.Progress, "__setattr__", stop_at)
-            result = CliRunner().invoke(app, words(base, cells, tmp_path / "run", *MORE))
-        assert result.exit_code == 1, result.output
+    def test_resumed_equals_unbroken(self, run, base, cells, tmp_path):
+        interrupt(*words(base, cells, tmp_path / "run", *MORE), after=5)
         invoke("finetune", "--resume", tmp_path / "run")
-        assert losses(tmp_path / "run") == losses(run)
-        weights = "model/model.safetensors"
-        assert (tmp_path / "run" / weights).read_bytes() == (run / weights).read_bytes()
+        assert_same_training(tmp_path / "run", run)
 
     def test_a_head_on_the_first_token_needs_the_model(self, base, cells, tmp_path, monkeypatch):
         more = ("--set", "finetune.head.pooling=first")
         monkeypatch.setattr(frozen_cells.FrozenCells, "__init__", lambda *given: pytest.fail("it is not read"))
         invoke(*words(base, cells, tmp_path / "run", *MORE, *more))
+        trained = load_bundle(tmp_path / "run" / "model")
+        assert trained.model_config.head.reads == "first"
+        assert trained.model.head.scale is None
 
 
 class TestStandardised:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 
 import anndata as ad
@@ -20,10 +19,9 @@ from scmodelforge.config.load import load_config
 from scmodelforge.eval.perturbation.splits import read_conditions
 from scmodelforge.eval.records import read_records
 from scmodelforge.hub.bundle import load_bundle
-from scmodelforge.training import loop
 from scmodelforge.workflows.evaluation_sets import split_for_evaluation
 from tests.test_finetuning.planted import CONTROL, planted
-from tests.test_life_cycle import invoke, losses
+from tests.test_life_cycle import assert_same_training, interrupt, invoke, losses
 
 BASE = """
 tokenizer: {strategy: binned_expression, max_genes: 32}
@@ -133,22 +131,12 @@ def test_what_is_held_out_to_be_scored_changes_no_weight(folder, run, tmp_path):
     assert losses_of[0] == losses_of[1]
 
 
-def test_an_interrupted_run_goes_on_as_the_unbroken_one(folder, run, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_as_the_unbroken_one(folder, run, tmp_path):
     ad.read_h5ad(folder / "screen.h5ad").write_h5ad(tmp_path / "screen.h5ad")
     config = tuned(folder, "run", tmp_path / "screen.h5ad")
-    real = loop.Progress.__setattr__
-
-    def stop_at(progress, name, value):
-        real(progress, name, value)
-        if name == "step" and value == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(loop.Progress, "__setattr__", stop_at)
-    assert CliRunner().invoke(app, ["train", "--config", str(config)]).exit_code == 1
-    monkeypatch.undo()
+    interrupt("train", "--config", config, after=3)
     invoke("train", "--resume", tmp_path / "run")
-    assert losses(tmp_path / "run") == losses(run)
-    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (run / WEIGHTS).read_bytes()
+    assert_same_training(tmp_path / "run", run)
 
 
 class TestPredictions:

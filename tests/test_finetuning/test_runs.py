@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from scmodelforge.report.sections.overview import overview
 from scmodelforge.workflows.fine_tuning_facts import next_command
 from scmodelforge.workflows.run_record import RunRecord
 from tests.conftest import make_adata
-from tests.test_life_cycle import invoke, losses
+from tests.test_life_cycle import assert_same_training, interrupt, invoke, losses
 
 BASE = {
     "data": {"gene_vocab": "from_data", "num_workers": 0, "preprocessing": {"normalize": "library_size"}},
@@ -157,34 +155,17 @@ class TestAdaptation:
         assert {f"encoder.layers.{number}" for number in range(3)} < changed_parameters(folder, tmp_path / "tuned")
 
     @pytest.mark.parametrize("adaptation", ["full", "gradual"])
-    def test_resumed_equals_unbroken(self, folder, tmp_path, monkeypatch, adaptation):
-        from scmodelforge.training import loop
-
+    def test_resumed_equals_unbroken(self, folder, tmp_path, adaptation):
         whole, broken = (tuned(folder, tmp_path, name, finetune__adaptation=adaptation) for name in ("one", "two"))
         for path in (whole, broken):
             settings = yaml.safe_load(path.read_text())
             settings["finetune"]["base_model"] = str(folder / "base")
             path.write_text(yaml.safe_dump(settings))
         invoke("train", whole)
-        real = loop.Progress.__setattr__
-
-        def stop_at(progress, name, value):
-            real(progress, name, value)
-            if name == "step" and value == 6:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(loop.Progress, "__setattr__", stop_at)
-        previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            assert CliRunner().invoke(app, ["train", str(broken)]).exit_code == 1
-        finally:
-            signal.signal(signal.SIGINT, previous)
-        monkeypatch.undo()
+        interrupt("train", broken, after=6)
         assert max(losses(tmp_path / "two")) == 6
         invoke("train", "--resume", tmp_path / "two")
-        assert losses(tmp_path / "two") == losses(tmp_path / "one")
-        weights = "model/model.safetensors"
-        assert (tmp_path / "two" / weights).read_bytes() == (tmp_path / "one" / weights).read_bytes()
+        assert_same_training(tmp_path / "two", tmp_path / "one")
 
 
 class TestRefusals:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
 from scipy import stats
-from typer.testing import CliRunner
 
-from scmodelforge.cli.main import app
 from scmodelforge.config.load import parse_config
 from scmodelforge.hub import load_bundle
 from scmodelforge.training import loop
@@ -20,7 +16,7 @@ from scmodelforge.workflows.prepare import open_source
 from scmodelforge.workflows.sweep_table import SweepResult, Tried
 from tests.conftest import make_adata
 from tests.test_finetuning.test_command import refused, words
-from tests.test_life_cycle import invoke
+from tests.test_life_cycle import interrupt, invoke
 from tests.test_workflows.ready_models import GENES
 
 MORE = ("--epochs", 1, "--adaptation", "frozen", "--sweep", "training.optimizer.lr=1e-4,1e-2", "--folds", 2)
@@ -74,20 +70,8 @@ class TestRuns:
         line = refused(*words(base, cells, out, *MORE, "--batch", "batch"))
         assert "holds a sweep of other settings" in line
 
-    def test_interrupted_it_says_how_to_go_on_and_does(self, swept, base, cells, tmp_path, monkeypatch):
-        real, steps = loop.Progress.__setattr__, []
-
-        def stop(progress, name, value):
-            real(progress, name, value)
-            if name == "step" and value:
-                steps.append(value)
-                if len(steps) == 5:  # in the second run
-                    os.kill(os.getpid(), signal.SIGINT)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(loop.Progress, "__setattr__", stop)
-            result = CliRunner().invoke(app, words(base, cells, tmp_path / "out", *MORE))
-        assert result.exit_code == 1, result.output
+    def test_interrupted_it_says_how_to_go_on_and_does(self, swept, base, cells, tmp_path):
+        result = interrupt(*words(base, cells, tmp_path / "out", *MORE), after=5)  # in the second run
         assert "the same command goes on from there" in result.stderr
         invoke(*words(base, cells, tmp_path / "out", *MORE))
         assert (tmp_path / "out" / "table.tsv").read_text() == (swept[0] / "table.tsv").read_text()

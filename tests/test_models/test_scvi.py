@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import anndata as ad
@@ -14,10 +12,8 @@ import scvi
 import torch
 import yaml
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from scmodelforge._registry import MODELS
-from scmodelforge.cli.main import app
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.hub import load_bundle, save_bundle
 from scmodelforge.models import get_model
@@ -26,7 +22,7 @@ from scmodelforge.models.scvi import SCVI, SCVIConfig
 from scmodelforge.training.objective import Objective
 from scmodelforge.workflows.model_check import check_model
 from tests.conftest import make_adata
-from tests.test_life_cycle import invoke, losses, settings
+from tests.test_life_cycle import interrupt, invoke, losses, settings
 from tests.test_matrix import check_two_steps, train, variants
 
 pytestmark = pytest.mark.filterwarnings("default")  # those of scvi-tools and of what it imports are not ours
@@ -318,24 +314,12 @@ def write_settings(folder: Path, data: Path, name: str, **changes) -> Path:
 
 
 class TestRuns:
-    def test_life_cycle(self, data, tmp_path, monkeypatch):
+    def test_life_cycle(self, data, tmp_path):
         """Train, interrupt, resume, embed, evaluate, save, load; each on what the step before wrote."""
-        from scmodelforge.training import loop
-
         whole = write_settings(tmp_path, data, "whole")
         broken = write_settings(tmp_path, data, "broken", eval__benchmarks=[])
         invoke("train", "--config", whole)
-        real = loop.Progress.__setattr__
-
-        def stop_at(progress, name, value):
-            real(progress, name, value)
-            if name == "step" and value == 8:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(loop.Progress, "__setattr__", stop_at)
-            result = CliRunner().invoke(app, ["train", "--config", str(broken)])
-        assert result.exit_code == 1, result.output
+        interrupt("train", "--config", broken, after=8)
         invoke("train", "--resume", tmp_path / "broken")
         assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
         weights = [load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "broken")]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from scmodelforge.workflows import read_cells
 from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.prepare import prepare_data
 from tests.conftest import make_adata
+from tests.test_life_cycle import interrupt
 
 KEY = "eval/embedding_quality/heldout/silhouette_label"
 SETTINGS = """
@@ -99,20 +98,9 @@ class TestRun:
         assert all(set(r.baselines) == {"pca", "hvg"} for r in records if r.representation == "model")
 
     @pytest.mark.parametrize("after", [4, pytest.param(5, marks=pytest.mark.slow), 6])
-    def test_that_was_interrupted_equals_one_that_was_not(self, run, data, tmp_path, after, monkeypatch):
-        from scmodelforge.training import loop
-
+    def test_that_was_interrupted_equals_one_that_was_not(self, run, data, tmp_path, after):
         config = configured(tmp_path, data)
-        real = loop.Progress.__setattr__
-
-        def stop_at(progress, name, value):
-            real(progress, name, value)
-            if name == "step" and value == after:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(loop.Progress, "__setattr__", stop_at)
-        assert invoke("train", config).exit_code == 1
-        monkeypatch.undo()
+        interrupt("train", config, after=after)
         kept = json.loads((tmp_path / "run" / "checkpoints" / f"step_{after:08d}" / "state.json").read_text())
         assert kept["callbacks"]["EvalCallback"]["step"] == (3 if after < 6 else 6)
         result = invoke("train", "--resume", tmp_path / "run")

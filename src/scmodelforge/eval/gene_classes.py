@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scmodelforge.eval.base import Record
+from scmodelforge.eval.metrics import accuracy, bootstrap_tables, count_table, interval, macro_f1
 
 __all__ = ["NAME", "expression_features", "guess_by_expression", "score_genes"]
 
@@ -25,7 +26,6 @@ def score_genes(
     *,
     num_skipped: int = 0,
     seed: int = 0,
-    benchmark: str = NAME,
 ) -> list[Record]:
     """Score predicted classes of held-out genes.
 
@@ -41,24 +41,25 @@ def score_genes(
         Held-out genes that no cell expresses.
     seed
         Seed of the bootstrap.
-    benchmark
-        Name in records.
 
     Returns
     -------
-    Of each prediction ``accuracy`` and ``macro_f1`` (over classes that held-out genes have), with 95 % intervals by
-    resampling genes.
+    Of each prediction ``accuracy`` and ``macro_f1`` (over classes that held-out genes have or are said to have), with
+    95 % intervals by resampling genes.
     """
     if not len(truth):
         return []
-    draws = np.random.default_rng(seed).integers(0, len(truth), (_RESAMPLES, len(truth)))
+    tables = {key: _table(truth, own) for key, own in found.items()}
+    resampled = {
+        key: bootstrap_tables(table, seed=seed, purpose=f"{NAME} {key}", resamples=_RESAMPLES)
+        for key, table in tables.items()
+    }
     records: list[Record] = []
-    for metric, measure in (("accuracy", _accuracy), ("macro_f1", _macro_f1)):
-        values = {key: measure(truth, own) for key, own in found.items()}
-        for key, own in found.items():
-            spread = np.percentile([measure(truth[rows], own[rows]) for rows in draws], [2.5, 97.5])
+    for metric, measure in (("accuracy", accuracy), ("macro_f1", macro_f1)):
+        values = {key: float(measure(table)) for key, table in tables.items()}
+        for key in found:
             row: dict[str, Any] = {
-                "interval": [float(each) for each in spread],
+                "interval": interval(measure(resampled[key])),
                 "n": len(truth),
                 "n_skipped": num_skipped,
                 "baselines": {other: value for other, value in values.items() if other != key}
@@ -66,7 +67,7 @@ def score_genes(
                 else {},
                 "params": {"scored": "held-out genes"},
             }
-            records.append(record(benchmark, key, metric, values[key], **row))
+            records.append(record(NAME, key, metric, values[key], **row))
     return records
 
 
@@ -115,13 +116,7 @@ def guess_by_expression(features: np.ndarray, classes: np.ndarray, asked: np.nda
     return found
 
 
-def _accuracy(truth: np.ndarray, found: np.ndarray) -> float:
-    return float((truth == found).mean())
-
-
-def _macro_f1(truth: np.ndarray, found: np.ndarray) -> float:
-    scores = []
-    for name in np.unique(truth):
-        right = ((truth == name) & (found == name)).sum()
-        scores.append(2 * right / ((truth == name).sum() + (found == name).sum()))
-    return float(np.mean(scores))
+def _table(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return how many genes of each class are said to be of each, shape (C, C)."""
+    names, codes = np.unique(np.concatenate([truth, found]), return_inverse=True)
+    return count_table(codes[: len(truth)], codes[len(truth) :], (len(names), len(names)))

@@ -10,6 +10,7 @@ import numpy as np
 from scmodelforge.eval.annotation.groups import group_counts, group_weights
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.baselines import pca_embedding
+from scmodelforge.eval.metrics import interval
 
 __all__ = ["NAME", "mean_absolute_error", "pearson", "r_squared", "ridge_on_components", "score_numbers"]
 
@@ -99,11 +100,11 @@ def score_numbers(
         for key, own in rows.items():
             defined = np.isfinite(values[key])
             others = {other: value for other, value in values.items() if other != key and np.isfinite(value)}
-            interval = _interval(measure, truth, own, draws) if defined else None
+            of_cells = _interval(measure, truth, own, draws) if defined else None
             of_groups = _interval(measure, truth, own, by_group) if defined and by_group is not None else None
             row: dict[str, Any] = {
                 **shared,
-                "interval": interval,
+                "interval": of_cells,
                 "group_interval": of_groups,
                 "group_key": None if of_groups is None else group_key,
                 "params": dict(counts),
@@ -163,7 +164,5 @@ def _interval(
     truth: np.ndarray,
     found: np.ndarray,
     draws: Iterable[np.ndarray],
-) -> list[float]:
-    values = np.array([measure(truth[rows], found[rows]) for rows in draws])
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return [float(low), float(high)]
+) -> list[float] | None:
+    return interval(np.array([measure(truth[rows], found[rows]) for rows in draws]))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError
@@ -22,12 +21,11 @@ from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.schema import DataConfig, FinetuneConfig, ModelConfig, RunConfig, UnfreezeConfig
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.splits import CellSplit
+from scmodelforge.finetuning.adaptation import stages_of
 from scmodelforge.hub.adapters import bare_backbone
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.weight_copies import copy_weights
-from scmodelforge.models.fine_tuned import FineTuneModel
 from scmodelforge.models.fine_tuned_config import CellHeadConfig, FineTunedConfig
-from scmodelforge.training._depth import block_prefixes
 
 if TYPE_CHECKING:
     from scmodelforge.eval.base import Record
@@ -259,19 +257,7 @@ class HeadTask(Task):
 
     def stages(self, config: RunConfig) -> list[UnfreezeConfig]:
         """Return the stages of ``finetune.adaptation``, patterns of parameter names of the model."""
-        own = self.config
-        if own.adaptation in ("full", "lora", "dora"):  # a model with adapters has frozen the rest itself
-            return []
-        head = UnfreezeConfig(epoch=0, parameters=["head.*"])
-        if own.adaptation == "frozen":
-            return [head]
-        blocks = self._blocks()
-        if own.adaptation == "last_n":
-            return [_stage(0, ["head.*", *(f"{block}*" for block in blocks[-self._last_layers(blocks) :])])]
-        every = own.epochs_per_layer or 1
-        later = [_stage(every * number, [f"{block}*"]) for number, block in enumerate(reversed(blocks), start=1)]
-        whole = _stage(every * (len(blocks) + 1), ["*"])
-        return [head, *(stage for stage in [*later, whole] if stage.epoch < config.training.max_epochs)]
+        return stages_of(self.config, self.model, max_epochs=config.training.max_epochs)
 
     def _chosen_head(self) -> HeadConfig:
         """Return settings of the head; one on embeddings that stay as they are gets them standardised."""
@@ -291,27 +277,3 @@ class HeadTask(Task):
         if kind not in ("lora", "dora"):
             return None
         return AdapterConfig(kind=kind, **(self.config.lora or LoraConfig()).model_dump())
-
-    def _blocks(self) -> list[str]:
-        """Return the beginnings of the names of each block's parameters, from below to above."""
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = FineTuneModel(self.model())
-        found = block_prefixes(model.backbone)
-        if not found:
-            msg = (
-                f"architecture '{self.model().backbone.architecture}' has no blocks, so finetune.adaptation cannot be "
-                f"'{self.config.adaptation}'; set it to 'full' or 'frozen'."
-            )
-            raise ConfigError(msg)
-        return [f"backbone.{prefix}" for prefix in found]
-
-    def _last_layers(self, blocks: list[str]) -> int:
-        number = self.config.last_layers or 2
-        if number > len(blocks):
-            msg = f"finetune.last_layers is {number}, but the base model has {len(blocks)} blocks; set at most that."
-            raise ConfigError(msg)
-        return number
-
-
-def _stage(epoch: int, parameters: list[str]) -> UnfreezeConfig:
-    return UnfreezeConfig(epoch=epoch, parameters=parameters)

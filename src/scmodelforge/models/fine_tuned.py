@@ -21,10 +21,9 @@ from scmodelforge._registry import HEADS
 from scmodelforge.config.finetune_sections import AdapterConfig
 from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig
-from scmodelforge.models._fine_tuned_parts import check_readable, summed, without_pretraining
+from scmodelforge.models._fine_tuned_parts import check_readable, flops_of, look_inside, summed, without_pretraining
 from scmodelforge.models._utils import count_parameters, required_vocab_size
 from scmodelforge.models.components.adapters import inject_adapters
-from scmodelforge.models.components.flops import forward_flops
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
 from scmodelforge.models.fine_tuned_heads import Seen
 from scmodelforge.models.protocol import ModelOutput
@@ -157,10 +156,7 @@ class FineTuneModel(nn.Module):
         """
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "values": values, **kwargs}
         labels = self._take_labels({"cell_types": cell_types} if cell_types is not None else {}, batch)
-        traced = ModelOutput()
-        if output_hidden_states or output_attentions:
-            asked = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
-            traced = self._look_inside(batch, **asked)
+        traced = look_inside(self.backbone, batch, states=output_hidden_states, maps=output_attentions)
         scores, terms = None, None
         if labels or (return_logits and self.head is not None):
             scores, seen = self._score(batch)
@@ -245,18 +241,7 @@ class FineTuneModel(nn.Module):
     @property
     def forward_flops(self) -> Callable[[dict[str, Any]], int]:
         """What tells the FLOPs of one pass forward on a batch on the host; of a backbone that tells its own only."""
-        own = self.backbone.forward_flops
-        parts = getattr(self.backbone, "flop_parts", None)
-
-        def tell(batch: dict[str, Any]) -> int:
-            head = forward_flops(self, [("head", 1)], batch)
-            if "cell_embeddings" in batch:
-                return head
-            # An embedding needs each part once, whatever pretraining repeats.
-            flops = own(batch) if parts is None else forward_flops(self.backbone, dict.fromkeys(parts), batch)
-            return int(flops) + head
-
-        return tell
+        return flops_of(self)
 
     @property
     def embedding_dim(self) -> int:
@@ -312,10 +297,3 @@ class FineTuneModel(nn.Module):
             cells, tokens = self.backbone.encode_tokens(**batch)
         seen = Seen(cells, tokens, batch, self.backbone)
         return self.head(seen), seen
-
-    def _look_inside(self, batch: dict[str, Any], **asked: bool) -> ModelOutput:
-        """Return what the backbone gives, with nothing hidden and nothing asked for."""
-        seen = {name: value for name, value in batch.items() if name not in ("labels", "masked_positions")}
-        seen["prefix_len"] = (batch["attention_mask"] != 0).sum(dim=1)  # each token sees the whole cell, as in encode
-        output: ModelOutput = self.backbone(**seen, return_logits=False, **asked)
-        return output

@@ -24,7 +24,7 @@ from scmodelforge.models.components.blocks import get_activation
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.fine_tuned_config import CellHeadConfig, CellTypeHeadConfig, FineTunedConfig
 
-__all__ = ["CellHead", "CellTypeHead", "ColumnScale", "Head", "Seen", "register_head"]
+__all__ = ["CellHead", "CellTypeHead", "ColumnScale", "Head", "Seen", "hidden_layers", "register_head"]
 
 T = TypeVar("T", bound=type)
 
@@ -89,6 +89,14 @@ def register_head(kind: str) -> Callable[[T], T]:
     return HEADS.register(kind)
 
 
+def hidden_layers(number: int, width: int, *, activation: str) -> list[nn.Module]:
+    """Return so many linear layers of one width, each with its activation: ``tanh``, or one that blocks have."""
+    layers: list[nn.Module] = []
+    for _ in range(number):
+        layers += [nn.Linear(width, width), nn.Tanh() if activation == "tanh" else get_activation(activation)]
+    return layers
+
+
 class ColumnScale(nn.Module):
     """Standardises columns: what cells have in common is taken away, and the rest brought to one scale.
 
@@ -146,11 +154,7 @@ class CellHead(nn.Module):
         self._reads_first = config.reads == "first"
         self._first = get_pooling("cls")
         self.scale: ColumnScale | None = ColumnScale(width) if config.standardised else None
-        layers: list[nn.Module] = []
-        for _ in range(config.hidden_layers):
-            is_tanh = config.activation == "tanh"
-            layers += [nn.Linear(width, width), nn.Tanh() if is_tanh else get_activation(config.activation)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*hidden_layers(config.hidden_layers, width, activation=config.activation))
         self.dropout = nn.Dropout(dropout if config.dropout is None else config.dropout)
         self.decoder = nn.Linear(width, num_scores)
         self.apply(init_weights)

@@ -225,6 +225,23 @@ class ScGPT(CellModel):
         if targets is None:
             msg = "labels without targets: scgpt predicts values and needs them; give the batch of its objective."
             raise DataError(msg)
+        classes = {"cell_types": cell_types, "batch_labels": batch_labels}
+        terms = self._terms(shown, hidden, cells, labels, targets, logits=logits, **classes)
+        loss = torch.stack(list(terms.values())).sum()
+        return with_trace(ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms), trace)
+
+    def _terms(
+        self,
+        shown: ShownCells,
+        hidden: torch.Tensor,
+        cells: torch.Tensor,
+        labels: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        logits: torch.Tensor | None,
+        **classes: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor]:
+        """Return the terms of the loss: of the values that are asked for, and what else is learned of cells."""
         is_target = labels != IGNORE_INDEX
         asked = Asked(is_target, targets[is_target], self.embedding.genes(shown.ids[is_target]))
         predicted = self.head(hidden[is_target]) if logits is None else logits[is_target]
@@ -233,16 +250,13 @@ class ScGPT(CellModel):
         def from_cells(vectors: torch.Tensor) -> torch.Tensor:
             return self.head(self._transformed(shown, cell_vectors=vectors)[is_target])
 
-        terms = {own: asked.mean_error(predicted)} | self.terms(
+        return {own: asked.mean_error(predicted)} | self.terms(
             cells,
             asked,
             again=lambda: self._pool_cells(self._transformed(shown), shown.is_known),
             from_cells=None if shown.is_generated is None else from_cells,
-            cell_types=cell_types,
-            batch_labels=batch_labels,
+            **classes,
         )
-        loss = torch.stack(list(terms.values())).sum()
-        return with_trace(ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms), trace)
 
     def predict_from_cells(self, gene_ids: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """Predict values of genes from vectors of cells alone (MVC of scGPT).

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 
 from scmodelforge._errors import DataError, listed
 from scmodelforge.eval.perturbation.conditions import CONTROL, Conditions, Group
-from scmodelforge.eval.perturbation.splits import PerturbationSplit, read_conditions, split_perturbations
+from scmodelforge.eval.perturbation.splits import PerturbationSplit, SplitKind, read_conditions, split_perturbations
 from scmodelforge.finetuning.perturbation.screen import Screen
 
-__all__ = ["HoldOut", "split_screen"]
-
-HoldOut = Literal["unseen", "combination", "transfer"]
+__all__ = ["split_screen"]
 
 
 def split_screen(
     screen: Screen,
-    kind: HoldOut | None,
+    kind: SplitKind | None,
     *,
     file: str | None,
     held_out: float,

@@ -20,7 +20,7 @@ from scmodelforge._errors import ConfigError, listed
 from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.schema import FinetuneConfig, RunConfig
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.eval.gene_classes import NAME, expression_features, guess_by_expression, score_genes
+from scmodelforge.eval.gene_classes import expression_features, guess_by_expression, score_genes
 from scmodelforge.finetuning.base import HeadTask, register_task
 from scmodelforge.finetuning.gene_labels import (
     fold_genes,
@@ -35,10 +35,9 @@ from scmodelforge.finetuning.held_out import TaskFolds
 from scmodelforge.finetuning.predictions import Naming, free_name, warn_of_unknown
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.models._utils import init_weights
-from scmodelforge.models.components.blocks import get_activation
 from scmodelforge.models.components.losses import masked_cross_entropy
 from scmodelforge.models.fine_tuned_config import FineTunedConfig
-from scmodelforge.models.fine_tuned_heads import Seen, register_head
+from scmodelforge.models.fine_tuned_heads import Seen, hidden_layers, register_head
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,10 +116,7 @@ class GeneClassHead(nn.Module):
         if len(own.classes) < 2:
             msg = f"model.head.classes has {len(own.classes)} class(es) of genes; name two or more."
             raise ConfigError(msg)
-        layers: list[nn.Module] = []
-        for _ in range(own.hidden_layers):
-            is_tanh = own.activation == "tanh"
-            layers += [nn.Linear(width, width), nn.Tanh() if is_tanh else get_activation(own.activation)]
+        layers = hidden_layers(own.hidden_layers, width, activation=own.activation)
         self.layers = nn.Sequential(*layers, nn.Dropout(dropout if own.dropout is None else own.dropout))
         self.decoder = nn.Linear(width, len(own.classes))
         self.apply(init_weights)
@@ -229,9 +225,9 @@ class GeneClassificationTask(HeadTask):
 
         Genes are judged by held-out cells; without any by the training cells.
         """
-        classes: Any = trained.bundle.model_config.head.classes  # type: ignore[attr-defined]
-        predictor = self.predictor(trained.bundle, Naming(unknown=free_name(classes)))
-        split, head = trained.data.split, predictor.config
+        head: Any = trained.bundle.model_config.head  # type: ignore[attr-defined]
+        predictor = self.predictor(trained.bundle, Naming(unknown=free_name(head.classes)))
+        split = trained.data.split
         cells = split.validation if len(split.validation) else split.train
         trained.predicted(predictor, cells)
         means, num_cells = predictor.means()
@@ -250,7 +246,7 @@ class GeneClassificationTask(HeadTask):
         }
         truth = np.array([head.held_out_genes[gene] for gene in genes])
         skipped = len(head.held_out_genes) - len(genes)
-        return score_genes(truth, found, trained.record, num_skipped=skipped, seed=trained.seed, benchmark=NAME)
+        return score_genes(truth, found, trained.record, num_skipped=skipped, seed=trained.seed)
 
 
 def _measured(source: CellSource, vocab: GeneVocab) -> set[str]:

@@ -18,7 +18,7 @@ from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.selection import filtered_out
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.perturbation.conditions import Group
-from scmodelforge.eval.perturbation.splits import PerturbationSplit, fold_perturbations
+from scmodelforge.eval.perturbation.splits import PerturbationSplit, SplitKind, fold_perturbations
 from scmodelforge.finetuning.base import HeadTask, register_task
 from scmodelforge.finetuning.held_out import TaskFolds
 from scmodelforge.finetuning.perturbation.examples import Learned, learn
@@ -51,7 +51,7 @@ class PerturbationPredictionTaskConfig(FinetuneConfig):
     """obs column, such as the cell type, in which a perturbation is one of its own; controls are of the same value."""
     dose_column: str | None = None
     """obs column with the dose, a number."""
-    hold_out: Literal["unseen", "combination", "transfer"] | None = None
+    hold_out: SplitKind | None = None
     """Which perturbations are held out: all of some genes (``unseen``, the default), some combinations, or some
     perturbations in one covariate each. Half of them choose the model, half are scored at the end."""
     held_out: float = Field(0.3, gt=0, lt=1)
