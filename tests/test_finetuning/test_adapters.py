@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 
+import anndata as ad
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from scmodelforge import tl
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import MODELS
 from scmodelforge.config.finetune_sections import AdapterConfig
@@ -71,6 +74,17 @@ class TestWhatIsTrained:
         assert any("attention.q.weight" in name for name in shared)
         assert all(torch.equal(kept[name], before[name]) for name in shared)
         assert any("lora_B" in name and t.abs().max() > 0 for name, t in after.items())
+
+
+class TestScale:
+    def test_the_head_reads_what_the_base_model_gives_standardised(self, run, base, cells):
+        adata = ad.read_h5ad(cells)
+        tl.embed(adata, base)
+        train = np.concatenate([np.arange(*span) for span in json.loads((run / "splits.json").read_text())["train"]])
+        rows = adata.obsm["X_scmodelforge"][train]
+        scale = load_bundle(run / "model").model.head.scale
+        assert scale.mean == pytest.approx(rows.mean(axis=0), abs=1e-5)
+        assert scale.sd == pytest.approx(rows.std(axis=0), abs=1e-5)
 
 
 class TestOutputs:

@@ -168,6 +168,10 @@ class Task:
         """Tell whether embeddings of cells stay as they are in training, and are all that is read of the base model."""
         return False
 
+    def scales_first(self) -> bool:
+        """Tell whether the head reads embeddings on the scale that they have before the first step."""
+        return False
+
     def prepare(self, config: RunConfig, data: TaskCells) -> None:
         """Write into the settings of a new run what follows from its training cells, and say what the user must know.
 
@@ -255,22 +259,33 @@ class HeadTask(Task):
         """Tell whether the backbone is frozen and the head reads embeddings alone."""
         return self.config.adaptation == "frozen" and self.head().reads == "cells" and self.sees_whole_cells
 
+    def scales_first(self) -> bool:
+        """Tell whether embeddings begin as those of the base model and are moved by adapters alone."""
+        return self.config.adaptation in ("lora", "dora") and self._standardises()
+
     def stages(self, config: RunConfig) -> list[UnfreezeConfig]:
         """Return the stages of ``finetune.adaptation``, patterns of parameter names of the model."""
         return stages_of(self.config, self.model, max_epochs=config.training.max_epochs)
 
     def _chosen_head(self) -> HeadConfig:
-        """Return settings of the head; one on embeddings that stay as they are gets them standardised."""
+        """Return settings of the head; one on embeddings that stay, or nearly so, has them standardised."""
         head = self.head()
         if not isinstance(head, CellHeadConfig):
             return head
-        if head.standardised and not self.embeds_once():
+        if head.standardised and not self._standardises():
             msg = (
                 "finetune.head.standardised is set, but embeddings change in training, or the head reads none; leave "
-                "it out: a run sets it itself where finetune.adaptation is 'frozen' and head.pooling 'embedding'."
+                "it out: a run sets it itself where finetune.adaptation is 'frozen', 'lora' or 'dora' and head.pooling "
+                "'embedding'."
             )
             raise ConfigError(msg)
-        return head.model_copy(update={"standardised": self.embeds_once()})
+        return head.model_copy(update={"standardised": self._standardises()})
+
+    def _standardises(self) -> bool:
+        """Tell whether the head is one on embeddings that begin as those of the base model and stay near them."""
+        head = self.head()
+        kept = self.config.adaptation in ("frozen", "lora", "dora")
+        return kept and isinstance(head, CellHeadConfig) and head.reads == "cells" and self.sees_whole_cells
 
     def _adapter(self) -> AdapterConfig | None:
         kind = self.config.adaptation

@@ -32,7 +32,7 @@ class CellHeadConfig(HeadConfig):
     """Dropout before the last layer; ``None`` is that of the backbone."""
     standardised: bool = False
     """Whether embeddings are standardised by the training cells before the head reads them. A run of fine-tuning sets
-    it where the base model is frozen; weights hold the means and standard deviations."""
+    it where the base model is frozen or has adapters; weights hold the means and standard deviations."""
 
     @property
     def reads(self) -> Literal["cells", "first", "tokens"]:

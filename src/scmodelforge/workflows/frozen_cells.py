@@ -1,4 +1,4 @@
-"""Embeddings of cells by a model that is not trained: computed once, and put into each batch in place of its passes."""
+"""Embeddings of cells before the first step of a run: what a head is scaled by, or what batches bring instead."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from scmodelforge.workflows.team import Team
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["FrozenCells", "team_of"]
+__all__ = ["FirstScale", "FrozenCells", "team_of"]
 
 _log = logging.getLogger(__name__)
+_MOST_SCALED = 10_000  # cells; mean and standard deviation of a column are then known to a hundredth
 
 
 def team_of(fabric: Fabric) -> Team:
@@ -65,24 +66,60 @@ class FrozenCells:
 
     def on_fit_start(self, run: Run) -> None:
         """Embed the cells, by all processes together."""
-        fabric, batch_size = run.fabric, known_batch_size(self._config.training)
         _log.info(f"embedding {len(self._positions):,} cells once: the base model is frozen")
-        self._rows = team_of(fabric).embed(
-            run.model,
-            partial(self._batches, batch_size=batch_size, device=fabric.device),
-            positions=self._positions,
-            batch_size=batch_size,
-            device=fabric.device,
-            autocast=fabric.autocast,
-        )
-        settle(run.model)
-        scale = getattr(run.model.head, "scale", None)
-        if scale is not None:  # of training cells alone: held-out ones are scored as those of other files will be
-            scale.fit(self._rows[np.searchsorted(self._positions, np.sort(self._data.split.train))])
+        self._rows = _embedded(run, self._config, self._data, self._positions)
+        if _scale_of(run) is not None:  # by training cells alone: held-out ones are scored as those of other files are
+            _scale_of(run).fit(self._rows[np.searchsorted(self._positions, np.sort(self._data.split.train))])
 
-    @contextmanager
-    def _batches(self, positions: np.ndarray, *, batch_size: int, device: torch.device) -> Iterator[Iterable[Batch]]:
-        collate = partial(steady_batch, pad_id=self._data.vocab.pad_id, device=device)
-        options: dict[str, Any] = {"config": self._config.data, "batch_size": batch_size, "seed": 0}
-        with sequential_loader(self._data, positions, collate=collate, **options) as loader:
-            yield (batch for group in loader.one_pass() for batch in group)
+
+class FirstScale:
+    """The callback that fits the scale of a head to the training cells, as adapters find them before the first step.
+
+    Parameters
+    ----------
+    config
+        Settings of the run.
+    data
+        Its cells.
+    """
+
+    def __init__(self, config: RunConfig, data: PreparedData) -> None:
+        self._config, self._data = config, data
+
+    def on_fit_start(self, run: Run) -> None:
+        """Embed training cells, at most 10,000 of them evenly; a resumed run has the scale in its weights."""
+        if run.progress.step or _scale_of(run) is None:
+            return
+        positions = np.sort(self._data.split.train)
+        positions = positions[:: -(-len(positions) // _MOST_SCALED)]
+        _log.info(f"embedding {len(positions):,} cells by the base model: its head reads them standardised")
+        _scale_of(run).fit(_embedded(run, self._config, self._data, positions))
+
+
+def _scale_of(run: Run) -> Any:
+    return getattr(run.model.head, "scale", None)
+
+
+def _embedded(run: Run, config: RunConfig, data: PreparedData, positions: np.ndarray) -> np.ndarray:
+    """Return the embeddings of cells, ascending positions, by all processes together; shape (N, H)."""
+    fabric, batch_size = run.fabric, known_batch_size(config.training)
+    rows = team_of(fabric).embed(
+        run.model,
+        partial(_batches, config=config, data=data, batch_size=batch_size, device=fabric.device),
+        positions=positions,
+        batch_size=batch_size,
+        device=fabric.device,
+        autocast=fabric.autocast,
+    )
+    settle(run.model)
+    return rows
+
+
+@contextmanager
+def _batches(
+    positions: np.ndarray, *, config: RunConfig, data: PreparedData, batch_size: int, device: torch.device
+) -> Iterator[Iterable[Batch]]:
+    collate = partial(steady_batch, pad_id=data.vocab.pad_id, device=device)
+    options: dict[str, Any] = {"config": config.data, "batch_size": batch_size, "seed": 0}
+    with sequential_loader(data, positions, collate=collate, **options) as loader:
+        yield (batch for group in loader.one_pass() for batch in group)

@@ -46,7 +46,7 @@ from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
 from scmodelforge.workflows.exported_scores import score_exported
 from scmodelforge.workflows.fine_tuning_facts import fine_tuning_facts
-from scmodelforge.workflows.frozen_cells import FrozenCells, team_of
+from scmodelforge.workflows.frozen_cells import FirstScale, FrozenCells, team_of
 from scmodelforge.workflows.going_on import saying_how_to_go_on
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
@@ -129,6 +129,8 @@ class TrainingRun:
         )
         callbacks = recipe_callbacks(self.config.training, [evaluation] if self.evaluator is not None else [])
         callbacks += [] if self._frozen is None else [self._frozen]
+        if self.task is not None and self.task.scales_first():
+            callbacks.append(FirstScale(self.config, self.data))
         assert run.metrics is not None
         if checkpoint is not None:
             checkpoints.load(run, checkpoint, callbacks)
