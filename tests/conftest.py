@@ -148,18 +148,12 @@ def _no_waiting_for_the_disk():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _commands_and_pages_are_built_once(tmp_path_factory):
-    """Keep the command line and the compiled templates of reports, which a user's command makes anew."""
-    if not find_spec("jinja2"):
-        yield
-        return
-    import jinja2
+def _the_command_line_is_built_once():
+    """Keep the command line, which each command of a user makes anew."""
     import typer.testing
 
-    compiled = jinja2.FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.testing, "_get_command", functools.cache(typer.testing._get_command))
-        patch.setattr(jinja2, "Environment", functools.partial(jinja2.Environment, bytecode_cache=compiled))
         yield
 
 

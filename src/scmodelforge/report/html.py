@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scmodelforge import __version__
 from scmodelforge._optional import require
 from scmodelforge.training._files import write_text
 from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["render_report", "write_report"]
 
@@ -77,8 +81,24 @@ def render_report(run: RunRecord, *, method: Literal["auto", "pca"] = "auto", no
     now
         The time at the foot; ``None`` is the present.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
+
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            **_contents(run, method),
+            style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            version=__version__,
+            now=now or time.strftime("%Y-%m-%d %H:%M %Z"),
+        )
+    )
+
+
+@functools.cache
+def _templates() -> Environment:
+    """Return the templates, each of which is compiled once for all reports of a process."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from scmodelforge.report.charts import MARKS
 
@@ -87,12 +107,7 @@ def render_report(run: RunRecord, *, method: Literal["auto", "pca"] = "auto", no
     )
     environment.filters["counts"] = _counts
     environment.globals |= {"shapes": _SHAPES, "marks": MARKS}
-    return environment.get_template("report.html.j2").render(
-        **_contents(run, method),
-        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        version=__version__,
-        now=now or time.strftime("%Y-%m-%d %H:%M %Z"),
-    )
+    return environment
 
 
 def _contents(run: RunRecord, method: Literal["auto", "pca"]) -> dict[str, Any]:
