@@ -6,9 +6,11 @@ import warnings
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
+from sklearn.preprocessing import StandardScaler
 
 from scmodelforge.connectome.baselines.base import Baseline, Inputs, register_baseline
 from scmodelforge.connectome.baselines.features import (
@@ -67,7 +69,9 @@ class _Learned(Baseline):
     ) -> tuple[RegionCodes, Any]:
         codes = pca_codes(data, indices, size, with_coords=self.inputs == "both")
         both = indices if data.is_directed else np.concatenate([indices, indices ^ 1])
-        regressor = self._regressor(strength, int(mix(self.seed, type(self).__name__)) % 2**32)
+        seed = int(mix(self.seed, type(self).__name__)) % 2**32
+        # targets of variance 1, whatever their unit: the perceptron's weights and ridge are made for that
+        regressor = TransformedTargetRegressor(self._regressor(strength, seed), transformer=StandardScaler())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is a choice, not a fault
             regressor.fit(self._of_pairs(codes, data, both), data.targets(both))
@@ -89,7 +93,7 @@ class MultilayerPerceptron(_Learned):
     """Two hidden layers on the principal components of both regions."""
 
     features = staticmethod(joined_features)
-    candidates = ((10, 1.0), (20, 1.0), (20, 10.0))
+    candidates = ((20, 0.1), (40, 0.1), (40, 1.0))
 
     def _regressor(self, strength: float, seed: int) -> MLPRegressor:
         return MLPRegressor(
