@@ -1,12 +1,12 @@
-"""A planted brain: connectivity that follows from pairs of genes by a rule that linear and bilinear models cannot state.
+"""A planted brain: connectivity that follows from pairs of genes by a rule that no linear or bilinear model can state.
 
 Regions lie on both hemispheres of an ellipsoid, right ones opposite to left ones. Expression is spread over [0, 1] with
 most values in the middle, as expression scaled by its extremes is; many genes follow few smooth maps, which are most of
 what principal components see. Some genes are ligands and some receptors. Region i sends to region j through a pair of
-them if the ligand in i *and* the receptor in j are in the window [0.4, 0.6): neither silent nor saturated. The rule is a
-product of two conditions, and each condition is symmetric about the mean of the gene, so that neither a correlation of
-profiles nor any form that is linear in the expression of each region is correlated with it. Distance decay, strong and
-weak regions, and noise are added.
+them if the ligand in i *and* the receptor in j are in the window [0.4, 0.6): neither silent nor saturated. The rule is
+a product of two conditions, and each condition is symmetric about the mean of the gene, so that neither a correlation
+of profiles nor any form that is linear in the expression of each region is correlated with it. Distance decay, strong
+and weak regions, and noise are added.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def planted_regions(
     y += np.sqrt(rest) * (_standardised(np.add.outer(hubs, hubs)) + _symmetric_noise(num_regions, random))
     np.fill_diagonal(y, 0)
     table = Regions(
-        X=expression.astype(np.float32),
+        X=expression,
         Y=y.astype(np.float32),
         coords=coords.astype(np.float32),
         genes=genes,
@@ -155,7 +155,7 @@ def _expression(smooth: np.ndarray, of_rules: np.ndarray, random: np.random.Gene
     share = np.full(smooth.shape[1], 0.5)
     share[of_rules] = 0.1
     mixed = np.sqrt(share) * smooth + np.sqrt(1 - share) * random.normal(size=smooth.shape)
-    return np.asarray(beta.ppf(norm.cdf(mixed), _PEAK, _PEAK))
+    return np.asarray(beta.ppf(norm.cdf(mixed), _PEAK, _PEAK), dtype=np.float32)
 
 
 def _rule_strength(expression: np.ndarray, of_rules: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ class MultilayerPerceptron(_Learned):
     """Two hidden layers on the principal components of both regions."""
 
     features = staticmethod(joined_features)
-    candidates = ((20, 0.1), (40, 0.1), (40, 1.0))
+    candidates = ((20, 0.1), (40, 1.0))
 
     def _regressor(self, strength: float, seed: int) -> MLPRegressor:
         return MLPRegressor(
@@ -113,7 +113,7 @@ class GradientBoosting(_Learned):
     """Boosted trees on sums, products and absolute differences of principal components."""
 
     features = staticmethod(symmetric_features)
-    candidates = ((10, 20.0), (20, 20.0), (20, 100.0))
+    candidates = ((10, 20.0), (20, 20.0))
 
     def _regressor(self, strength: float, seed: int) -> HistGradientBoostingRegressor:
         return HistGradientBoostingRegressor(
