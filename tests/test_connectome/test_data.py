@@ -128,8 +128,8 @@ def with_nan(name: str, *place: int) -> dict:
 
 FAULTS = {
     "one row of X": ({"X": np.zeros(5)}, r"X has the shape \(5,\); it needs regions x genes"),
-    "Y of another size": ({"Y": np.zeros((11, 11))}, r"Y has the shape \(11, 11\); it needs .* 12 x 12"),
-    "two coordinates": ({"coords": np.zeros((12, 2))}, r"coords has the shape \(12, 2\); .* 12 x 3"),
+    "Y of another size": ({"Y": np.zeros((11, 11))}, r"Y has the shape \(11, 11\); it needs .*12 x 12"),
+    "two coordinates": ({"coords": np.zeros((12, 2))}, r"coords has the shape \(12, 2\); .*12 x 3"),
     "words": ({"X": np.array([["high"]])}, "X holds something that is not a number"),
     "genes": ({"valid_genes": ["G1"]}, "valid_genes has 1 names; a column of X needs one each, 5"),
     "genes twice": ({"valid_genes": list("ABBCD")}, r"valid_genes has the same name twice \(B\)"),
