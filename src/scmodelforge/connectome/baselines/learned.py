@@ -117,7 +117,12 @@ class GradientBoosting(_Learned):
 
     def _regressor(self, strength: float, seed: int) -> HistGradientBoostingRegressor:
         return HistGradientBoostingRegressor(
-            max_iter=200, learning_rate=0.05, max_leaf_nodes=15, min_samples_leaf=int(strength), random_state=seed
+            max_iter=200,
+            learning_rate=0.05,
+            max_leaf_nodes=15,
+            min_samples_leaf=int(strength),
+            early_stopping=False,  # it would hold out pairs, whose regions are seen
+            random_state=seed,
         )
 
 
