@@ -136,6 +136,7 @@ FAULTS = {
     "networks": ({"networks": ["Vis"]}, "networks has 1 labels; each of the 12 regions"),
     "mapping lacks a row": ({"valid2true_mapping": {row: row for row in range(11)}}, "11 of the 12 rows of X"),
     "mapping of other rows": ({"valid2true_mapping": {row + 1: row for row in range(12)}}, "keys 1 to 12"),
+    "mapping of no kind": ({"valid2true_mapping": list(range(12))}, "valid2true_mapping is list; a mapping of rows"),
     "mapping twice": ({"valid2true_mapping": dict.fromkeys(range(12), 7)}, "two rows the same region"),
     "NaN in X": (with_nan("X", 4, 1), r"X has NaN or infinite values in 1 regions: 4 \('4'\)"),
     "NaN in Y": (with_nan("Y", 4, 1), "Y has NaN or infinite values in 1 regions"),

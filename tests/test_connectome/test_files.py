@@ -27,7 +27,7 @@ def write_npz(folder, *, drop=(), **changes):
         "genes": np.array(parts["valid_genes"]),
         "regions": np.array(NAMES),
         "network": np.array(parts["networks"]),
-        **{name: value for name, value in changes.items() if name not in parts},
+        **{name: value for name, value in changes.items() if name not in arguments()},
     }
     path = folder / "atlas.npz"
     np.savez(path, **{name: array for name, array in arrays.items() if name not in drop})

@@ -69,6 +69,9 @@ def checked_mapping(mapping: Mapping[int, int] | None, num_rows: int) -> dict[in
     """
     if mapping is None:
         return {row: row for row in range(num_rows)}
+    if not isinstance(mapping, Mapping):
+        msg = f"valid2true_mapping is {type(mapping).__name__}; a mapping of rows of X to region numbers is needed."
+        raise DataError(msg)
     found = {int(row): int(number) for row, number in mapping.items()}
     if sorted(found) != list(range(len(found))) or len(found) > num_rows:
         msg = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -66,7 +67,11 @@ def pls_codes(data: RegionPairDataset, indices: np.ndarray, num_components: int)
     profiles = np.where(is_known, y, column_means)
     if data.is_directed:
         profiles = np.column_stack([profiles, profiles.T])
-    pls = PLSRegression(min(num_components, len(regions) - 1, x.shape[1]), scale=False).fit(x, profiles)
+    pls = PLSRegression(min(num_components, len(regions) - 1, x.shape[1]), scale=False)
+    with warnings.catch_warnings():
+        # nothing is left to explain: the components from there on are zero, and do no harm
+        warnings.filterwarnings("ignore", message="y residual is constant")
+        pls.fit(x, profiles)
     scale = max(float(pls.transform(x).std(axis=0).max()), 1e-12)
     return lambda of: np.asarray(pls.transform(of.X.numpy().astype(np.float64)) / scale)
 
