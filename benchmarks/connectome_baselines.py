@@ -43,7 +43,7 @@ def scores_of(name: str, data: RegionPairDataset, split: RegionSplit, seed: int)
     began = time.process_time()
     if name == NULL:
         data, name = null_expression(data, seed=seed), "kronecker_ridge"
-    fitted = get_baseline(name, seed=seed).fit(data, split.train)
+    fitted = get_baseline(name, seed=seed, strategy=split.strategy).fit(data, split.train)
     inner = connectivity_metrics(data.targets(split.inner), fitted.predict(data, split.inner))
     cross = connectivity_metrics(data.targets(split.cross), fitted.predict(data, split.cross))
     return {

@@ -90,6 +90,22 @@ class TestNothingLeaks:
             assert set(fit_on) | set(held) <= set(train)
             assert not set(data.pairs(fit_on).ravel()) & set(data.pairs(held).ravel())
 
+    def test_inner_folds_keep_together_what_the_split_does(self):
+        data = brain(24)  # regions k and 12 + k mirror each other
+        train = split_regions(data, 0.25, "homotopic").train
+        for fit_on, held in inner_folds(data, train, seed=0, strategy="homotopic"):
+            assert not set((data.pairs(held).ravel() + 12) % 24) & set(data.pairs(fit_on).ravel())
+
+    @pytest.mark.parametrize("strategy", ["spatial", "homotopic", "network"])
+    def test_hyperparameters_are_chosen_by_the_strategy_of_the_split(self, strategy):
+        data = brain(24, 8)
+        split = split_regions(data, 0.25, strategy)
+        fits = [
+            get_baseline("ridge", strategy=strategy).fit(each, split.train)
+            for each in (data, changed(data, split, genes=False))
+        ]
+        np.testing.assert_allclose(*(fit.predict(data, split.inner) for fit in fits), rtol=1e-9, atol=1e-12)
+
 
 class TestPredictions:
     @every_baseline
@@ -263,6 +279,10 @@ class TestFaults:
     def test_a_baseline_that_is_not_fitted_says_so(self):
         with pytest.raises(ValueError, match="RidgePCA is not fitted"):
             get_baseline("ridge").predict(brain(), [0])
+
+    def test_an_unknown_strategy_lists_those_there_are(self):
+        with pytest.raises(ValueError, match="strategy is 'twins'; one of random, spatial"):
+            get_baseline("ridge", strategy="twins").fit(brain(), range(60))
 
     def test_no_pair_is_too_few(self):
         with pytest.raises(ValueError, match="no pair to fit on"):

@@ -153,7 +153,7 @@ def _read_npz(path: Path, target: str | None, coords: str | Path | None) -> dict
     return {
         "X": arrays["expression"],
         "Y": arrays[_named(path, target, list(arrays), matrices, "array")],
-        "coords": _first(path, arrays, coords),
+        "coords": _coordinates(path, arrays, coords),
         "genes": arrays.get("genes"),
         "regions": arrays.get("regions"),
         **{part: arrays.get(name) for part, name in _LABELS.items()},
@@ -172,7 +172,7 @@ def _read_anndata(path: Path, target: str | None, coords: str | Path | None) -> 
     return {
         "X": _dense(adata.X),
         "Y": _dense(adata.obsp[_named(path, target, names, names, "entry of obsp")]),
-        "coords": _first(path, adata.obsm, coords),
+        "coords": _coordinates(path, adata.obsm, coords),
         "genes": adata.var_names.tolist(),
         "regions": adata.obs_names.tolist(),
         **{part: adata.obs[name].tolist() if name in adata.obs else None for part, name in _LABELS.items()},
@@ -194,7 +194,7 @@ def _named(path: Path, target: str | None, there: Sequence[str], matrices: Seque
     return matrices[0]
 
 
-def _first(path: Path, there: Mapping[str, Any], wanted: str | Path | None) -> Any | None:
+def _coordinates(path: Path, there: Mapping[str, Any], wanted: str | Path | None) -> Any | None:
     """Return the coordinates under the name asked for, or the first usual one; ``None`` if there are none."""
     if wanted is not None and str(wanted) not in there:
         msg = f"{path}: has no coordinates '{wanted}' but {listed(sorted(there), _LISTED) or 'nothing'}."

@@ -20,7 +20,15 @@ from scmodelforge.connectome.data import RegionPairDataset
 from scmodelforge.connectome.geometry import required_coords, twin_groups
 from scmodelforge.data.draws import generator, mix
 
-__all__ = ["STRATEGIES", "RegionSplit", "pair_wise_split", "region_folds", "region_wise_split", "split_regions"]
+__all__ = [
+    "STRATEGIES",
+    "RegionSplit",
+    "folds_of_regions",
+    "pair_wise_split",
+    "region_folds",
+    "region_wise_split",
+    "split_regions",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -156,28 +164,35 @@ def region_folds(
     """
     _check(strategy, STRATEGIES)
     require_whole("num_folds", num_folds, 2)
+
+    def holding_out(is_held: np.ndarray, name: str) -> RegionSplit:
+        rows = np.flatnonzero(is_held)
+        return _checked(RegionSplit.holding_out(dataset, rows, strategy=strategy, seed=seed, name=name))
+
     if strategy == "network":
         networks = _networks(dataset)
-        return [
-            _checked(
-                RegionSplit.holding_out(
-                    dataset, np.flatnonzero(networks == name), strategy=strategy, seed=seed, name=str(name)
-                )
-            )
-            for name in sorted(set(networks.tolist()))
-        ]
+        return [holding_out(networks == name, str(name)) for name in sorted(set(networks.tolist()))]
+    every = np.arange(dataset.num_regions)
+    fold_of = folds_of_regions(dataset, every, num_folds, strategy=strategy, seed=seed)
+    return [holding_out(fold_of == fold, f"fold {fold + 1}") for fold in range(num_folds)]
+
+
+def folds_of_regions(
+    dataset: RegionPairDataset, regions: np.ndarray, num_folds: int, *, strategy: str, seed: int
+) -> np.ndarray:
+    """Return the fold of each of some regions, shape (n,): what the strategy holds out together is in one fold.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such strategy.
+    DataError
+        If the data set lacks coordinates or networks that the strategy needs.
+    """
+    _check(strategy, STRATEGIES)
     if strategy == "spatial":
-        fold_of = _blocks(required_coords(dataset, "a spatial split"), num_folds, seed)
-    else:
-        fold_of = _balanced_folds(_groups(dataset, strategy), num_folds, seed)
-    return [
-        _checked(
-            RegionSplit.holding_out(
-                dataset, np.flatnonzero(fold_of == fold), strategy=strategy, seed=seed, name=f"fold {fold + 1}"
-            )
-        )
-        for fold in range(num_folds)
-    ]
+        return _blocks(required_coords(dataset, "a spatial split")[regions], num_folds, seed)
+    return _balanced_folds(_groups(dataset, strategy)[regions], num_folds, seed)
 
 
 def pair_wise_split(

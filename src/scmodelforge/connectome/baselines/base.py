@@ -32,6 +32,9 @@ class Baseline:
     ----------
     seed
         Base of the draws, for those that have any.
+    strategy
+        How folds of regions inside training are made, by which hyperparameters are chosen: as the split whose regions
+        are to be predicted, else what is chosen relies on neighbours or twins that will not be there.
 
     Attributes
     ----------
@@ -43,8 +46,9 @@ class Baseline:
 
     inputs: ClassVar[Inputs] = "genes"
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, strategy: str = "random") -> None:
         self.seed = seed
+        self.strategy = strategy
         self.chosen: dict[str, float] = {}
         self._is_fitted = False
 
@@ -95,7 +99,7 @@ def register_baseline(name: str) -> Callable[[B], B]:
     return _BASELINES.register(name)
 
 
-def get_baseline(name: str, *, seed: int = 0) -> Baseline:
+def get_baseline(name: str, *, seed: int = 0, strategy: str = "random") -> Baseline:
     """Return a new baseline, to be fitted.
 
     Parameters
@@ -104,13 +108,15 @@ def get_baseline(name: str, *, seed: int = 0) -> Baseline:
         One of :func:`list_baselines`.
     seed
         Base of its draws.
+    strategy
+        The strategy of the split that it is scored on, by which it chooses its hyperparameters inside training.
 
     Raises
     ------
     ConfigError
         (a ``ValueError``) If there is none of that name; the message lists those there are.
     """
-    found: Baseline = _BASELINES.get(name)(seed=seed)
+    found: Baseline = _BASELINES.get(name)(seed=seed, strategy=strategy)
     return found
 
 

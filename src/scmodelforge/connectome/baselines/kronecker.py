@@ -78,7 +78,9 @@ class _KroneckerRidge(Baseline):
                     found[widths, ridge] = mean + matrix[pairs[:, 0], pairs[:, 1]]
             return found
 
-        return best_candidate(data, indices, predict_all, (kernels[0], _RIDGES[-1]), seed=self.seed)
+        return best_candidate(
+            data, indices, predict_all, (kernels[0], _RIDGES[-1]), seed=self.seed, strategy=self.strategy
+        )
 
 
 @register_baseline("kronecker_ridge")

@@ -56,7 +56,7 @@ class _Learned(Baseline):
             return found
 
         size, strength = best_candidate(
-            data, indices, predict_all, self.candidates[0], seed=self.seed, num_folds=_NUM_FOLDS
+            data, indices, predict_all, self.candidates[0], seed=self.seed, strategy=self.strategy, num_folds=_NUM_FOLDS
         )
         self.chosen = {"components": size, "strength": strength}
         self._codes, self._fitted = self._fitted_on(data, indices, size, strength)

@@ -46,7 +46,9 @@ class _RidgeOfPairs(Baseline):
                     found[size, alpha] = Ridge(alpha).fit(known, data.targets(train)).predict(asked)
             return found
 
-        size, alpha = best_candidate(data, indices, predict_all, (self.sizes[0], _ALPHAS[-1]), seed=self.seed)
+        size, alpha = best_candidate(
+            data, indices, predict_all, (self.sizes[0], _ALPHAS[-1]), seed=self.seed, strategy=self.strategy
+        )
         self.chosen = {"components": size, "alpha": alpha}
         self._fitted_codes = self._codes(data, indices, size)
         self._ridge = Ridge(alpha).fit(self._of_pairs(self._fitted_codes, data, indices), data.targets(indices))

@@ -8,7 +8,8 @@ from typing import TypeVar
 import numpy as np
 
 from scmodelforge.connectome.data import RegionPairDataset
-from scmodelforge.data.draws import generator
+from scmodelforge.connectome.splits import folds_of_regions
+from scmodelforge.data.draws import mix
 
 __all__ = ["best_candidate", "inner_folds"]
 
@@ -22,7 +23,7 @@ PredictAll = Callable[[np.ndarray, np.ndarray], Mapping[C, np.ndarray]]
 
 
 def inner_folds(
-    data: RegionPairDataset, indices: np.ndarray, *, seed: int, num_folds: int = _NUM_FOLDS
+    data: RegionPairDataset, indices: np.ndarray, *, seed: int, strategy: str = "random", num_folds: int = _NUM_FOLDS
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Split items of training by their regions, again and again: items to fit on, and items of held-out regions.
 
@@ -31,9 +32,10 @@ def inner_folds(
     pairs = data.pairs(indices)
     regions = np.unique(pairs)
     num_folds = max(min(num_folds, len(regions) // _FEWEST_IN_A_FOLD), 2)
-    order = generator(seed, "inner folds of regions").permutation(regions)
+    seed = int(mix(seed, "inner folds of regions")) % 2**32
+    fold_of = folds_of_regions(data, regions, num_folds, strategy=strategy, seed=seed)
     for fold in range(num_folds):
-        held = np.isin(pairs, order[fold::num_folds]).sum(axis=1)
+        held = np.isin(pairs, regions[fold_of == fold]).sum(axis=1)
         if (held == 0).any() and (held == 2).any():
             yield indices[held == 0], indices[held == 2]
 
@@ -45,7 +47,8 @@ def best_candidate(
     default: C,
     *,
     seed: int,
-    num_folds: int = 5,
+    strategy: str = "random",
+    num_folds: int = _NUM_FOLDS,
 ) -> C:
     """Return the candidate with the least squared error over the inner folds; ``default`` if there are no folds.
 
@@ -61,11 +64,13 @@ def best_candidate(
         Candidate where there are too few regions to compare any.
     seed
         Base of the folds.
+    strategy
+        What the folds hold out together, one of :data:`~scmodelforge.connectome.splits.STRATEGIES`.
     num_folds
         How many folds of regions.
     """
     errors: dict[C, float] = {}
-    for train, held in inner_folds(data, indices, seed=seed, num_folds=num_folds):
+    for train, held in inner_folds(data, indices, seed=seed, strategy=strategy, num_folds=num_folds):
         true = data.targets(held)
         for candidate, found in predict_all(train, held).items():
             errors[candidate] = errors.get(candidate, 0.0) + float(((found - true) ** 2).sum())
