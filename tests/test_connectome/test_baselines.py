@@ -50,7 +50,8 @@ def changed(data: RegionPairDataset, split, *, genes: bool) -> RegionPairDataset
     if genes:
         x[out] = random.uniform(size=x[out].shape)
         coords[out] = coords[out[::-1]]
-    return RegionPairDataset(x, y, coords, data.valid2true_mapping, "toy", "toy", data.valid_genes)
+    networks = data.networks.tolist()
+    return RegionPairDataset(x, y, coords, data.valid2true_mapping, "toy", "toy", data.valid_genes, networks=networks)
 
 
 class TestNothingLeaks:
