@@ -51,6 +51,7 @@ def scores_of(name: str, data: RegionPairDataset, split: RegionSplit, seed: int)
         "spearman": inner["spearman_r"],
         "mse": inner["mse"],
         "cross_r": cross["pearson_r"],
+        "share": len(split.test_regions) / data.num_regions,
         "seconds": time.process_time() - began,
     }
 
@@ -76,7 +77,7 @@ def main() -> None:
         f"seeds {given.seeds}; scikit-learn {sklearn.__version__}"
     )
     for strategy in given.strategies:
-        print_table(strategy, names, run(strategy, names, data, given), given.folds)
+        print_table(strategy, names, run(strategy, names, data, given))
 
 
 def run(
@@ -97,7 +98,7 @@ def run(
     return found
 
 
-def print_table(strategy: str, names: Iterable[str], found: dict[str, list[dict[str, float]]], folds: int) -> None:
+def print_table(strategy: str, names: Iterable[str], found: dict[str, list[dict[str, float]]]) -> None:
     print(f"\n{strategy}: {len(next(iter(found.values())))} folds")
     against = [name for name in REFERENCES if name in found]
     print(f"{'':30} {'r':>12} {'spearman':>9} {'MSE':>7} {'cross r':>8} {'CPU s':>6}", end="")
@@ -110,7 +111,7 @@ def print_table(strategy: str, names: Iterable[str], found: dict[str, list[dict[
         print(f"{table['mse'].mean():7.4f} {table['cross_r'].mean():8.3f} {table['seconds'].mean():6.1f}", end="")
         for other in against:
             reference = np.array([scores["r"] for scores in found[other]])
-            gap = paired_difference(table["r"], reference, test_share=1 / folds)
+            gap = paired_difference(table["r"], reference, test_share=table["share"].mean())
             words = f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] {gap.num_better}/{gap.num_folds}"
             print(f"  {'' if other == name else words:>32}", end="")
         print(flush=True)
