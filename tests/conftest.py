@@ -149,7 +149,10 @@ def _forget_that_many_cells_were_loaded():
 @pytest.fixture(autouse=True)
 def _forget_foreign_parts():
     """Take out what a test registered, so that no test meets the parts of another one."""
-    registries = (_registry.MODELS, _registry.TOKENIZERS, _registry.SOURCES, _registry.OBJECTIVES, _registry.BENCHMARKS)
+    registries = (
+        _registry.MODELS, _registry.TOKENIZERS, _registry.SOURCES, _registry.OBJECTIVES, _registry.BENCHMARKS,
+        _registry.IMPORTERS,
+    )  # fmt: skip
     before = [set(registry._parts) for registry in registries]
     yield
     for registry, names in zip(registries, before, strict=True):

@@ -22,14 +22,15 @@ def blocks(language: str) -> list[str]:
 def test_its_command_and_its_code_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     screen().write_h5ad("screen.h5ad")
-    only(screen(seed=1), HELD_OUT).write_h5ad("predicted.h5ad")
     Path("train.txt").write_text("\n".join(name for name in SINGLES if name not in HELD_OUT))
-    (command,) = blocks("bash")
+    (command,), (from_scratch, *others) = blocks("bash"), blocks("python")
+    names: dict = {"path": tmp_path / "split.json"}
+    exec(from_scratch, names)
+    assert set(ad.read_h5ad("predicted.h5ad").obs["condition"]) == set(HELD_OUT)
     result = CliRunner().invoke(app, command.split()[1:])
     assert result.exit_code == 0, result.output
     assert {record.benchmark for record in read_records(Path("scores.jsonl"))} == {"vcc", "perturbbench"}
-    names: dict = {"path": tmp_path / "split.json"}
-    for code in blocks("python"):
+    for code in others:
         exec(code, names)
     assert "discrimination_score_l1" in capsys.readouterr().out
     assert len(names["split"].validation) + len(names["split"].test) == 1

@@ -47,7 +47,7 @@ def test_its_commands_run_as_written_one_after_another(tmp_path, monkeypatch):
         Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
         run("train", f"{name}.yaml")
     commands = [line.partition("  #")[0] for text in blocks("bash") for line in text.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 9
     for command in commands:
         run(*shlex.split(command)[1:])
     assert {path.suffix for path in Path("pictures").iterdir()} == {".png"}

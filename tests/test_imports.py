@@ -7,7 +7,7 @@ import sys
 
 import scmodelforge
 
-HEAVY = ("torch", "anndata", "lightning_fabric", "sklearn", "matplotlib", "scipy")
+HEAVY = ("torch", "anndata", "lightning_fabric", "sklearn", "matplotlib", "scipy", "huggingface_hub")
 
 
 def loaded_by(code: str) -> list[str]:
@@ -25,8 +25,9 @@ def test_the_help_of_every_command_loads_neither_torch_nor_anndata():
     code = """
 from typer.testing import CliRunner
 from scmodelforge.cli.main import app
-commands = ["train", "convert", "data", "embed", "evaluate", "tokenize", "tokenizer", "models", "datasets", "config"]
-for words in ([], *([name] for name in commands), ["data", "bench"], ["tokenizer", "fetch"]):
+commands = ["train", "convert", "data", "embed", "predict", "evaluate", "tokenize", "tokenizer", "models", "datasets",
+            "config", "hub"]
+for words in ([], *([name] for name in commands), ["data", "bench"], ["tokenizer", "fetch"], ["hub", "push"]):
     result = CliRunner().invoke(app, [*words, "--help"])
     assert result.exit_code == 0, result.output
 """

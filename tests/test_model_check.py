@@ -32,6 +32,7 @@ from tests.conftest import OPTIONAL_MODELS
 
 BUILT_IN = (
     "autoregressive_transformer",
+    "fine_tuned",
     "gene_pooling",
     "masked_autoencoder",
     "scdiva",

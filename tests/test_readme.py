@@ -52,7 +52,7 @@ def test_shipped_settings_on_embedded_data_train(name, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_shown_command_has_the_options_it_uses(command):
     words = shlex.split(command)[1:]
-    groups = {"config", "data", "models", "datasets", "results", "tokenizer"}
+    groups = {"config", "data", "models", "datasets", "results", "tokenizer", "hub"}
     depth = 2 if words[0] in groups else 1
     text = CliRunner().invoke(app, [*words[:depth], "--help"]).output
     assert "Usage" in text

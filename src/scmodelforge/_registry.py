@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from scmodelforge._errors import ConfigError, nearest
 
-__all__ = ["BENCHMARKS", "MODELS", "OBJECTIVES", "SOURCES", "TOKENIZERS", "Registry"]
+__all__ = ["BENCHMARKS", "IMPORTERS", "MODELS", "OBJECTIVES", "SOURCES", "TOKENIZERS", "Registry"]
 
 T = TypeVar("T", bound=type)
 
@@ -106,3 +106,4 @@ TOKENIZERS = Registry("tokenizer", "scmodelforge.tokenizers")
 OBJECTIVES = Registry("objective", "scmodelforge.objectives")
 SOURCES = Registry("data source", "scmodelforge.data.sources")
 BENCHMARKS = Registry("benchmark", "scmodelforge.eval.benchmarks")
+IMPORTERS = Registry("importer", "scmodelforge.hub.importers")

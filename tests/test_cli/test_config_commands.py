@@ -49,6 +49,43 @@ class TestValidate:
     def test_a_file_without_benchmarks(self):
         assert invoke("validate", FIXTURES / "spec_000.yaml").stdout.endswith("benchmarks none.\n")
 
+    def test_files_that_are_not_there_are_warned_of_in_a_line_each(self, tmp_path, tiny_h5ad, monkeypatch):
+        monkeypatch.setenv("SCMODELFORGE_DATASETS", str(tmp_path))
+        named = {
+            "data": {"paths": [str(tiny_h5ad), "gone.h5ad", "none/*.h5ad"], "split": {"file": "gone.json"}},
+            "tokenizer": {"strategy": "rank_value", "medians": "gone.tsv"},
+            "eval": {
+                "benchmarks": [
+                    {"name": "cell_type_annotation", "label": "cell_type", "dataset": "tabula_sapiens"},
+                    {"name": "gene_network_inference", "networks": ["gone_too.tsv", str(tiny_h5ad)]},
+                ]
+            },
+        }
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump(named))
+        result = invoke("validate", path)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.startswith(f"{path} is valid: ")
+        lines = result.stderr.splitlines()
+        expected = [
+            "data.paths: no file 'gone.h5ad'.",
+            "data.paths: no file matches 'none/*.h5ad'",
+            "data.split.file: no file 'gone.json'.",
+            "tokenizer.medians: no file 'gone.tsv'.",
+            "eval.benchmarks[0].dataset: ",
+            "eval.benchmarks[1].networks: no file 'gone_too.tsv'.",
+        ]
+        assert [line[: len(f"warning: {each}")] for line, each in zip(lines, expected, strict=True)] == [
+            f"warning: {each}" for each in expected
+        ]
+        assert "scmodelforge datasets fetch tabula_sapiens" in lines[4]
+
+    def test_files_elsewhere_are_not_asked_for(self, tmp_path):
+        path = tmp_path / "run.yaml"
+        path.write_text("data: {paths: ['s3://nowhere/cells.h5ad', 'dataset://pbmc68k_reduced']}\n")
+        result = invoke("validate", path)
+        assert (result.exit_code, result.stderr) == (0, "")
+
     def test_a_filter_that_cannot_be_read_is_told_as_in_training(self, tmp_path, tiny_h5ad):
         path = tmp_path / "run.yaml"
         path.write_text(f"data: {{paths: ['{tiny_h5ad}'], filter: 'n_genes >> 3'}}\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,7 +54,7 @@ class TestEvaluate:
         out = tmp_path / "both.jsonl"
         table = answer("evaluate", *runs, "--baselines", "pca,hvg", "--eval", "embedding_quality", "--out", out)
         heading = next(line for line in table.splitlines() if line.split()[:1] == ["metric"])
-        assert heading.split() == ["metric", "a", "b", "pca", "hvg", "best"]
+        assert heading.split() == ["metric", "a", "b", "pca", "hvg"]
         lines = [json.loads(line) for line in out.read_text().splitlines()]
         assert {line["run"] for line in lines} == {"a", "b"}
         assert {record.benchmark for record in read_records(out)} == {"embedding_quality"}
@@ -124,9 +126,10 @@ class TestEvaluate:
 class TestShow:
     def test_runs_stand_side_by_side(self, runs):
         table = answer("results", "show", *runs, "--metric", "accuracy_*", "--benchmark", "cell_type_annotation")
-        heading = next(line for line in table.splitlines() if line.split()[:1] == ["metric"]).split()
-        assert heading[:3] == ["metric", "a", "b"]
-        assert {"a:untrained", "b:untrained", "pca", "hvg"} <= set(heading)  # other first weights, the same counts
+        headings = [line.split() for line in table.splitlines() if line.split()[:1] == ["metric"]]
+        assert headings[0][:3] == ["metric", "a", "b"]
+        # Other first weights, the same counts.
+        assert {"a:untrained", "b:untrained", "pca", "hvg"} <= {name for heading in headings for name in heading}
         assert "macro_f1" not in table
 
     def test_json_can_be_read_again(self, runs, tmp_path):
@@ -172,8 +175,101 @@ class TestShow:
         (tmp_path / "cells.h5ad").write_bytes(b"\x89HDF\xff\xfe")
         assert "cannot be read as records" in refusal("results", "show", tmp_path / "cells.h5ad")
 
+    def test_no_line_is_wider_than_a_terminal_and_each_benchmark_has_a_table(self, runs, tmp_path):
+        both = tmp_path / "both.jsonl"
+        evaluated = answer("evaluate", *runs, "--eval", "embedding_quality,cell_type_annotation", "--out", both)
+        for text in (evaluated, answer("results", "show", both, "--details"), answer("results", "compare", both)):
+            assert max(len(line) for line in text.splitlines()) <= 100
+            for name in ("embedding_quality (heldout)", "cell_type_annotation (heldout)"):
+                assert any(line.startswith(name) for line in text.splitlines())
+        assert "* the best, and all that cannot be told apart from it" in evaluated
+
+    def test_what_is_left_out_is_said_with_the_way_to_see_it(self, runs):
+        assert "results show PATH --details" in invoke("results", "show", runs[0]).stderr
+        assert "left out here" not in invoke("results", "show", runs[0], "--details").stderr
+
+    def test_noise_ceiling_and_nearest_genes_are_shown(self, tmp_path):
+        table = {"gene": ["CD3E"], "rank": [1], "neighbour": ["CD3D"], "cosine": [0.9]}
+        append_records(
+            tmp_path / "some.jsonl",
+            [
+                Record("perturbbench", "screen", "model", "average_rmse", 0.5, noise_ceiling=0.125),
+                Record("genes", "screen", "model", "nearest", 0.9, is_detail=True, tables={"nearest": table}),
+            ],
+        )
+        short, long = (answer("results", "show", tmp_path / "some.jsonl", *more) for more in ([], ["--details"]))
+        assert "noise ceiling" in short
+        assert "0.125" in short
+        assert "two halves of the measured cells" in short
+        assert "CD3D" not in short
+        assert "CD3D 0.90" in long
+
 
 class TestCompare:
+    def test_a_file_of_two_runs_is_enough(self, runs, tmp_path):
+        both = tmp_path / "both.jsonl"
+        answer("evaluate", *runs, "--eval", "embedding_quality", "--out", both)
+        text = answer("results", "compare", both)
+        assert "\nA: a\nB: b\n" in text
+        assert "3 of 3 metrics can be compared" in text
+        line = refusal("results", "compare", runs[0])
+        assert "has the records of 1 run (a), and two are compared" in line
+        assert "scmodelforge evaluate A B --out both.jsonl" in line
+
+    def test_without_scores_in_common_it_says_what_to_type_and_that_works(self, runs, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name, run in zip("ab", runs, strict=True):
+            shutil.copytree(run, tmp_path / name)
+            (tmp_path / name / "results.jsonl").unlink()
+            (tmp_path / name / "exported_results.jsonl").unlink()
+        line = refusal("results", "compare", "a", "b")
+        assert line.startswith("error: a and b have no results; score both: ")
+        commands = re.findall(r"scmodelforge ([^,]*?)(?=, and|\.$)", line)
+        assert commands == ["evaluate a b --out both.jsonl", "results compare both.jsonl"]
+        for command in commands:
+            answer(*command.split())
+
+    def test_other_cells_need_a_file_that_both_are_scored_on(self, runs, tmp_path):
+        other = tmp_path / "run"
+        shutil.copytree(runs[1], other)
+        records = read_records(other / "exported_results.jsonl")
+        for record in records:
+            record.split_hash = "f" * 64
+        (other / "exported_results.jsonl").unlink()
+        append_records(other / "exported_results.jsonl", records)
+        line = refusal("results", "compare", runs[0], other)
+        assert f"scmodelforge evaluate {runs[0]} {other} --data CELLS.h5ad --out both.jsonl" in line
+
+    def test_of_predictions_it_names_their_own_command(self, tmp_path):
+        for name in "ab":
+            params = {"scored_conditions": name * 16}
+            record = Record("vcc", "screen", "model", "mae", 0.5, dataset_hash="d", split_hash="s", params=params)
+            append_records(tmp_path / f"{name}.jsonl", [record])
+        line = refusal("results", "compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+        assert "scmodelforge evaluate --predictions A.h5ad --data REAL.h5ad" in line
+        assert "results compare a.jsonl b.jsonl" in line
+
+    def test_what_it_counts_and_does_not_print_is_said(self, runs):
+        short, long = (answer("results", "compare", *runs, *more) for more in ([], ["--details"]))
+        left = int(re.search(r"metrics can be compared; (\d+) of these are left out here, --details", short)[1])
+
+        def rows(text):
+            return [line for line in text.splitlines() if re.search(r" [+-]\d\.\d{4}  ", line)]
+
+        assert len(rows(short)) + left == len(rows(long)) == 24
+        assert "left out" not in long
+
+    def test_says_why_the_baselines_of_two_runs_differ(self, tmp_path):
+        for name, value in (("a", 0.7), ("b", 0.75)):
+            same = {"dataset_hash": "d", "split_hash": "s", "n": 9}
+            model = Record("b", "d", "model", "m", 0.5, baselines={"pca": value}, **same)
+            append_records(tmp_path / f"{name}.jsonl", [model, Record("b", "d", "pca", "m", value, **same)])
+        files = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+        for more in ([], ["--representation", "pca"]):
+            said = invoke("results", "compare", *files, *more).stderr
+            assert "pca: not the same in all runs, being made of the counts of the genes in a run's vocabulary" in said
+        assert "not the same" not in invoke("results", "compare", files[0], files[0]).stderr
+
     def test_says_how_far_two_runs_are_apart_and_how_sure_that_is(self, runs):
         result = invoke("results", "compare", *runs)
         assert result.exit_code == 0, result.output

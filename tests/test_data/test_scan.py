@@ -93,7 +93,7 @@ class TestRefuses:
             scan(source, vocab_of(GENES), expects="counts")
         assert "without the logarithm every cell sums to 10,000" in str(caught.value)
         assert str(caught.value).endswith(
-            "Name the matrix that holds counts in data.layer; data.preprocessing normalises them."
+            "Name the matrix that holds counts in data.layer; preprocessing normalises them."
         )
 
     def test_wrong_values_of_unknown_genes_too(self, tmp_path):

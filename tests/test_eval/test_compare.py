@@ -192,8 +192,10 @@ class TestDifference:
 
 class TestMerged:
     def records(self, run, value, **changes):
-        model = replace(FIRST, value=value, baselines={"pca": 0.7, "majority": 0.2}, **changes)
-        return [Result(run, model), Result(run, replace(model, representation="pca", value=0.7, baselines={}))]
+        known = {"interval": [value - 0.01, value + 0.01], "baselines": {"pca": 0.7, "majority": 0.2}}
+        model = replace(FIRST, value=value, **known, **changes)
+        pca = replace(model, representation="pca", value=0.7, interval=[0.69, 0.71], baselines={})
+        return [Result(run, model), Result(run, pca)]
 
     def test_one_run_is_as_it_is(self):
         results = self.records("a", 0.6)

@@ -80,9 +80,9 @@ class TestWhatIsLeftOut:
         found = run(NAME, replace(inputs, heldout=replace(inputs.heldout, labels=labels, batches=batches)))
         silhouette, entropy = found["czb_silhouette_score"], found["czb_entropy_per_cell"]
         assert (silhouette.n, silhouette.n_skipped) == (113, 7)
-        assert silhouette.skipped_reason == "cells without a label"
+        assert silhouette.skipped_reason == "7 cells without a label"
         assert (entropy.n, entropy.n_skipped) == (108, 12)
-        assert entropy.skipped_reason == "cells without a label; cells without a batch"
+        assert entropy.skipped_reason == "7 cells without a label; 5 cells without a batch"
 
     def test_small_labels_are_counted(self):
         inputs = clustered(num_cells=120)
@@ -90,7 +90,7 @@ class TestWhatIsLeftOut:
         labels[:4] = "rare"
         record = run(NAME, replace(inputs, heldout=replace(inputs.heldout, labels=labels)))
         assert (record["czb_mean_fold_f1_lr"].n, record["czb_mean_fold_f1_lr"].n_skipped) == (56, 4)
-        assert record["czb_mean_fold_f1_lr"].skipped_reason == "labels with fewer than 10 cells"
+        assert record["czb_mean_fold_f1_lr"].skipped_reason == "4 cells of labels with fewer than 10 cells"
 
     @pytest.mark.parametrize(
         ("inputs", "tasks", "reason"),

@@ -15,7 +15,7 @@ from scmodelforge.eval.base import Record, get_benchmark
 from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import evaluate, skip_notes, stratified_subsample, summary_table, winners
 from scmodelforge.eval.records import append_records, read_records, read_scores
-from scmodelforge.eval.tables import about_intervals, terminal_table
+from scmodelforge.eval.tables import about_intervals, terminal_tables
 from tests.test_eval.scoring import clustered
 
 
@@ -128,7 +128,7 @@ class TestSummary:
         assert row[-1] == best
         assert ("(3 of 8)" in row[2]) == (num == 3)
         assert winners(records) == {best: 1}
-        shown = terminal_table(records)[2]
+        (shown,) = terminal_tables(records).tables[0].rows
         assert shown[2] == ("0.900 ±0.100 (3 of 8)" if num == 3 else "0.900* ±0.100")
 
 
@@ -264,6 +264,9 @@ class TestTable:
     def test_has_half_of_the_intervals_over_cells_and_over_groups(self):
         both = Record("b", "d", "model", "m", 0.6, [0.5, 0.7], group_interval=[0.3, 0.8], group_key="donor")
         groups = Record("b", "d", "pca", "m", 0.5, group_interval=[-0.1, 0.3], group_key="donor")
-        assert terminal_table([both, groups])[2][1:] == ["0.600* ±0.100/0.250", "0.500 ±-/0.200", "model"]
-        assert about_intervals([both]).endswith("interval, over cells / over donor")
-        assert about_intervals([Record("b", "d", "model", "m", 0.6, [0.5, 0.7])]).endswith("bootstrap interval")
+        shown = terminal_tables([both, groups])
+        assert shown.tables[0].rows == [["m", "0.600* ±0.100/0.250", "0.500* ±-/0.200"]]
+        assert any("whole groups of cells are, all of one 'donor'" in line for line in shown.legend)
+        assert about_intervals([both]).endswith("bootstrap interval")
+        alone = terminal_tables([Record("b", "d", "model", "m", 0.6, [0.5, 0.7])])
+        assert not any("groups" in line for line in alone.legend)

@@ -67,6 +67,8 @@ def make_bundle(
         architecture=architecture, vocab_size=len(vocab), hidden_dim=16, num_layers=2, num_heads=2, decoder_layers=1,
         max_seq_len=12,
     )  # fmt: skip
+    if architecture == "fine_tuned":  # whose head needs to know how many there are
+        config.num_cell_types = 3
     torch.manual_seed(0)
     model = build_model(config, tokenizer)
     with torch.no_grad():
@@ -144,7 +146,7 @@ class TestWeights:
             grown += [name] if new.shape != old.shape else []
             assert new.numel() == old.numel() or sum(new.shape) == sum(old.shape) + 3
         first = "encoder.gene_encoder.projection" if architecture == "scdiva" else "embedding.gene_embedding"
-        assert f"{first}.weight" in grown
+        assert f"{'backbone.' if architecture == 'fine_tuned' else ''}{first}.weight" in grown
 
     def test_new_rows_are_the_mean_of_the_genes_without_special_tokens(self):
         before = make_bundle(special=LAST)

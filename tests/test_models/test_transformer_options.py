@@ -169,3 +169,48 @@ class TestTiedHead:
         spec = EmbeddingSpec(vectors=vectors, known=vectors[:, 0] < 9)
         with pytest.raises(ConfigError, match=r"model\.tied_head is true, but the tokenizer brings gene vectors"):
             apply_embedding_spec(made("transformer_encoder", tiny_config, tied_head=True), spec)
+
+
+class TestEmbeddingsOfCells:
+    """What ``encode`` averages, which ``forward`` does not follow."""
+
+    @pytest.fixture
+    def cells(self, dummy_batch) -> dict[str, torch.Tensor]:
+        """Return cells that begin with ``<cls>``, id 1, and end with another special token; one gene is hidden."""
+        ids, mask = dummy_batch["input_ids"].clone(), dummy_batch["attention_mask"]
+        ids[:, 0] = 1
+        ids[torch.arange(4), mask.sum(1).long() - 1] = 3
+        return {"input_ids": ids, "attention_mask": mask, "values": dummy_batch["values"]}
+
+    @pytest.mark.parametrize("placement", ["pre", "post"])
+    def test_layers_are_left_out(self, tiny_config, cells, placement):
+        options = {"norm_placement": placement, "num_layers": 3}
+        model = made("transformer_encoder", tiny_config, **options, left_out_layers=2).eval()
+        whole = made("transformer_encoder", tiny_config, **options).eval()
+        shallow = made("transformer_encoder", tiny_config, norm_placement=placement, num_layers=1).eval()
+        model.load_state_dict(whole.state_dict())
+        shallow.load_state_dict({name: whole.state_dict()[name] for name in shallow.state_dict()})
+        assert torch.equal(model.encode(**cells), shallow.encode(**cells))
+        assert torch.equal(model(**cells).embeddings, whole(**cells).embeddings)
+        assert torch.equal(model(**cells).logits, whole(**cells).logits)
+
+    def test_genes_alone_are_averaged_hidden_ones_too(self, tiny_config, cells):
+        model = made("transformer_encoder", tiny_config, pooled_tokens="genes").eval()
+        states = model(**cells, output_hidden_states=True).hidden_states[-1]
+        for row, length in enumerate(cells["attention_mask"].sum(1).long()):
+            torch.testing.assert_close(model.encode(**cells)[row], states[row, 1 : length - 1].mean(0))
+
+    def test_a_cell_without_genes_is_zero(self, tiny_config):
+        model = made("transformer_encoder", tiny_config, pooled_tokens="genes").eval()
+        found = model.encode(torch.tensor([[1, 3], [1, 9]]), torch.ones(2, 2))
+        assert (found[0] == 0).all()
+        assert (found[1] != 0).any()
+
+    def test_all_layers_cannot_be_left_out(self, tiny_config):
+        with pytest.raises(ConfigError, match=r"model\.left_out_layers is 2, of 2 layers; leave at least one"):
+            made("transformer_encoder", tiny_config, left_out_layers=2)
+
+    def test_what_the_first_token_stands_for_is_not_averaged(self, tiny_config):
+        config = TransformerEncoderConfig(pooled_tokens="genes", pooling="cls")
+        assert config.unread_settings == {"pooled_tokens": "without model.pooling 'mean'"}
+        assert TransformerEncoderConfig(pooled_tokens="genes", pooling="mean").unread_settings == {}

@@ -119,11 +119,37 @@ class TestPage:
         assert "The exported model, from step 20" in page.text
         assert f"{records[0].value:.3f}" in str(page.tables)
 
+    def test_the_noise_ceiling_and_what_does_not_compete_are_in_the_table(self, run_folder):
+        records = make_records(60)
+        for record in records:
+            record.noise_ceiling = 0.9375
+            if record.baselines:
+                record.baselines["tf_degree"] = 2.0
+                record.params["trained_on"] = True
+        append_records(run_folder / "results.jsonl", records)
+        page = page_of(run_folder)
+        (table,) = (t for t in page.tables if t[0][0] == "metric")
+        assert table[0][-3:] == ["tf degree †", "noise ceiling", "cells"]
+        for row in table[1:]:
+            assert row[-3:] == ["2.000", "0.938", "50"]
+            assert "‡" in row[1]
+            assert "*" not in row[1]
+        assert "two halves of the measured cells" in page.text
+        assert "tf degree: counted from the known edges that are scored" in page.text
+
+    def test_nearest_genes_are_there(self, run_folder):
+        record = make_records(40)[0]
+        record.metric, record.is_detail = "nearest_cosine_input", True
+        record.tables = {"nearest": {"gene": ["CD3E"], "rank": [1], "neighbour": ["CD3D"], "cosine": [0.9]}}
+        append_records(run_folder / "results.jsonl", [record])
+        assert ["CD3E", "CD3D 0.90"] in [row for table in page_of(run_folder).tables for row in table]
+
     def test_says_who_won(self, tmp_path):
         root = make_run(tmp_path / "run", is_evaluated=False)
         records = make_records(40)
         for record in records:
             record.value = {"model": 0.5, "pca": 0.7, "random": 0.1, "untrained": 0.3}[record.representation]
+            record.interval = [record.value - 0.05, record.value + 0.05]
             if record.baselines:
                 record.baselines = {"pca": 0.7, "random": 0.1, "untrained": 0.3}
         append_records(root / "results.jsonl", records)

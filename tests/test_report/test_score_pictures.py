@@ -66,6 +66,50 @@ class TestPictures:
         (alone,) = score_pictures(perturbation_records()[:1])
         assert "baseline" not in alone.caption
 
+    def test_of_perturbations_are_there_for_each_benchmark_and_say_what_is_left_out(self):
+        records = []
+        for benchmark, num in (("perturbation_prediction", 6), ("vcc", 2), ("perturbbench", 4)):
+            for metric in (f"metric{number}" for number in range(num)):
+                table = {"perturbation": ["A", "B", "C"], metric: [0.1, 0.2, 0.3]}
+                tables = {"per_perturbation": table}
+                records.append(Record(benchmark, "norman", "model", metric, 0.2, tables=tables))
+        pictures = score_pictures(records)
+        titles = [picture.title for picture in pictures]
+        found = [sum(name in title for title in titles) for name in ("perturbation prediction", "vcc", "perturbbench")]
+        assert found == [4, 2, 4]
+        assert len({picture.name for picture in pictures}) == 10
+        for title in titles:
+            assert ("2 more metrics left out" in title) == ("perturbation prediction" in title)
+
+    def test_of_perturbations_say_how_many_of_them_are_left_out(self):
+        (picture,) = score_pictures(perturbation_records())
+        assert picture.title.startswith("pearson delta of 2 perturbations (1 of 3 left out)")
+
+    def test_of_perturbations_are_against_a_baseline_of_all_of_them_where_there_is_one(self):
+        records = perturbation_records()
+        for record in records:
+            record.n = 3
+        few = perturbation_records()[0]
+        few.representation, few.value, few.n = "additive", 0.9, 2
+        (picture,) = score_pictures([*records, few])
+        assert "(perturbed mean)" in picture.caption
+
+    def test_of_confusion_are_there_for_each_data_set(self):
+        records = []
+        for dataset in ("heldout", "lung"):
+            for number in range(5):
+                record = annotation_record()
+                record.dataset, record.metric = dataset, f"accuracy_{number}"
+                records.append(record)
+        titles = [picture.title for picture in score_pictures(records)]
+        assert [sum(name in title for title in titles) for name in ("heldout", "lung")] == [4, 4]
+        assert all("1 more metric left out" in title for title in titles)
+
+    def test_of_embeddings_say_how_many_metrics_are_left_out(self):
+        error = Record("embedding_quality", "heldout", "model", "error", 0.5, higher_is_better=False)
+        (picture,) = score_pictures([*embedding_records(), error])
+        assert picture.title == "Scores of embeddings, heldout cells (1 of 3 metrics left out)"
+
     def test_are_the_same_again(self):
         records = [*embedding_records(), annotation_record(), *perturbation_records()]
         first, again = ([picture.png for picture in score_pictures(records)] for _ in range(2))

@@ -18,6 +18,7 @@ from .parts import TwoTermModel
 #: Blocks of each built-in model with two layers (the masked autoencoder has a decoder of four).
 BLOCKS = {
     "autoregressive_transformer": 2,
+    "fine_tuned": 2,
     "gene_pooling": 2,
     "masked_autoencoder": 6,
     "scdiva": 2,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +9,9 @@ import pytest
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._places import cache_folder
+from scmodelforge.hub.dictionaries import find_dictionaries
 from scmodelforge.tokenizers.presets import PRESETS, geneformer, get_preset
-from scmodelforge.workflows.dictionaries import fetch_dictionaries, find_dictionaries
+from scmodelforge.workflows.dictionaries import fetch_dictionaries
 from tests.test_tokenizers.small_dictionaries import write_pickles, write_tables
 
 
@@ -149,12 +149,6 @@ class TestFromTheHub:
             with pytest.raises(DataError, match=message) as refused:
                 fetch_dictionaries("small-v2", "hub", endpoint=address)
         assert "\n" not in str(refused.value)
-        assert not list((cache / "dictionaries").iterdir())
-
-    def test_the_package_that_asks_it_is_optional(self, small, monkeypatch, cache):
-        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-        with pytest.raises(ImportError, match=r"needs the package 'huggingface_hub'.*'scmodelforge\[hub\]'"):
-            fetch_dictionaries("small-v2", "hub")
         assert not list((cache / "dictionaries").iterdir())
 
 

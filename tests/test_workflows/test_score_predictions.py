@@ -241,7 +241,7 @@ class TestExportForCellEval:
             raise OSError(msg)
 
         monkeypatch.setattr(ad.AnnData, "write_h5ad", full)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(DataError, match=r"cannot be written \(no space\)"):
             score(files, out=tmp_path / "scores.jsonl", export_to=tmp_path / "vcc")
         assert list(tmp_path.iterdir()) == []
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
+from scmodelforge.eval.benchmarks.label_transfer import LabelTransferConfig
 from scmodelforge.eval.records import read_records
+from scmodelforge.hub.bundle import load_bundle
+from scmodelforge.workflows.label_transfer import transfer_sets
 from tests.conftest import make_adata
 from tests.test_life_cycle import invoke, settings
 
@@ -67,6 +71,34 @@ def test_alone_it_says_the_same_as_after_training(folder):
     assert {place: record.value for place, record in first.items()} == {
         place: record.value for place, record in again.items()
     }
+
+
+def test_a_label_with_few_cells_in_a_sample_is_scored_if_the_data_have_many(folder):
+    out = folder / "sample.jsonl"
+    words = ("--data", folder / "others.h5ad", "--label", "cell_type", "--benchmark", "cell_type_annotation")
+    invoke("evaluate", folder / "run", *words, "--max-cells", 12, "--out", out)
+    record = by_key(out)["model", "eval/cell_type_annotation/heldout/accuracy_linear_probe"]
+    assert (record.params["labels_left_out"], record.n, record.n_skipped) == ([], 12, 0)
+
+
+def test_a_label_that_is_rare_in_both_data_sets_together_is_left_out_with_its_numbers(folder, tmp_path):
+    for name in ("cells", "others"):
+        adata = ad.read_h5ad(folder / f"{name}.h5ad")
+        adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
+        adata.obs.iloc[:4, adata.obs.columns.get_loc("cell_type")] = "rare" if name == "cells" else "scarce"
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    config = LabelTransferConfig(
+        reference=str(tmp_path / "cells.h5ad"),
+        dataset=str(tmp_path / "others.h5ad"),
+        label="cell_type",
+        mapping={"scarce": "rare"},
+        probes=["knn"],
+    )
+    bundle = load_bundle(folder / "run" / "model")
+    own = {"untrained": lambda: None, "baselines": [], "max_cells": 40, "batch_size": 16, "seed": 0}
+    (pair,) = transfer_sets([config], bundle, **own)
+    record = next(each for each in pair.of_noise() if each.metric == "accuracy_knn15")
+    assert record.skipped_reason.endswith("of labels with fewer than 10 cells in the data: rare (8)")
 
 
 def test_splits_of_other_data_lie_beside_the_records(folder):

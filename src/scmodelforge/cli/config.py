@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from scmodelforge import _console
+
 app = typer.Typer(help="Settings files: show, validate, schema.", no_args_is_help=True)
 
 _File = Annotated[Path, typer.Argument(help="Settings file (YAML or TOML).", show_default=False)]
@@ -34,11 +36,12 @@ def show(file: _File, overrides: _Overrides = None) -> None:
 
 @app.command()
 def validate(file: _File, overrides: _Overrides = None) -> None:
-    """Check a file and tell all its mistakes.
+    """Check a file and tell all its mistakes; files it names that are not there are warned of.
 
     Example: scmodelforge config validate configs/quickstart.yaml --set training.batch_size=16
     """
     from scmodelforge.config.load import load_config
+    from scmodelforge.workflows.named_files import missing_files
 
     settings = load_config(file, overrides or [])
     if settings.data.filter is not None:
@@ -50,6 +53,8 @@ def validate(file: _File, overrides: _Overrides = None) -> None:
         f"{file} is valid: source {settings.data.source}, tokenizer {settings.tokenizer.strategy}, "
         f"model {settings.model.architecture}, benchmarks {benchmarks}."
     )
+    for line in missing_files(settings):
+        _console.say(f"warning: {line}")
 
 
 @app.command()

@@ -13,10 +13,15 @@ from scmodelforge import _console
 def embed(
     data: Annotated[Path, typer.Argument(metavar="IN", help="AnnData file (.h5ad) with counts.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: IN with obsm['X_scmodelforge'] added.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, or run folder (its exported model).")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model or run folder, hf://owner/name or scmodelforge://name.")
+    ],
     batch_size: Annotated[int, typer.Option(min=1, help="Cells in a forward pass; changes no embedding.")] = 64,
     layer: Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer's name.")] = None,
     gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
+    dictionaries: Annotated[
+        Path | None, typer.Option(help="Folder with the dictionaries of a published model's representation.")
+    ] = None,
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
@@ -33,6 +38,7 @@ def embed(
         batch_size=batch_size,
         layer=layer,
         gene_id_column=gene_id_column,
+        dictionaries=dictionaries,
         trust_plugins=trust_plugins,
         force=force,
     )

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from scmodelforge import _console
 from scmodelforge._errors import ConfigError
+from scmodelforge._wording import in_words_of, worded
 
 if TYPE_CHECKING:
     from scmodelforge.workflows.evaluate import EvaluationResult
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["BareBaselines", "evaluate"]
 
 _UNTRAINED = "pca,hvg,random,untrained"
+_OPTIONS = {
+    "data.paths": "--data",
+    "data.layer": "--layer",
+    "data.gene_id_column": "--gene-id-column",
+    "data.label_column": "--label",
+    "data.batch_column": "--batch",
+    "data.split.by": "--split-by",
+}
 
 
 class BareBaselines(TyperCommand):
@@ -27,22 +36,38 @@ class BareBaselines(TyperCommand):
         filled = []
         for place, word in enumerate(args):
             after = args[place + 1] if place + 1 < len(args) else "-"
-            is_bare = word == "--baselines" and (after.startswith("-") or Path(after).exists())
+            is_model = "://" in after or Path(after).exists()
+            is_bare = word == "--baselines" and (after.startswith("-") or is_model)
             filled.append(f"--baselines={_UNTRAINED}" if is_bare else word)
         return super().parse_args(ctx, filled)
 
 
 def evaluate(
     models: Annotated[
-        list[Path] | None, typer.Argument(metavar="MODEL", help="Run folders, or model folders (with --data).")
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL", help="Run folders; with --data also model folders, hf://..., scmodelforge://..."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="AnnData file to evaluate on; default: the held-out cells of the run.")
     ] = None,
     label: Annotated[str | None, typer.Option(help="obs column with the cell types.")] = None,
     batch: Annotated[str | None, typer.Option(help="obs column with the batch.")] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="With --data: where its counts are: X, raw or a layer's name; default: looked for."),
+    ] = None,
+    gene_id_column: Annotated[
+        str | None, typer.Option(help="With --data: var column with gene ids; default: var_names.")
+    ] = None,
     split_by: Annotated[
-        str | None, typer.Option(help="With --data: obs column of groups held out whole, 'cells' or 'auto' (default).")
+        str | None,
+        typer.Option(
+            help="With --data: obs column of groups held out whole, or 'cells' for single cells; 'auto' (default) is "
+            "the first donor column (donor_id, donor, patient, ..., sample_id) that has two groups of 10 cells, and "
+            "'cells' if none has. The line 'held out ...' says which."
+        ),
     ] = None,
     benchmarks: Annotated[
         list[str] | None, typer.Option("--benchmark", "--eval", help="Benchmark to run. Repeatable, or a,b.")
@@ -90,6 +115,7 @@ def evaluate(
         bool, typer.Option("--allow-trained-cells", help="Score --data that the model was trained on; results say so.")
     ] = False,
     trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
+    dictionaries: Annotated[Path | None, typer.Option(help="Folder with dictionaries of a published model.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record a line instead of a table.")] = False,
 ) -> None:
     """Score models on held-out cells, or predictions of perturbations, beside their baselines.
@@ -113,10 +139,13 @@ def evaluate(
     of_models: dict[str, Any] = {
         "label": label,
         "batch": batch,
+        "layer": layer,
+        "gene_id_column": gene_id_column,
         "split_by": split_by,
         "baselines": baselines,
         "max_cells": max_cells,
         "trust_plugins": trust_plugins,
+        "dictionaries": dictionaries,
         "allow_trained_cells": allow_trained_cells,
     }
     output: dict[str, Any] = {"out": out, "force": force}
@@ -132,8 +161,13 @@ def evaluate(
             msg = "name a run or model folder, or a file of predicted perturbations with --predictions."
             raise ConfigError(msg)
         if data is None:
-            _refuse("a run's own cells", {"allow_trained_cells": allow_trained_cells})
-        result = _of_models(models, {**of_models, "data": data, "benchmarks": names, "seed": seed}, **output)
+            own = {"allow_trained_cells": allow_trained_cells, "layer": layer, "gene_id_column": gene_id_column}
+            _refuse("a run's own cells", own)
+        # The run's own cells are read as its settings say, other data as the options do.
+        words = {} if data is None else _OPTIONS
+        with in_words_of(words):
+            result = _of_models(models, {**of_models, "data": data, "benchmarks": names, "seed": seed}, **output)
+        result.lines = [worded(line, words) for line in result.lines]
     _show(result, plots=plots, seed=seed or 0, as_json=as_json)
 
 
@@ -145,7 +179,7 @@ def _of_predictions(predictions: Path, data: Path, options: dict[str, Any], **ot
     return score_predictions(predictions, data, **given, **others)
 
 
-def _of_models(models: list[Path], options: dict[str, Any], **output: Any) -> EvaluationResult:
+def _of_models(models: list[str], options: dict[str, Any], **output: Any) -> EvaluationResult:
     from scmodelforge.workflows.evaluate import Choices, evaluate_models
 
     baselines = options["baselines"]
@@ -164,13 +198,15 @@ def _refuse(beside: str, options: dict[str, Any]) -> None:
 def _show(result: EvaluationResult, *, plots: Path | None, seed: int, as_json: bool) -> None:
     if plots is not None:
         from scmodelforge.report.evaluation_plots import write_plots
+        from scmodelforge.workflows.outputs import whole_file
 
-        result.lines += [f"picture: {path}" for path in write_plots(plots, result, seed=seed)]
+        with whole_file(plots):
+            result.lines += [f"picture: {path}" for path in write_plots(plots, result, seed=seed)]
     if as_json:
         for values in result.to_dicts():
             _console.json_line(values)
         return
-    _console.table(result.table[0], result.table[1:], title=result.title)
+    _console.tables(result.table.tables, title=result.title, legend=result.table.legend)
     for line in result.lines:
         _console.say(line)
 

@@ -12,7 +12,9 @@ from scmodelforge import _console
 
 def generate(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write (.h5ad).")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, or run folder (its exported model).")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Run folder, model folder, hf://owner/name or scmodelforge://name.")
+    ],
     num_cells: Annotated[int, typer.Option("--num-cells", "-n", min=1, help="Cells to draw.")] = 100,
     num_genes: Annotated[
         int | None,

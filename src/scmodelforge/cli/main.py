@@ -18,7 +18,9 @@ from scmodelforge.cli import (
     embed,
     evaluate,
     generate,
+    hub,
     models,
+    predict,
     report,
     results,
     tokenize,
@@ -85,6 +87,7 @@ def main(
 
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
+app.command("predict")(predict.predict)
 app.command("evaluate", cls=evaluate.BareBaselines)(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
@@ -95,6 +98,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(results.app, name="results")
+app.add_typer(hub.app, name="hub")
 app.add_typer(config.app, name="config")
 
 

@@ -1,4 +1,4 @@
-"""``scmodelforge models``: what can be trained, and whether a model keeps the contract."""
+"""``scmodelforge models``: what can be trained, what others trained, and whether a model keeps the contract."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ from scmodelforge import _console
 if TYPE_CHECKING:
     from scmodelforge.workflows.model_check import CheckResult
 
-app = typer.Typer(help="Registered models.", no_args_is_help=True)
+_WIDTH = 100  # of lines below a table
+
+app = typer.Typer(help="Models: list what can be trained, and published ones; check your own.", no_args_is_help=True)
 
 
 @app.callback()
 def models() -> None:
-    """Registered models."""
+    """Models: list what can be trained, and published ones; check your own."""
 
 
 @app.command("list")
 def list_(
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="List published models with their weights instead.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:
-    """List the registered models.
+    """List the models that can be trained, or those that were, by others.
 
-    Example: scmodelforge models list
+    Example: scmodelforge models list --pretrained
     """
+    if pretrained:
+        _list_pretrained(as_json=as_json)
+        return
     from scmodelforge._registry import MODELS
     from scmodelforge.config.schema import ModelConfig
 
@@ -43,6 +51,37 @@ def list_(
         return
     columns = ["name", "objective", "summary"]
     _console.table(columns, [[str(row[column]) for column in columns] for row in rows])
+
+
+def _list_pretrained(*, as_json: bool) -> None:
+    from scmodelforge._places import cache_folder
+    from scmodelforge.hub.pretrained import find_pretrained, list_pretrained
+
+    models = list_pretrained()
+    here = {model.name: find_pretrained(model) for model in models}
+    if as_json:
+        folders = {name: None if folder is None else str(folder) for name, folder in here.items()}
+        _console.json_line([{**model.model_dump(mode="json"), "here": folders[model.name]} for model in models])
+        return
+    rows = []
+    for model in models:
+        tokens = f"{model.vocabulary.preset or 'its own'}, {model.vocabulary.num_tokens:,}"
+        is_here = "no" if here[model.name] is None else "yes"
+        facts = [f"{model.num_parameters / 1e6:,.1f} M", ", ".join(model.species), model.licence, tokens, is_here]
+        rows.append([model.name, *facts])
+    _console.table(["name", "size", "species", "licence", "vocabulary, tokens", "here"], rows)
+    for model in models:
+        where = model.page if model.hub is None else model.hub.address
+        also = f"Also: {', '.join(model.aliases)}." if model.aliases else ""
+        typer.echo(_lines(f"{model.name}: {where}", " ".join(filter(None, [model.note, also]))))
+    _console.say(f"files fetched by hand are looked for in {cache_folder() / 'pretrained' / 'NAME'}")
+    _console.say("next: scmodelforge embed cells.h5ad embedded.h5ad --model scmodelforge://NAME")
+
+
+def _lines(first: str, text: str) -> str:
+    import textwrap
+
+    return "\n".join([first, *textwrap.wrap(text, _WIDTH - 2, initial_indent="  ", subsequent_indent="  ")])
 
 
 @app.command()

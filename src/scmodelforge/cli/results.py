@@ -30,7 +30,9 @@ def show(
     benchmarks: _Benchmarks = None,
     metrics: _Metrics = None,
     step: Annotated[str, typer.Option(help="Step of training, 'last' (or the exported model) or 'all'.")] = "last",
-    details: Annotated[bool, typer.Option("--details", help="Also the metrics that short tables leave out.")] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Also the metrics that short tables leave out, and nearest genes.")
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Show the scores of one or several runs, with their baselines, in one table.
@@ -38,8 +40,8 @@ def show(
     Example: scmodelforge results show runs/a runs/b
     """
     from scmodelforge.eval.harness import skip_notes
-    from scmodelforge.eval.merging import merged
-    from scmodelforge.eval.tables import about_intervals, about_samples, terminal_table
+    from scmodelforge.eval.merging import about_baselines, merged
+    from scmodelforge.eval.tables import about_details, about_intervals, about_samples, terminal_tables
     from scmodelforge.workflows.results import read_results
 
     results = read_results(paths, _filters(benchmarks, metrics, step))
@@ -49,18 +51,22 @@ def show(
         return
     records = merged(results)
     details = details or all(record.is_detail for record in records)
-    table = terminal_table(records, details=details)
-    _console.table(table[0], table[1:], title=f"{len(results):,} records ({about_intervals(records)})")
+    shown = terminal_tables(records, details=details)
+    title = f"{len(results):,} records ({about_intervals(records)})"
+    _console.tables(shown.tables, title=title, legend=shown.legend)
     runs = dict.fromkeys(each.run for each in results)
     notes = [skip_notes(each.record for each in results if each.run == run) for run in runs]
-    for line in dict.fromkeys([*about_samples(records), *(line for lines in notes for line in lines)]):
+    lines = [*about_samples(records), *about_baselines(records), *(line for each in notes for line in each)]
+    for line in dict.fromkeys([*lines, *([] if details else about_details(records))]):
         _console.say(line)
 
 
 @app.command("compare")
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Run folder, or file of records.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Run folder, or file of records.")],
+    second: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="The same; without it A is a file of two runs.")
+    ] = None,
     benchmarks: _Benchmarks = None,
     metrics: _Metrics = None,
     representation: Annotated[str, typer.Option(help="What is compared: 'model', or a baseline.")] = "model",
@@ -69,20 +75,23 @@ def compare(
 ) -> None:
     """Say which scores of two runs can be compared, and how far these are apart.
 
-    Example: scmodelforge results compare runs/a runs/b
+    Example: scmodelforge results compare runs/a runs/b, or of one file: scmodelforge results compare both.jsonl
     """
-    from scmodelforge.workflows.results import compare_results, comparison_notes, comparison_table
+    from scmodelforge.workflows.comparisons import (
+        compare_results,
+        comparison_legend,
+        comparison_notes,
+        comparison_tables,
+    )
 
     found = compare_results(first, second, _filters(benchmarks, metrics, "last"), representation=representation)
     if as_json:
-        for each in found:
+        for each in found.found:
             _console.json_line(each.to_dict())
         return
-    names = (str(first), str(second))
-    table = comparison_table(found, names, details=details)
-    num = sum(each.difference is not None for each in found)
-    _console.table(table[0], table[1:], title=f"{num:,} of {len(found):,} metrics can be compared")
-    for line in comparison_notes(found):
+    tables, legend = comparison_tables(found, details=details), comparison_legend(found, details=details)
+    _console.tables(tables, title=found.title(details=details), legend=legend)
+    for line in comparison_notes(found.found):
         _console.say(line)
 
 

@@ -63,11 +63,11 @@ def train(
         result = start_training(config, overrides or [], force=force)
     if result is None:  # another device of the same run
         return
-    if result.table:
+    if result.table.tables:
         from scmodelforge.eval.tables import about_intervals
 
         title = f"Held-out cells ({about_intervals(result.records)})"
-        _console.table(result.table[0], result.table[1:], title=title)
+        _console.tables(result.table.tables, title=title, legend=result.table.legend)
     for line in [*result.closing_lines()[:-1], *_draw(result), *_report(result), result.closing_lines()[-1]]:
         _console.say(line)
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS, OBJECTIVES
+from scmodelforge.config.backbone import token_reader
 from scmodelforge.config.best_metric import check_best_metric
 from scmodelforge.config.count_checks import check_counts, check_counts_arrive, check_whole_counts
 from scmodelforge.config.faults import Faults
@@ -50,6 +51,7 @@ def agree_on_bins(sections: Mapping[str, Section], faults: Faults) -> None:
         return
     maker: Any = token_maker(tokenizer)
     path = "tokenizer" if maker is tokenizer else "tokenizer.base"
+    model = token_reader(model)
     if "n_bins" in getattr(MODELS.get(model.architecture), "unused_settings", frozenset()):
         return
     is_set = ["n_bins" in section.model_fields_set for section in (maker, model)]
@@ -82,16 +84,17 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
     tokenizer = cast("TokenizerConfig | None", sections.get("tokenizer"))
     model = cast("ModelConfig | None", sections.get("model"))
     evaluation = cast("EvalConfig | None", sections.get("eval"))
-    if model is not None:
-        _check_heads(model, faults)
+    reader = None if model is None else token_reader(model)
+    if model is not None and reader is not None:
+        _check_heads(reader, faults)
         _check_objective(model, tokenizer, faults)
         _check_weights(model, faults)
-    if tokenizer is not None and model is not None:
-        _check_lengths(tokenizer, model, faults)
-        _check_cls(token_maker(tokenizer), model, faults)
-        _check_values(token_maker(tokenizer), model, faults)
-        check_value_use(tokenizer, model, faults)
-        check_counts_arrive(tokenizer, model, faults)
+    if tokenizer is not None and reader is not None:
+        _check_lengths(tokenizer, reader, faults)
+        _check_cls(token_maker(tokenizer), reader, faults)
+        _check_values(token_maker(tokenizer), reader, faults)
+        check_value_use(tokenizer, reader, faults)
+        check_counts_arrive(tokenizer, reader, faults)
     if data is not None and tokenizer is not None:
         _check_counts(data, tokenizer, faults)
     if data is not None and model is not None:
@@ -107,14 +110,14 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
 
 def warn_of_unused(config: RunConfig, origin: str) -> None:
     """Log a warning for each setting that was set and that, given the others, nothing reads."""
-    architecture = config.model.architecture
-    unused: frozenset[str] = getattr(MODELS.get(architecture), "unused_settings", frozenset())
-    for name in sorted(config.model.model_fields_set & unused):
-        _log.warning(f"{origin}: model.{name} has no effect on architecture '{architecture}'.")
-    for name, why in getattr(config.model, "unread_settings", {}).items():
-        if getattr(config.model, name) != type(config.model).model_fields[name].get_default(call_default_factory=True):
+    architecture, reader = config.model.architecture, token_reader(config.model)
+    unused: frozenset[str] = getattr(MODELS.get(reader.architecture), "unused_settings", frozenset())
+    for name in sorted(reader.model_fields_set & unused):
+        _log.warning(f"{origin}: model.{name} has no effect on architecture '{reader.architecture}'.")
+    for name, why in getattr(reader, "unread_settings", {}).items():
+        if getattr(reader, name) != type(reader).model_fields[name].get_default(call_default_factory=True):
             _log.warning(f"{origin}: model.{name} has no effect {why}.")
-    if "value_embedding" in config.model.model_fields_set and not config.model.use_expression_values:
+    if "value_embedding" in reader.model_fields_set and not reader.use_expression_values:
         _log.warning(f"{origin}: model.value_embedding has no effect with model.use_expression_values: false.")
     preprocessing, scheduler = config.data.preprocessing, config.training.scheduler
     for name, switch in _unread(preprocessing):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scmodelforge._registry import MODELS, OBJECTIVES
+from scmodelforge.config.backbone import token_reader
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.parts import token_maker
 from scmodelforge.config.schema import DataConfig, ModelConfig, TokenizerConfig
@@ -54,7 +55,8 @@ def check_whole_counts(data: DataConfig, model: ModelConfig, faults: Faults) -> 
     objective = OBJECTIVES.get(task) if task in OBJECTIVES.names() else None
     learns = getattr(objective, "needs_counts", False) or getattr(model, "value_loss", "") == "zero_truncated_poisson"
     learns = learns or getattr(model, "needs_counts", False)
-    if (learns or getattr(architecture, "takes_counts", False)) and data.preprocessing.normalize is not None:
+    takes = getattr(MODELS.get(token_reader(model).architecture), "takes_counts", False)
+    if (learns or takes) and data.preprocessing.normalize is not None:
         faults.add(
             "data.preprocessing.normalize",
             f"data.preprocessing.normalize is '{data.preprocessing.normalize}', but model.architecture "

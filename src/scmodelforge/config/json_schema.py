@@ -8,6 +8,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from scmodelforge.config.aliases import ALIASES, NUM_GPUS
+from scmodelforge.config.backbone import has_backbone
 from scmodelforge.config.messages import is_mixture
 from scmodelforge.config.parts import PARTS, Part
 from scmodelforge.config.schema import EvalConfig, RunConfig, Section, TrainingConfig
@@ -41,6 +42,12 @@ def config_schema() -> dict[str, Any]:
                 mixtures = {titles[each] for (of, _), each in classes.items() if of == kind and is_mixture(each)}
                 _name_sources(part, chosen, mixtures, definitions)
             run["properties"][kind] = {"anyOf": [_choice(part, name, title) for name, title in chosen.items()]}
+            around = {name for (of, name), section in classes.items() if of == kind and has_backbone(section)}
+            inside = {name: title for name, title in chosen.items() if name not in around}
+            for name in around:
+                below = definitions[chosen[name]]["properties"]["backbone"]
+                below.pop("$ref", None)
+                below["anyOf"] = [_choice(part, each, title) for each, title in inside.items()]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **run, "$defs": definitions}
 
 

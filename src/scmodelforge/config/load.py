@@ -9,6 +9,7 @@ from typing import Any
 from scmodelforge._errors import ConfigError
 from scmodelforge._registry import MODELS
 from scmodelforge.config.aliases import drop_other_spellings, move_to_homes
+from scmodelforge.config.backbone import token_reader
 from scmodelforge.config.checks import agree_on_bins, check_together, warn_of_unused
 from scmodelforge.config.faults import Faults, shown
 from scmodelforge.config.files import read_overrides, read_settings, set_values, write_yaml
@@ -98,13 +99,15 @@ def dump_config(config: RunConfig) -> str:
     """
     values = config.to_dict()
     model = values["model"]
+    reader = token_reader(config.model)
     del model["mask_ratio"]
-    if "n_bins" in values["tokenizer"]:
-        del model["n_bins"]
-    for name in getattr(MODELS.get(config.model.architecture), "unused_settings", frozenset()):
-        field = type(config.model).model_fields.get(name)
-        if field is not None and name in model and model[name] == field.get_default(call_default_factory=True):
-            del model[name]
+    for section in (model, model.get("backbone", {})):
+        if "n_bins" in values["tokenizer"]:
+            section.pop("n_bins", None)
+        for name in getattr(MODELS.get(reader.architecture), "unused_settings", frozenset()):
+            field = type(reader).model_fields.get(name)
+            if field is not None and name in section and section[name] == field.get_default(call_default_factory=True):
+                del section[name]
     return write_yaml(values)
 
 

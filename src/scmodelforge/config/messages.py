@@ -167,7 +167,7 @@ def _members(annotation: Any) -> list[Any]:
 
 def _whereabouts(key: str, path: str) -> str:
     """Return the sentence that says where a setting of this name belongs, or nothing."""
-    part = PARTS.get(path.partition("[")[0].removesuffix(".sources"))
+    part = PARTS.get(path.partition("[")[0].removesuffix(".sources").removesuffix(".backbone"))
     if part is not None:
         owners = part.owners_of(key)
         if owners:

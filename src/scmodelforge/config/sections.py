@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.config.backbone import has_backbone, with_backbone
 from scmodelforge.config.faults import Faults, shown
 from scmodelforge.config.messages import add_problems, add_unknown, is_mixture, nested_section
 from scmodelforge.config.parts import PARTS, Part
@@ -82,6 +83,8 @@ def _parse_part(part: Part, raw: dict[str, Any], path: str, faults: Faults) -> S
         return None
     if is_mixture(section):
         return _parse_mixture(section, raw, path, faults)
+    if has_backbone(section):
+        return _parse_around(section, raw, path, faults)
     return _validate(section, raw, path, f"{part.key_in_words} '{name}'", faults)
 
 
@@ -98,6 +101,26 @@ def _parse_mixture(section: type[Section], raw: dict[str, Any], path: str, fault
         return None
     setattr(mixture, "sources", parsed)  # noqa: B010 - a setting of this class only
     return mixture
+
+
+def _parse_around(section: type[Section], raw: dict[str, Any], path: str, faults: Faults) -> Section | None:
+    """Parse a model around another one, whose settings are those of its own class."""
+    name = f"architecture '{PARTS['model'].name_in(raw)}'"
+    try:
+        own = with_backbone(raw)
+    except ValueError as problem:
+        faults.add(path, f"{path}: {problem}.")
+        return None
+    below = own.pop("backbone", {})
+    if not isinstance(below, dict):
+        faults.add(
+            f"{path}.backbone", f"{path}.backbone is {shown(below)}; it must be a section with settings below it."
+        )
+        return None
+    is_right = _parse_part(PARTS["model"], below, f"{path}.backbone", faults) is not None
+    # With a mistake below, only those of its own are asked of the section.
+    around = _validate(section, {**own, "backbone": below} if is_right else own, path, name, faults)
+    return around if is_right else None
 
 
 def _parse_entry(entry: Any, path: str, faults: Faults) -> Section | None:

@@ -17,6 +17,10 @@ __all__ = ["Coverage", "measure", "no_overlap", "repeated_ids"]
 #: Below this share of the genes that could match at all, a match is suspicious.
 LOW_SHARE = 0.1
 
+_MAP_FIRST = (
+    "give the file a var column with the ids of their orthologs in the vocabulary's species, and set "
+    "data.gene_id_column to it."
+)
 _ID_TYPES = {
     "ensembl_human": "human Ensembl ids",
     "ensembl_mouse": "mouse Ensembl ids",
@@ -54,7 +58,9 @@ class Coverage:
     repeats: int = 0
 
 
-def measure(panel: Panel, tokens: np.ndarray, by_case: int, *, vocab_name: str, num_genes: int) -> Coverage:
+def measure(
+    panel: Panel, tokens: np.ndarray, by_case: int, *, vocab_name: str, num_genes: int, is_fixed: bool = False
+) -> Coverage:
     """Return the coverage of a file whose genes have these tokens in a vocabulary of ``num_genes`` genes."""
     from scmodelforge.data.inspect import gene_id_type
 
@@ -63,13 +69,13 @@ def measure(panel: Panel, tokens: np.ndarray, by_case: int, *, vocab_name: str, 
     if known < LOW_SHARE * min(total, num_genes):
         warning = (
             f"Only {known:,} of the {total:,} genes of {panel.name} are in gene_vocab '{vocab_name}' "
-            f"({num_genes:,} genes); check data.gene_vocab and data.gene_id_column."
+            f"({num_genes:,} genes); check {'' if is_fixed else 'data.gene_vocab and '}data.gene_id_column."
         )
     elif by_case > known / 2:
         warning = (
             f"{by_case:,} of the {known:,} genes of {panel.name} that are in gene_vocab '{vocab_name}' match it only "
-            "when letter case is ignored; if they are another species' genes, set data.orthologs to that species, or "
-            "data.gene_vocab to from_data."
+            "when letter case is ignored; if they are another species' genes, "
+            + (_MAP_FIRST if is_fixed else "set data.orthologs to that species, or data.gene_vocab to from_data.")
         )
     repeats = known - len(np.unique(tokens[tokens >= 0]))
     return Coverage(known, total, by_case, gene_id_type(panel.gene_ids), warning, repeats)
@@ -83,7 +89,10 @@ def no_overlap(panel: Panel, coverage: Coverage, vocab: GeneVocab) -> str:
     own = gene_id_type(np.array(vocab.genes, dtype=object))
     is_of_other_species = coverage.id_type == "ensembl_mouse" and own != "ensembl_mouse"
     remedy = "set data.gene_id_column to the var column that has such ids, or data.gene_vocab to from_data."
-    if is_of_other_species and vocab.other_names:
+    if vocab.is_fixed:
+        remedy = "set data.gene_id_column to the var column that has such ids."
+        remedy = _MAP_FIRST if is_of_other_species else remedy
+    elif is_of_other_species and vocab.other_names:
         remedy = (
             "data.orthologs gives none of them a token: set data.orthologs.policy to one_to_one or one_to_many, or "
             "leave the file out."

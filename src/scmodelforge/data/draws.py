@@ -1,8 +1,9 @@
 """Random draws without a state: each is a hash of what it is for.
 
 A draw depends on the seed, its purpose and the cell's key (and a counter such as the gene), never on batching,
-threads, devices or the draws before it. Keys are made from (seed, pass, position in the global order) in training
-and from (seed, cell) in validation, embedding and evaluation.
+threads, devices or the draws before it. Keys are made from (seed, pass, position in the global order) in training,
+from (seed, position in the source) in validation and evaluation, and from what a cell expresses where a trained model
+is applied (``workflows._content_keys``).
 
 The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2714064.2660195).
 """

@@ -139,9 +139,10 @@ def _scan_file(
     report.empty = np.concatenate(empty)
     num_empty = sum(map(len, empty[1:]))
     if num_empty > _FEW_EMPTY * num_cells:
+        what = "" if vocab.is_fixed else "data.gene_vocab and "
         report.warnings.append(
             f"{panel.name}: {num_empty:,} of {num_cells:,} cells express none of its {report.known_genes[-1]:,} genes "
-            f"that are in gene_vocab '{vocab.name}'; check data.gene_vocab and data.gene_id_column."
+            f"that are in gene_vocab '{vocab.name}'; check {what}data.gene_id_column."
         )
 
 
@@ -180,7 +181,7 @@ def _none_left(report: ScanReport, vocab: GeneVocab) -> str:
     """Return why no cell is left."""
     advice = (
         f"none has a positive value in a gene of gene_vocab '{vocab.name}' ({sum(report.known_genes):,} genes of the "
-        "files are in it); check data.gene_vocab and data.layer."
+        f"files are in it); check {'' if vocab.is_fixed else 'data.gene_vocab and '}data.layer."
     )
     if not len(report.dropped):
         return f"all {report.num_cells:,} cells are empty: {advice}"
@@ -245,5 +246,5 @@ def _instead(block: CellBlock) -> str:
     seen = describe_values(block.data, block.indptr)
     return (
         f", and the values look {seen.kind} ({seen.evidence}). Name the matrix that holds counts in data.layer; "
-        "data.preprocessing normalises them"
+        "preprocessing normalises them"
     )

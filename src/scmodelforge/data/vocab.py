@@ -62,6 +62,8 @@ class GeneVocab:
     ----------
     gene_tokens
         Token of each gene, shape (G,), int32, ascending.
+    is_fixed
+        Whether it belongs to a tokenizer that was saved, so that no setting changes it; messages advise accordingly.
 
     Raises
     ------
@@ -84,7 +86,7 @@ class GeneVocab:
         other_names: Mapping[str, str | None] | None = None,
         aliases: bool = True,
     ) -> None:
-        self.name, self.aliases = name, aliases
+        self.name, self.aliases, self.is_fixed = name, aliases, False
         self.genes: list[str] = [str(gene) for gene in genes]
         self.special_tokens = dict(_DEFAULT_IDS if special_tokens is None else special_tokens)
         self.other_names = dict(other_names or {})
@@ -241,7 +243,7 @@ class GeneVocab:
     def coverage(self, panel: Panel) -> Coverage:
         """Count the genes of a file that have a token."""
         tokens, by_case = self._match_panel(panel)
-        return measure(panel, tokens, by_case, vocab_name=self.name, num_genes=len(self.genes))
+        return measure(panel, tokens, by_case, vocab_name=self.name, num_genes=len(self.genes), is_fixed=self.is_fixed)
 
     def require_overlap(self, panel: Panel) -> Coverage:
         """Return the coverage of a file, and log its warning.

@@ -163,6 +163,8 @@ class BenchmarkInputs:
     counts
         Reads the counts of the held-out cells, in the order of ``heldout``, CSR (n, G): for baselines that a benchmark
         makes itself. ``None`` where there are none.
+    label_sizes
+        Number of cells of each label in the data that both parts were chosen from; ``None`` if these are all.
 
     Raises
     ------
@@ -188,6 +190,7 @@ class BenchmarkInputs:
     model: Any = None
     reference: np.ndarray | None = None
     counts: Callable[[], Any] | None = None
+    label_sizes: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         widths = self.train.embeddings.shape[1], self.heldout.embeddings.shape[1]

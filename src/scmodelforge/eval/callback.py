@@ -102,6 +102,6 @@ class EvalCallback:
         run.metrics.log(progress.step, values)
         run.scores = self._scores = values
         counts = winners(records)
-        owners = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+        owners = ", ".join(f"{name} in {count}" for name, count in counts.most_common())
         where = f"epoch {progress.epoch}/{self._max_epochs}" if self._every_n_epochs else f"step {progress.step:,}"
-        _log.info(f"{where}  evaluated; metrics won by: {owners or 'none'}")
+        _log.info(f"{where}  evaluated; best or not told apart from the best: {owners or 'none'}")

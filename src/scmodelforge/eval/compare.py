@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +10,11 @@ import numpy as np
 
 from scmodelforge._errors import DataError
 from scmodelforge.eval.base import Record
-from scmodelforge.eval.harness import MODEL
+from scmodelforge.eval.differences import difference_interval
 from scmodelforge.eval.items import left_out_elsewhere, mean_items, other_items
 from scmodelforge.eval.kinds_of_params import is_told, must_match
 from scmodelforge.eval.metrics import bootstrap_mean, interval
+from scmodelforge.eval.standing import MODEL
 
 __all__ = ["Comparison", "compare_records", "obstacles", "reservations"]
 
@@ -231,18 +231,9 @@ def _paired(first: Record, second: Record) -> tuple[list[float], str] | None:
 def _unpaired(
     first: Record, second: Record, ours: list[float] | None, theirs: list[float] | None
 ) -> list[float] | None:
-    """Return an interval of the difference made of two intervals (Zou and Donner 2008, doi:10.1002/sim.3095).
-
-    It takes the two scores as independent. They are of the same cells, and what is hard for one model mostly is for the
-    other, so that an interval over the same draws would be narrower.
-    """
     if ours is None or theirs is None or first.value is None or second.value is None:
         return None
-    difference = second.value - first.value
-    # An interval of percentiles need not hold the score itself; such a side has no length, rather than a negative one.
-    below = math.hypot(max(second.value - theirs[0], 0.0), max(ours[1] - first.value, 0.0))
-    above = math.hypot(max(theirs[1] - second.value, 0.0), max(first.value - ours[0], 0.0))
-    return [difference - below, difference + above]
+    return difference_interval(first.value, ours, second.value, theirs)
 
 
 def _shown(name: str, value: Any) -> str:

@@ -11,12 +11,9 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data.draws import mix
 from scmodelforge.eval.base import Benchmark, BenchmarkInputs, Record
+from scmodelforge.eval.standing import MODEL, best_names, is_trained_on, of_fewer, out_of_competition, values_by_name
 
-__all__ = ["evaluate", "skip_notes", "stratified_subsample", "summary_table", "winners"]
-
-MODEL = "model"
-
-_NEARLY_ALL = 0.9
+__all__ = ["MODEL", "evaluate", "skip_notes", "stratified_subsample", "summary_table", "winners"]
 
 
 def evaluate(benchmarks: Sequence[Benchmark], representations: Mapping[str, BenchmarkInputs]) -> list[Record]:
@@ -99,10 +96,11 @@ def summary_table(records: Iterable[Record], *, details: bool = False) -> list[l
 
     Returns
     -------
-    Rows of text, the first of them headings. The best score of a row is marked with ``*`` and its owner named in the
-    last column, be it a baseline. Behind a score stands its 95 % interval over cells, and behind the column of the
-    groups that over groups. A score of less than nine tenths of what others of its row are scores of says of how many
-    it is, and is never the best.
+    Rows of text, the first of them headings. The best score of a row and those that cannot be told apart from it, as
+    of :func:`~scmodelforge.eval.standing.best_names`, have a ``*``, and their owners stand in the last column, be they
+    baselines. Behind a score stands its 95 % interval over cells, and behind the column of the groups that over
+    groups. A score of less than nine tenths of what others of its row are scores of says of how many it is. ``†`` and
+    ``‡`` are as in :mod:`scmodelforge.eval.words`.
     """
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
@@ -111,15 +109,13 @@ def summary_table(records: Iterable[Record], *, details: bool = False) -> list[l
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     others = dict.fromkeys(name for row in rows.values() for each in row.values() for name in each.baselines)
     extra = [name for name in others if name not in names]
-    table = [["metric", *names, *extra, "best"]]
+    headings = [f"{name}{'†' if out_of_competition(name) else ''}" for name in [*names, *extra]]
+    table = [["metric", *headings, "best"]]
     for key, row in rows.items():
-        values = _values(row)
-        best = _best(row)
-        cells = [
-            _cell(row.get(name), values.get(name), is_best=name in best, of=_of_fewer(row, name))
-            for name in [*names, *extra]
-        ]
-        table.append([key, *cells, " = ".join(best) or "-"])
+        values, best = values_by_name(row), best_names(row)
+        signs = {name: "*" if name in best else "‡" if is_trained_on(row, name) else "" for name in [*names, *extra]}
+        cells = [_cell(row.get(name), values.get(name), sign, of=of_fewer(row, name)) for name, sign in signs.items()]
+        table.append([key, *cells, ", ".join(best) or "-"])
     return table
 
 
@@ -142,12 +138,12 @@ def skip_notes(records: Iterable[Record]) -> list[str]:
 
 
 def winners(records: Iterable[Record]) -> Counter[str]:
-    """Count the metrics in which each representation is best, details aside; a shared best counts for all."""
+    """Count the metrics in which each representation is best or not told apart from the best, details aside."""
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
         if not record.is_detail and record.value is not None:
             rows.setdefault(record.key, {})[record.representation] = record
-    return Counter(name for row in rows.values() for name in _best(row))
+    return Counter(name for row in rows.values() for name in best_names(row))
 
 
 def _check_same_cells(representations: Mapping[str, BenchmarkInputs]) -> None:
@@ -191,35 +187,10 @@ def _shares(sizes: np.ndarray, total: int) -> np.ndarray:
     return shares
 
 
-def _values(row: Mapping[str, Record]) -> dict[str, float | None]:
-    """Return the scores of a row by name, those that stand only in ``baselines`` included."""
-    values: dict[str, float | None] = {}
-    for record in row.values():
-        values |= record.baselines
-    return values | {name: record.value for name, record in row.items()}
-
-
-def _best(row: Mapping[str, Record]) -> list[str]:
-    found = {name: value for name, value in _values(row).items() if value is not None}
-    values = {name: value for name, value in found.items() if _of_fewer(row, name) is None}
-    if not values:
-        return []
-    is_high = next(iter(row.values())).higher_is_better
-    best = max(values.values()) if is_high else min(values.values())
-    return [name for name, value in values.items() if value == best]
-
-
-def _of_fewer(row: Mapping[str, Record], name: str) -> int | None:
-    """Return how many things the scores of a row are of at most, if this one is of fewer than nine tenths of them."""
-    most = max((record.n for record in row.values() if record.value is not None), default=0)
-    record = row.get(name)
-    return None if record is None or record.value is None or record.n >= _NEARLY_ALL * most else most
-
-
-def _cell(record: Record | None, value: float | None, *, is_best: bool, of: int | None) -> str:
+def _cell(record: Record | None, value: float | None, sign: str, *, of: int | None) -> str:
     if value is None:
         return "-" if record is None else "skipped"
-    text = f"{value:.3f}{'*' if is_best else ''}"
+    text = f"{value:.3f}{sign}"
     if record is not None and record.interval is not None:
         text += f" [{record.interval[0]:.3f}, {record.interval[1]:.3f}]"
     if record is not None and record.group_interval is not None:

@@ -46,9 +46,9 @@ OUTCOMES = frozenset(
         "baselines_left_out", "between_batches", "between_batches_before", "cells_found", "cells_looked_for",
         "cells_with_fewer_neighbors", "chosen_by",
         "converged", "direction", "head", "labels_averaged", "labels_in_pieces", "largest_prediction", "layer",
-        "n_found", "num_duplicates", "num_genes_not_measured", "num_genes_not_predicted", "num_predicted_not_measured",
-        "num_predicted_not_scored", "num_test_not_predicted", "num_training_conditions", "num_unseen",
-        "num_without_real_de_genes", "pairs_in_no_cell", "resolution", "share_rejected", "tfs_in_no_cell",
+        "model_origin", "n_found", "num_duplicates", "num_genes_not_measured", "num_genes_not_predicted",
+        "num_predicted_not_measured", "num_predicted_not_scored", "num_test_not_predicted", "num_training_conditions",
+        "num_unseen", "num_without_real_de_genes", "pairs_in_no_cell", "resolution", "share_rejected", "tfs_in_no_cell",
         "threshold", "unseen_labels",
     }
 )  # fmt: skip

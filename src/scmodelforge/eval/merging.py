@@ -10,7 +10,15 @@ from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import MODEL
 from scmodelforge.eval.kinds_of_params import SCORED
 
-__all__ = ["Result", "merged"]
+__all__ = ["Result", "about_baselines", "merged", "own_baselines"]
+
+#: Why a baseline of one run is not that of another.
+_WHY_OWN = {
+    "made of the counts of the genes in a run's vocabulary, prepared as the run says and fitted on its training cells; "
+    "runs with other genes have other ones": ("pca", "hvg", "scvi"),
+    "the model of a run before its first step": ("untrained",),
+    "noise as wide as the embedding of a run": ("random",),
+}
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,30 @@ def merged(results: Sequence[Result]) -> list[Record]:
     for run, record in ((each.run, each.record) for each in placed):
         guesses = {named(run, name): value for name, value in record.baselines.items() if name not in represented}
         name = named(run, record.representation)
-        found.setdefault((record.key, name), replace(record, representation=name, baselines=guesses))
+        params = record.params if record.representation == MODEL else _without_model(record.params)
+        found.setdefault((record.key, name), replace(record, representation=name, baselines=guesses, params=params))
     order = {name: place for place, name in enumerate(_columns(placed, named))}
     return sorted(found.values(), key=lambda record: order[record.representation])
+
+
+def own_baselines(names: Iterable[str]) -> list[str]:
+    """Return why runs have some baselines of their own: a line for each reason, with the names."""
+    own = set(names)
+    return [
+        f"{', '.join(each for each in group if each in own)}: not the same in all runs, being {why}"
+        for why, group in _WHY_OWN.items()
+        if own.intersection(group)
+    ]
+
+
+def about_baselines(records: Iterable[Record]) -> list[str]:
+    """Return lines on the baselines that :func:`merged` gave a column for each run."""
+    return own_baselines(name.rpartition(":")[2] for name in {each.representation for each in records} if ":" in name)
+
+
+def _without_model(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the params of a baseline without what was said of the model that it stands beside."""
+    return {name: value for name, value in params.items() if not name.startswith("trained_on")}
 
 
 def _columns(results: Sequence[Result], named: Any) -> list[str]:

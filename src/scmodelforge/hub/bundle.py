@@ -81,6 +81,8 @@ class Bundle:
         Python files (paths) or modules that register the model's own parts.
     trained_cells
         What tells which cells the model was trained on; ``None`` if that is not known.
+    origin
+        Address that :func:`~scmodelforge.hub.load.load_model` loaded it from, or empty. It is not saved.
     """
 
     model: nn.Module
@@ -93,10 +95,14 @@ class Bundle:
     fingerprint: dict[str, Any] = field(default_factory=dict)
     plugins: list[str] = field(default_factory=list)
     trained_cells: CellSketch | None = None
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        self.vocab.is_fixed = True  # messages on cells advise what can be done about them, and that is no setting
 
     @property
     def model_id(self) -> str:
-        """Short identity of the weights' origin, for results: run hash and step."""
+        """Short identity of the weights' origin, for results: hash of the run, or of what was imported, and step."""
         return f"{self.fingerprint.get('config_hash', 'unknown')[:12]}@{self.fingerprint.get('step', 0)}"
 
 
@@ -204,7 +210,8 @@ def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundlePart
         )
         raise DataError(msg)
     plugins = settings.get("plugins", [])
-    is_known = settings["model"]["architecture"] in MODELS.names() and saved_strategy(folder) in TOKENIZERS.names()
+    architectures = {part["architecture"] for part in (settings["model"], settings["model"].get("backbone")) if part}
+    is_known = architectures <= {*MODELS.names()} and saved_strategy(folder) in TOKENIZERS.names()
     if plugins and not is_known:
         _import_plugins(plugins, folder, trusted=trust_plugins)
     architecture = MODELS.get(settings["model"]["architecture"])

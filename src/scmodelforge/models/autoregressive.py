@@ -107,6 +107,13 @@ class AutoregressiveTransformer(CellModel):
     default_objective: ClassVar[str] = "next_gene_prediction"
     default_pooling: ClassVar[str] = "cls"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("next_gene_prediction",)
+    pretraining_parts: ClassVar[tuple[str, ...]] = (
+        "readout_norm",
+        "gene_head",
+        "bin_gene_norm",
+        "bin_input",
+        "bin_head",
+    )
     unused_settings: ClassVar[frozenset[str]] = frozenset({"decoder_dim", "decoder_layers", "decoder_heads"})
     is_causal: ClassVar[bool] = True
     takes_attention_bias: ClassVar[bool] = True

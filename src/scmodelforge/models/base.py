@@ -63,7 +63,25 @@ class CellModel(nn.Module):
         -------
         Cell embeddings, shape (B, H).
         """
-        return self._pool(self._hidden_states(input_ids, attention_mask, values), attention_mask)
+        return self.encode_tokens(input_ids, attention_mask, values, **kwargs)[0]
+
+    def encode_tokens(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed cells and their tokens in one pass, with nothing hidden, each token seeing the whole cell.
+
+        The parameters are those of :meth:`encode`.
+
+        Returns
+        -------
+        Cell embeddings, shape (B, H), and hidden states of tokens, shape (B, S, H). Those at padding mean nothing.
+        """
+        hidden = self._hidden_states(input_ids, attention_mask, values)
+        return self._pool(hidden, attention_mask), hidden
 
     def num_parameters(self, trainable_only: bool = True) -> int:
         """Count the parameters, all of them or those that are trained."""

@@ -49,6 +49,8 @@ class GenePoolingModel(MaskedGeneModel):
     config_class: ClassVar[type[ModelConfig]] = ModelConfig
     default_objective: ClassVar[str] = "masked_gene_prediction"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_gene_prediction",)
+    first_sees_cell: ClassVar[bool] = False
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("head",)
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {
             "num_heads",

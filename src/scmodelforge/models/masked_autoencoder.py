@@ -94,6 +94,14 @@ class MaskedAutoencoder(CellModel):
     takes_attention_bias: ClassVar[bool] = True
     value_masking: ClassVar[str] = "no effect"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction",)
+    pretraining_parts: ClassVar[tuple[str, ...]] = (
+        "decoder_input",
+        "decoder_gene_norm",
+        "decoder_gene",
+        "mask_token",
+        "decoder",
+        "head",
+    )
     unused_settings: ClassVar[frozenset[str]] = frozenset({"n_bins", "gene_loss_weight", "expression_loss_weight"})
 
     def __init__(
@@ -245,19 +253,19 @@ class MaskedAutoencoder(CellModel):
         output = ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms={"masked_value": loss})
         return with_trace(output, trace)
 
-    def encode(
+    def encode_tokens(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         values: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> torch.Tensor:
-        """Embed cells with nothing hidden: the embeddings of ``forward`` without labels, shape (B, H).
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed cells with nothing hidden: what ``forward`` gives without labels, and the encoder's hidden states.
 
-        The parameters are those of :meth:`CellModel.encode`.
+        Parameters and shapes are those of :meth:`CellModel.encode_tokens`.
         """
         hidden, _, is_kept = self._encode_visible(input_ids, values, attention_mask != 0)
-        return self._pool(hidden, is_kept)
+        return self._pool(hidden, is_kept), hidden
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> MaskedAutoencoder:

@@ -35,6 +35,11 @@ def register_model(name: str) -> Callable[[T], T]:
     (:mod:`scmodelforge.objectives.counted`), ``unread_settings`` what the others leave without effect and why, and a
     method ``check_vocab_size`` may refuse a size.
 
+    For a head that reads it (architecture ``fine_tuned``) it may name as ``pretraining_parts`` its parts that embedding
+    cells does not need, which are then left out, and as ``embedding_dim`` the width of embeddings, if that is not
+    ``hidden_dim``. A method ``encode_tokens`` gives embeddings of cells and hidden states of tokens in one pass;
+    ``first_sees_cell = False`` says that the first of these does not depend on the others.
+
     ``terms_apart`` are terms of its loss that say nothing of how good it is and so do not count for ``val/loss``. A
     method ``set_step`` is told the optimiser steps done before each step of training, and a method ``forward_flops``
     tells the FLOPs of a pass forward on a batch on the host, for the logged MFU.

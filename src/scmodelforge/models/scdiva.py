@@ -101,6 +101,7 @@ class ScDiVa(nn.Module):
     value_masking: ClassVar[str] = "no effect"
     logits_of: ClassVar[str] = "genes"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction", ANNOTATION)
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("annotation_head", "integration_head")
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"activation", "n_bins", "gene_loss_weight", "expression_loss_weight"}
         | {"decoder_dim", "decoder_layers", "decoder_heads"}
@@ -162,6 +163,11 @@ class ScDiVa(nn.Module):
             "model.tokenization is 'patch', whose blocks of genes would be others with more genes; train a model of "
             "the new vocabulary, or use tokenization 'profile'."
         )
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of embeddings."""
+        return self.latent_dim
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> ScDiVa:

@@ -78,6 +78,7 @@ norm_placement, norm, activation_checkpointing
     logits_of: ClassVar[str] = "genes"
     value_masking: ClassVar[str] = "no effect"
     takes_attention_bias: ClassVar[bool] = True
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("head", "value_head")
     unused_settings: ClassVar[frozenset[str]] = frozenset({"n_bins", "decoder_dim", "decoder_layers", "decoder_heads"})
 
     def __init__(
@@ -230,17 +231,22 @@ norm_placement, norm, activation_checkpointing
         loss = torch.stack(list(terms.values())).sum()
         return with_trace(ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms), trace)
 
-    def encode(
+    def encode_tokens(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         values: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> torch.Tensor:
-        """Embed cells, shape (B, H), with nothing hidden but what comes as ``<mask>``. Parameters as of ``forward``."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed cells and visible tokens, with nothing hidden but what comes as ``<mask>``.
+
+        Parameters as of ``forward``, shapes as of :meth:`CellModel.encode_tokens`.
+        """
         is_real = attention_mask != 0
         is_hidden = is_real & (input_ids == self.embedding.special_ids.mask)
-        return self._look(self._seen(input_ids, values, is_real & ~is_hidden), is_hidden.sum(dim=1))[1]
+        seen = self._seen(input_ids, values, is_real & ~is_hidden)
+        states = self._states(seen, is_hidden.sum(dim=1))[:, 1:]
+        return self._pool(states, seen[2]), states
 
     @property
     def flop_parts(self) -> Parts:
@@ -283,6 +289,11 @@ norm_placement, norm, activation_checkpointing
         trace: Trace | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the state of the mask that stands for the hidden genes, and the embedding of what is seen, (B, H)."""
+        states = self._states(seen, num_hidden, trace=trace)
+        return states[:, 0], self._pool(states[:, 1:], seen[2])
+
+    def _states(self, seen: Seen, num_hidden: torch.Tensor, *, trace: Trace | None = None) -> torch.Tensor:
+        """Return the states of that mask and of what is seen, shape (B, 1 + W, H)."""
         ids, values, is_kept = seen
         # A vocabulary without <mask> can be embedded with, and nothing else.
         mask = torch.full_like(ids[:, :1], max(0, self.embedding.special_ids.mask))
@@ -292,8 +303,7 @@ norm_placement, norm, activation_checkpointing
         bias = self.embedding.attention_bias(ids, values)
         bias = torch.zeros(ids.shape, device=ids.device) if bias is None else bias
         is_real = torch.cat([torch.ones_like(is_kept[:, :1]), is_kept], dim=1)
-        states = self.encoder(embedded, is_real, key_bias=torch.cat([weight, bias], dim=1), **Trace.given(trace))
-        return states[:, 0], self._pool(states[:, 1:], is_kept)
+        return self.encoder(embedded, is_real, key_bias=torch.cat([weight, bias], dim=1), **Trace.given(trace))
 
     def _terms(
         self,

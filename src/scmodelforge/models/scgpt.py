@@ -79,6 +79,7 @@ class ScGPT(CellModel):
     # A low `dab` says that batches can be told, and the other two depend on which cells are together.
     terms_apart: ClassVar[frozenset[str]] = frozenset({"dab", "ecs", "cce"})
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_value_prediction", GENERATIVE)
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("head", "terms.value_head", "terms.class_head", "terms.batch_head")
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"n_bins", "gene_loss_weight", "expression_loss_weight", "decoder_dim", "decoder_layers", "decoder_heads"}
     )

@@ -106,6 +106,11 @@ class SCVI(nn.Module):
             self.num_genes = num_genes
             self.module = make_vae(num_genes, self.num_batches, self._config)
 
+    @property
+    def embedding_dim(self) -> int:
+        """Width of embeddings."""
+        return self._config.latent_dim
+
     @classmethod
     def from_config(cls, config: ModelConfig) -> SCVI:
         """Make a model from settings.

@@ -131,6 +131,8 @@ norm_placement, norm, activation_checkpointing
     default_objective: ClassVar[str] = "next_count_prediction"
     default_pooling: ClassVar[str] = "mean"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("next_count_prediction",)
+    first_sees_cell: ClassVar[bool] = False
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("gene_head", "count_head", "count_bias")
     unused_settings: ClassVar[frozenset[str]] = frozenset({"n_bins", "decoder_dim", "decoder_layers", "decoder_heads"})
     is_causal: ClassVar[bool] = True
     takes_attention_bias: ClassVar[bool] = True
@@ -283,7 +285,7 @@ norm_placement, norm, activation_checkpointing
         loss = torch.stack(list(terms.values())).sum()
         return with_trace(ModelOutput(loss=loss, logits=logits, embeddings=embeddings, loss_terms=terms), trace)
 
-    def encode(
+    def encode_tokens(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
@@ -291,15 +293,15 @@ norm_placement, norm, activation_checkpointing
         *,
         assay_ids: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> torch.Tensor:
-        """Embed cells: the embeddings of ``forward``, shape (B, H), but for ``own_counts_when_encoding``.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed cells: what ``forward`` gives, but for ``own_counts_when_encoding``; no token sees a later one.
 
-        The parameters are those of :meth:`forward`.
+        The parameters are those of :meth:`forward`, the shapes those of :meth:`CellModel.encode_tokens`.
         """
         hidden = self._hidden_states(
             input_ids, attention_mask, values, assay_ids=assay_ids, own_counts=self.own_counts_when_encoding
         )
-        return self._pool(hidden, attention_mask)
+        return self._pool(hidden, attention_mask), hidden
 
     def log_rates(self, hidden_states: torch.Tensor, genes: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Return the logarithms of the rates of given genes.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import init_weights, required_vocab_size
 from scmodelforge.models.base import MaskedGeneModel, transformer_arguments
@@ -29,28 +29,14 @@ from scmodelforge.models.components.heads import ExpressionPredictionHead, Maske
 from scmodelforge.models.components.losses import masked_squared_error, zero_truncated_poisson_loss
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.components.transformer import TransformerStack
-from scmodelforge.models.config import TransformerConfig
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import register_model
+from scmodelforge.models.transformer_encoder_config import TransformerEncoderConfig
 
 if TYPE_CHECKING:
     from scmodelforge.config.schema import ModelConfig
 
 __all__ = ["TransformerEncoder", "TransformerEncoderConfig"]
-
-
-class TransformerEncoderConfig(TransformerConfig):
-    """Settings of the transformer encoder."""
-
-    positions: Literal["learned", "rotary", "none"] = "learned"
-    """A learned vector for each position, attention that depends on the distance of tokens, or no positions."""
-    tied_head: bool = False
-    """Score genes by the vectors of the gene embedding instead of weights of the head's own."""
-    head_activation: str = "gelu"
-    """Activation of the head that predicts genes: ``gelu``, ``relu`` or ``silu``."""
-    value_loss: Literal["squared_error", "zero_truncated_poisson"] = "squared_error"
-    """What ``pretraining_task: masked_value_prediction`` learns by: the error of values, or how likely counts above
-    zero are under a Poisson distribution of the predicted rate, which needs ``tokenizer.value_transform: counts``."""
 
 
 @register_model("transformer_encoder")
@@ -100,6 +86,13 @@ class TransformerEncoder(MaskedGeneModel):
         ``genes`` scores all genes at each position, ``values`` gives the expression of the gene there.
     value_loss
         With ``values``: ``squared_error``, or ``zero_truncated_poisson``, whose predictions are logarithms of rates.
+    pooled_tokens, left_out_layers
+        What :meth:`encode` averages over, ``all`` tokens or ``genes``, and how many layers at the end it leaves out.
+
+    Raises
+    ------
+    ConfigError
+        If ``encode`` is to leave out all layers.
     """
 
     config_class: ClassVar[type[TransformerEncoderConfig]] = TransformerEncoderConfig
@@ -108,6 +101,7 @@ class TransformerEncoder(MaskedGeneModel):
     takes_attention_bias: ClassVar[bool] = True
     value_masking: ClassVar[str] = "needed"
     allowed_objectives: ClassVar[tuple[str, ...]] = ("masked_gene_prediction", "masked_value_prediction")
+    pretraining_parts: ClassVar[tuple[str, ...]] = ("head",)
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"n_bins", "gene_loss_weight", "expression_loss_weight", "decoder_dim", "decoder_layers", "decoder_heads"}
     )
@@ -135,8 +129,14 @@ class TransformerEncoder(MaskedGeneModel):
         head_activation: str = "gelu",
         predicts: Literal["genes", "values"] = "genes",
         value_loss: Literal["squared_error", "zero_truncated_poisson"] = "squared_error",
+        pooled_tokens: Literal["all", "genes"] = "all",
+        left_out_layers: int = 0,
     ) -> None:
         super().__init__()
+        if left_out_layers >= num_layers:
+            msg = f"model.left_out_layers is {left_out_layers}, of {num_layers} layers; leave at least one."
+            raise ConfigError(msg)
+        self.pooled_tokens, self.left_out_layers = pooled_tokens, left_out_layers
         self.value_loss = value_loss
         self.predicts = predicts
         self.vocab_size = vocab_size
@@ -200,6 +200,8 @@ class TransformerEncoder(MaskedGeneModel):
             tied_head=own.tied_head,
             head_activation=own.head_activation,
             value_loss=own.value_loss,
+            pooled_tokens=own.pooled_tokens,
+            left_out_layers=own.left_out_layers,
             predicts="values" if config.pretraining_task == "masked_value_prediction" else "genes",
             **transformer_arguments(config, default_pooling=cls.default_pooling),
         )
@@ -265,6 +267,42 @@ class TransformerEncoder(MaskedGeneModel):
         output = ModelOutput(loss=loss, logits=shown, embeddings=embeddings, loss_terms={"masked_value": loss})
         return with_trace(output, trace)
 
+    def encode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Embed cells: as ``forward`` does, but for ``pooled_tokens`` and ``left_out_layers``."""
+        left_out: dict[str, Any] = {"left_out": self.left_out_layers} if self.left_out_layers else {}
+        hidden = self._hidden_states(input_ids, attention_mask, values, **left_out)  # derived models may know none
+        return self._pool_tokens(hidden, input_ids, attention_mask)
+
+    def encode_tokens(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed cells as ``encode`` does, and tokens by what leaves the last layer, whatever that leaves out.
+
+        Parameters and shapes are those of :meth:`CellModel.encode_tokens`.
+        """
+        trace = Trace.asked(states=self.left_out_layers > 0, maps=False)
+        hidden = pooled = self._hidden_states(input_ids, attention_mask, values, trace=trace)
+        if trace is not None:
+            pooled = self.encoder.final_norm(trace.hidden_states[-1 - self.left_out_layers])
+        return self._pool_tokens(pooled, input_ids, attention_mask), hidden
+
+    def _pool_tokens(self, hidden: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if self.pooled_tokens == "genes" and self.pooling == "mean":
+            special = self.embedding.special_ids
+            is_gene = ~torch.isin(input_ids, special.on(input_ids.device)) | (input_ids == special.mask)
+            attention_mask = (attention_mask != 0) & is_gene
+        return self._pool(hidden, attention_mask)
+
     def _hidden_states(
         self,
         input_ids: torch.Tensor,
@@ -273,9 +311,10 @@ class TransformerEncoder(MaskedGeneModel):
         *,
         trace: Trace | None = None,
         is_hidden: torch.Tensor | None = None,
+        left_out: int = 0,
     ) -> torch.Tensor:
         pad_id = self.embedding.special_ids.pad
         input_ids, values = blank_padding(input_ids, values, attention_mask, pad_id=pad_id)
         embedded = self.embedding(input_ids, values, is_hidden=is_hidden)
         bias = self.embedding.attention_bias(input_ids, values)
-        return self.encoder(embedded, attention_mask, key_bias=bias, trace=trace)
+        return self.encoder(embedded, attention_mask, key_bias=bias, trace=trace, left_out=left_out)

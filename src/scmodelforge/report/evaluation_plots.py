@@ -77,6 +77,7 @@ def _draw_cells(folder: Path, begin: str, seen: SeenCells, *, seed: int) -> list
     for kind, key, column in (("label", seen.label_key, seen.labels), ("batch", seen.batch_key, seen.batches)):
         if column is not None:
             path = folder / f"{begin}cells_by_{kind}.png"
-            cells_picture(views, column[rows], path, title=f"{seen.dataset} cells, by {key}", seed=seed)
+            which = f"{len(rows):,} of {len(seen.model):,} " if len(rows) < len(seen.model) else ""
+            cells_picture(views, column[rows], path, title=f"{which}{seen.dataset} cells, by {key}", seed=seed)
             written.append(path)
     return written

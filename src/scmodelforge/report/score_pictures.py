@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scmodelforge.eval.base import Record
-from scmodelforge.eval.harness import MODEL
+from scmodelforge.eval.standing import MODEL, of_fewer
 from scmodelforge.report.score_plots import confusion_png, perturbations_png, table_png
 from scmodelforge.report.sections.figure import name_of_representation
 
@@ -19,7 +19,7 @@ __all__ = ["ScorePicture", "score_pictures"]
 _EMBEDDING = ("embedding_quality", "batch_integration")
 _AGGREGATES = ("bio_conservation", "batch_correction", "total")
 _MOST_LABELS = 60
-_MOST_OF_A_KIND = 4
+_MOST_OF_A_KIND = 4  # of one benchmark and data set
 
 
 @dataclass(frozen=True)
@@ -54,69 +54,101 @@ def score_pictures(records: Sequence[Record]) -> list[ScorePicture]:
 
 
 def _tables(records: Sequence[Record]) -> Iterator[ScorePicture]:
-    wanted = [r for r in records if r.benchmark in _EMBEDDING and r.higher_is_better and not r.is_detail]
-    for dataset in dict.fromkeys(record.dataset for record in wanted):
-        here = [record for record in wanted if record.dataset == dataset]
-        keys = list(dict.fromkeys((r.benchmark, r.metric) for r in here))
+    of_embeddings = [r for r in records if r.benchmark in _EMBEDDING]
+    for dataset in dict.fromkeys(record.dataset for record in of_embeddings):
+        here = [record for record in of_embeddings if record.dataset == dataset]
+        drawn = [record for record in here if record.higher_is_better and not record.is_detail]
+        keys = list(dict.fromkeys((r.benchmark, r.metric) for r in drawn))
         keys.sort(key=lambda key: (key[1] in _AGGREGATES, key[0]))
         if len(keys) < 2:
             continue
-        names = list(dict.fromkeys(record.representation for record in here))
-        values = {(r.benchmark, r.metric, r.representation): r.value for r in here}
+        names = list(dict.fromkeys(record.representation for record in drawn))
+        values = {(r.benchmark, r.metric, r.representation): r.value for r in drawn}
         columns = [
             ("aggregate" if metric in _AGGREGATES else benchmark.replace("_", " "), metric.replace("_", " "))
             for benchmark, metric in keys
         ]
         rows = {name_of_representation(name): [values.get((*key, name)) for key in keys] for name in names}
-        title = f"Scores of embeddings, {dataset} cells"
+        left = _left(len(keys), len({(r.benchmark, r.metric) for r in here}), "metrics ")
+        title = f"Scores of embeddings, {dataset} cells{left}"
         caption = "Each column is a metric, 0 to 1, and higher is better; a score below 0 is drawn as 0. "
         caption += "Circles are larger and darker for higher scores; a dash stands for a score that is not defined."
         yield ScorePicture(f"scores_{_word(dataset)}", title, caption, table_png(columns, rows, title=title))
 
 
 def _confusions(records: Sequence[Record]) -> Iterator[ScorePicture]:
-    drawn = 0
-    for record in records:
-        found = _confusion(record)
-        if record.representation != MODEL or found is None or drawn == _MOST_OF_A_KIND:
-            continue
-        labels, counts = found
-        panels = {"model": counts}
-        for other in records:
-            theirs = _confusion(other) if other.key == record.key and other.representation != MODEL else None
-            if theirs is not None and theirs[0] == labels and len(panels) < 2:  # PCA, where it is a baseline
-                panels[name_of_representation(other.representation)] = theirs[1]
-        drawn += 1
-        title = f"{record.metric.replace('_', ' ')}, {record.dataset} cells"
-        caption = f"{int(counts.sum()):,} cells by their true label (rows) and the one they were given (columns)."
-        caption += " Colours are shares of a row."
-        name = f"confusion_{_word(record.dataset)}_{_word(record.metric)}"
-        yield ScorePicture(name, f"Confusion: {title}", caption, confusion_png(labels, panels, title=title))
+    found = [(r, each) for r in records if r.representation == MODEL and (each := _confusion(r)) is not None]
+    for block in _by_benchmark([record for record, _ in found]):
+        for number, record in enumerate(block[:_MOST_OF_A_KIND], start=1):
+            labels, counts = next(each for other, each in found if other is record)
+            panels = {"model": counts}
+            for other in records:
+                theirs = _confusion(other) if other.key == record.key and other.representation != MODEL else None
+                if theirs is not None and theirs[0] == labels and len(panels) < 2:  # PCA, where it is a baseline
+                    panels[name_of_representation(other.representation)] = theirs[1]
+            title = f"{record.metric.replace('_', ' ')}, {record.dataset} cells{_place(number, len(block))}"
+            caption = f"{int(counts.sum()):,} cells by their true label (rows) and the one they were given (columns)."
+            caption += " Colours are shares of a row."
+            name = f"confusion_{_word(record.dataset)}_{_word(record.metric)}"
+            yield ScorePicture(name, f"Confusion: {title}", caption, confusion_png(labels, panels, title=title))
 
 
 def _perturbations(records: Sequence[Record]) -> Iterator[ScorePicture]:
-    drawn = 0
+    ours = [r for r in records if r.representation == MODEL and not r.is_detail and _single(r)]
+    for block in _by_benchmark(ours):
+        for number, record in enumerate(block[:_MOST_OF_A_KIND], start=1):
+            rivals = [other for other in records if other.key == record.key and other is not record]
+            yield _of_perturbations(record, rivals, _place(number, len(block)))
+
+
+def _of_perturbations(record: Record, rivals: Sequence[Record], place: str) -> ScorePicture:
+    """Draw the scores of single perturbations against those of the best baseline that has some of the same."""
+    ours = _single(record)
+    known = [(other, _single(other)) for other in rivals if other.value is not None]
+    known = [(other, rows) for other, rows in known if len(rows.keys() & ours.keys()) > 1]
+    row = {each.representation: each for each in (record, *rivals)}
+    # A baseline of few perturbations may have the easy ones, and is taken where there is no other.
+    best = min(
+        known, key=lambda each: (of_fewer(row, each[0].representation) is not None, _rank(each[0])), default=None
+    )
+    names = [name for name in ours if best is None or name in best[1]]
+    model = np.array([ours[name] for name in names])
+    other = None if best is None else np.array([best[1][name] for name in names])
+    rival = "" if best is None else name_of_representation(best[0].representation)
+    total = len(record.tables["per_perturbation"]["perturbation"])
+    title = f"{record.metric.replace('_', ' ')} of {len(names):,} perturbations{_left(len(names), total)}"
+    title += f"\n{record.benchmark.replace('_', ' ')}, {record.dataset}" + (f"\n{place.lstrip()}" if place else "")
+    better = "higher" if record.higher_is_better else "lower"
+    caption = f"Each dot is a perturbation; {better} is better."
+    if len(names) < total:
+        caption += " Left out are those that have no score."
+    if best is not None:
+        where = "Above" if record.higher_is_better else "Below"
+        caption += f" {where} the dashed line the model is better than the best baseline ({rival})."
+    png = perturbations_png(names, model, other, metric=record.metric, other_name=rival, title=title)
+    name = f"perturbations_{_word(record.dataset)}_{_word(record.benchmark)}_{_word(record.metric)}"
+    return ScorePicture(name, title.replace("\n", ", "), caption, png)
+
+
+def _by_benchmark(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of each benchmark and data set, so that each is drawn, whatever the others have."""
+    found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        ours = _single(record)
-        if record.representation != MODEL or not ours or record.is_detail or drawn == _MOST_OF_A_KIND:
-            continue
-        rivals = [(other, _single(other)) for other in records if other.key == record.key and other is not record]
-        rivals = [(o, rows) for o, rows in rivals if o.value is not None and len(rows.keys() & ours.keys()) > 1]
-        drawn += 1
-        best = min(rivals, key=lambda each: _rank(each[0]), default=None)
-        names = [name for name in ours if best is None or name in best[1]]
-        model = np.array([ours[name] for name in names])
-        other = None if best is None else np.array([best[1][name] for name in names])
-        rival = "" if best is None else name_of_representation(best[0].representation)
-        title = f"{record.metric.replace('_', ' ')} of {len(names):,} perturbations, {record.dataset}"
-        better = "higher" if record.higher_is_better else "lower"
-        caption = f"Each dot is a perturbation; {better} is better."
-        if best is not None:
-            where = "Above" if record.higher_is_better else "Below"
-            caption += f" {where} the dashed line the model is better than the best baseline ({rival})."
-        png = perturbations_png(names, model, other, metric=record.metric, other_name=rival, title=title)
-        name = f"perturbations_{_word(record.dataset)}_{_word(record.benchmark)}_{_word(record.metric)}"
-        yield ScorePicture(name, title, caption, png)
+        found.setdefault((record.benchmark, record.dataset), []).append(record)
+    return list(found.values())
+
+
+def _left(number: int, total: int, what: str = "") -> str:
+    """Return how many of all are left out, if any are."""
+    return f" ({total - number:,} of {total:,} {what}left out)" if number < total else ""
+
+
+def _place(number: int, total: int) -> str:
+    """Return which metric of a benchmark a picture is of, if not all of them are drawn."""
+    if total <= _MOST_OF_A_KIND:
+        return ""
+    left = total - _MOST_OF_A_KIND
+    return f" (picture {number} of {_MOST_OF_A_KIND}; {left} more metric{'' if left == 1 else 's'} left out)"
 
 
 def _confusion(record: Record) -> tuple[list[str], np.ndarray] | None:

@@ -21,8 +21,8 @@ _FAULTS = (
 )  # fmt: skip
 
 
-def read_plain_pickle(path: Path, content: bytes) -> dict[str, Any]:
-    """Return a pickled dictionary with texts as keys and texts, ints or floats as values.
+def read_plain_pickle(path: Path, content: bytes, *, keys: type = str) -> dict[Any, Any]:
+    """Return a pickled dictionary with texts or ints as keys and texts, ints or floats as values.
 
     Numbers that numpy pickled become plain ones. Everything else is refused before it is made: no class or function
     is looked up, so nothing in the file can run.
@@ -33,6 +33,8 @@ def read_plain_pickle(path: Path, content: bytes) -> dict[str, Any]:
         What messages call the file.
     content
         The pickle.
+    keys
+        What the keys are, ``str`` or ``int``.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def read_plain_pickle(path: Path, content: bytes) -> dict[str, Any]:
         msg = f"{path}: {reason or 'it is damaged'}; {advice}"
         raise DataError(msg) from None
     if type(found) is not dict or not all(
-        type(key) is str and type(value) in (str, int, float) for key, value in found.items()
+        type(key) is keys and type(value) in (str, int, float) for key, value in found.items()
     ):
         msg = f"{path}: its content is {type(found).__name__} with other things than texts and numbers in it; {advice}"
         raise DataError(msg)

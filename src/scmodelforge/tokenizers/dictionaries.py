@@ -23,7 +23,7 @@ from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.tokenizers._plain_pickle import read_plain_pickle
 from scmodelforge.tokenizers.medians import GeneMedians
 
-__all__ = ["Dictionaries", "GeneformerRelease", "Published", "read_geneformer"]
+__all__ = ["Dictionaries", "GeneformerRelease", "Published", "assembled", "read_geneformer"]
 
 #: What tells the versions apart at a glance.
 _SPECIAL = {"V1": ["<pad>", "<mask>"], "V2": ["<pad>", "<mask>", "<cls>", "<eos>"]}
@@ -153,26 +153,45 @@ def read_geneformer(folder: Path, release: GeneformerRelease) -> Dictionaries:
         for name, gene in names.items():
             symbols.setdefault(gene, name)
         origin = release.medians.name
-    return _assembled(release, folder / origin, tokens, medians, mapping, symbols)
+    return assembled(release.name, release.version, folder / origin, tokens, medians, mapping, symbols)
 
 
-def _assembled(
-    release: GeneformerRelease,
+def assembled(
+    name: str,
+    version: str,
     origin: Path,
     tokens: Mapping[str, Any],
     medians: Mapping[str, Any],
     mapping: Mapping[str, Any],
     symbols: Mapping[str, str],
 ) -> Dictionaries:
+    """Return dictionaries made of what files hold.
+
+    Parameters
+    ----------
+    name
+        What messages call the model they are of.
+    version
+        ``V1`` or ``V2``: which special tokens there are.
+    origin
+        File that the medians are from.
+    tokens, medians, mapping, symbols
+        Token id and median of each gene, gene of further ids, name of genes.
+
+    Raises
+    ------
+    DataError
+        If tokens are not numbered as they must be, or are of the other version, or a gene has no median.
+    """
     in_order = sorted(tokens, key=lambda token: tokens[token])
     if [tokens[token] for token in in_order] != list(range(len(tokens))):
-        msg = f"{origin.parent}: the token ids of {release.name} are not 0, 1, 2, ...; take the published file."
+        msg = f"{origin.parent}: the token ids of {name} are not 0, 1, 2, ...; take the published file."
         raise DataError(msg)
-    wanted = _SPECIAL[release.version]
+    wanted = _SPECIAL[version]
     if in_order[: len(wanted)] != wanted or any(token.startswith("<") for token in in_order[len(wanted) :]):
         there = [token for token in in_order if token.startswith("<")]
         msg = (
-            f"{origin.parent}: {release.name} has the special tokens {', '.join(wanted)} first, the file has "
+            f"{origin.parent}: {name} has the special tokens {', '.join(wanted)} first, the file has "
             f"{', '.join(there) or 'none'}; it is of another version."
         )
         raise DataError(msg)
@@ -184,7 +203,7 @@ def _assembled(
         msg = f"{origin}: gene '{wrong[0]}' has no median above 0 ({len(wrong):,} such); take the published file."
         raise DataError(msg)
     named = [symbols.get(gene) or None for gene in genes]
-    vocab = GeneVocab(genes, name=release.name, symbols=named, special_tokens=special, aliases=False)
+    vocab = GeneVocab(genes, name=name, symbols=named, special_tokens=special, aliases=False)
     known = set(genes)
     found = GeneMedians(np.array([np.nan] * len(special) + values, dtype=np.float64), "file")
     return Dictionaries(vocab, found, {key: gene for key, gene in mapping.items() if gene in known}, origin.name)

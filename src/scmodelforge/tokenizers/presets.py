@@ -20,7 +20,13 @@ from scmodelforge.tokenizers.binned_settings import SCGPT, BinnedExpressionConfi
 from scmodelforge.tokenizers.dictionaries import GeneformerRelease, Published, read_geneformer
 from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
 
-__all__ = ["GENEFORMER_V1", "GENEFORMER_V2", "PRESETS", "Preset", "get_preset"]
+__all__ = ["GENEFORMER_SETTINGS", "GENEFORMER_V1", "GENEFORMER_V2", "PRESETS", "Preset", "get_preset"]
+
+#: What sequences of tokens look like in each version of Geneformer.
+GENEFORMER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "V1": {"max_genes": 2048, "add_cls": False},
+    "V2": {"max_genes": 4096, "add_eos": True},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +174,8 @@ GENEFORMER_V2 = GeneformerRelease(
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        geneformer(GENEFORMER_V1, {"max_genes": 2048, "add_cls": False}, compat="geneformer_v1"),
-        geneformer(GENEFORMER_V2, {"max_genes": 4096, "add_eos": True}, compat="geneformer_v2"),
+        geneformer(GENEFORMER_V1, GENEFORMER_SETTINGS["V1"], compat="geneformer_v1"),
+        geneformer(GENEFORMER_V2, GENEFORMER_SETTINGS["V2"], compat="geneformer_v2"),
         scgpt("scgpt", "vocab.json"),
     )
 }

@@ -77,6 +77,7 @@ def load_tokenizer(folder: str | Path) -> BaseTokenizer:
     state = _state(folder)
     tokenizer_class: Any = TOKENIZERS.get(state.pop("strategy"))
     vocab, arrays = GeneVocab.load(folder / _VOCAB), _load_arrays(folder / _ARRAYS)
+    vocab.is_fixed = True
     try:
         tokenizer: BaseTokenizer = tokenizer_class.from_dict(state, vocab, **arrays)
     except (ConfigError, DataError) as problem:

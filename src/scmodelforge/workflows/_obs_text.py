@@ -30,3 +30,9 @@ class ObsColumn:
         """Return the values of some cells, shape (n,), str; missing ones are empty."""
         values: np.ndarray = self.categories[self.codes[positions]]
         return values
+
+    def sizes(self, positions: np.ndarray) -> dict[str, int]:
+        """Return how many of some cells have each value; missing ones do not count."""
+        codes = self.codes[positions]
+        numbers = np.bincount(codes[codes >= 0], minlength=len(self.categories))
+        return {str(name): int(number) for name, number in zip(self.categories, numbers, strict=True) if number}

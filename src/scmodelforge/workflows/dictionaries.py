@@ -1,4 +1,4 @@
-"""Published dictionaries on this machine: fetched once, checked, found again."""
+"""Published dictionaries are fetched once and checked; :mod:`scmodelforge.hub.dictionaries` finds them again."""
 
 from __future__ import annotations
 
@@ -7,45 +7,11 @@ import tempfile
 from pathlib import Path
 
 from scmodelforge._errors import DataError
-from scmodelforge._optional import require
-from scmodelforge._places import cache_folder
+from scmodelforge.hub.dictionaries import HUB, dictionaries_home
 from scmodelforge.tokenizers.presets import Preset, get_preset
-from scmodelforge.training._files import MANIFEST, find_damage, write_manifest
+from scmodelforge.training._files import MANIFEST, write_manifest
 
-__all__ = ["fetch_dictionaries", "find_dictionaries"]
-
-HUB = "hub"
-
-
-def find_dictionaries(preset: Preset, given: Path | None) -> Path:
-    """Return the folder with a preset's dictionaries.
-
-    Parameters
-    ----------
-    preset
-        The preset.
-    given
-        Folder named by the user; ``None`` takes what was fetched.
-
-    Raises
-    ------
-    DataError
-        If nothing was fetched, or what was fetched is damaged; the message says how to get it.
-    """
-    if given is not None:
-        return given
-    folder = _home(preset)
-    if not (folder / MANIFEST).is_file():
-        msg = (
-            f"the dictionaries of {preset.name} are not on this machine; fetch them with: scmodelforge tokenizer fetch "
-            f"{preset.name} --from {HUB}, or name a folder that has them with --dictionaries."
-        )
-        raise DataError(msg)
-    damage = find_damage(folder)
-    if damage is not None:
-        msg = f"{folder}: {damage}; fetch it again with: scmodelforge tokenizer fetch {preset.name} --from {HUB}"
-        raise DataError(msg)
-    return folder
+__all__ = ["fetch_dictionaries"]
 
 
 def fetch_dictionaries(name: str, source: str, *, endpoint: str | None = None) -> list[str]:
@@ -71,11 +37,9 @@ def fetch_dictionaries(name: str, source: str, *, endpoint: str | None = None) -
     ------
     ConfigError, DataError
         If there is no such preset, the files cannot be had, are damaged or cannot be kept.
-    ImportError
-        If the hub is asked and its package is not installed.
     """
     preset = get_preset(name)
-    home = _home(preset)
+    home = dictionaries_home(preset)
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{preset.name}.", dir=home.parent))
@@ -116,10 +80,6 @@ def fetch_dictionaries(name: str, source: str, *, endpoint: str | None = None) -
     ]
 
 
-def _home(preset: Preset) -> Path:
-    return cache_folder() / "dictionaries" / preset.name
-
-
 def _copy(preset: Preset, source: Path, folder: Path) -> None:
     for name in preset.files_in(source):
         try:
@@ -130,16 +90,14 @@ def _copy(preset: Preset, source: Path, folder: Path) -> None:
 
 
 def _download(preset: Preset, folder: Path, *, endpoint: str | None) -> None:
-    hub, errors = (
-        require(module, extra="hub", why="Fetching dictionaries from the hub")
-        for module in ("huggingface_hub", "huggingface_hub.errors")
-    )
+    from huggingface_hub import errors, hf_hub_download
+
     # What the hub's package and the package it uses for HTTP raise; the latter is another one in each version.
     failures: tuple[type[Exception], ...] = (OSError, ValueError, *errors.HfHubHTTPError.__bases__)
     for file in preset.published:
         place = f"{file.place}/{file.name}" if file.place else file.name
         try:
-            found = hub.hf_hub_download(
+            found = hf_hub_download(
                 preset.repository, place, local_dir=folder.parent / "download", endpoint=endpoint, token=False
             )
         except failures as problem:

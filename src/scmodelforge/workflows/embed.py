@@ -4,63 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
+import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from scmodelforge import __version__
 from scmodelforge._errors import DataError, Interrupted
-from scmodelforge.data.coverage import Coverage
-from scmodelforge.data.inspect import describe_gene_ids
+from scmodelforge._wording import in_words_of
 from scmodelforge.data.protocols import CellSource
-from scmodelforge.data.scan import ScanReport, scan
-from scmodelforge.data.sources.local import LocalDataConfig
-from scmodelforge.data.types import Panel
-from scmodelforge.eval.embed import embed_batches
-from scmodelforge.hub.bundle import Bundle, load_bundle
-from scmodelforge.objectives.collate import collate_for_encoding
-from scmodelforge.workflows.outputs import check_output
-from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
+from scmodelforge.hub.bundle import Bundle
+from scmodelforge.hub.load import load_model
+from scmodelforge.workflows.copies import check_copy, on_disk, put_rows, put_uns, write_copy
 from scmodelforge.workflows.progress import Countdown
+from scmodelforge.workflows.ready_cells import (
+    COMMAND,
+    ReadyCells,
+    given,
+    open_cells,
+    provenance,
+    ready_cells,
+)
 
-__all__ = ["OBSM_KEY", "ReadyCells", "embed_file", "embedded", "find_model_folder", "ready_cells"]
+__all__ = ["OBSM_KEY", "embed_file"]
 
-_log = logging.getLogger(__name__)
-
-OBSM_KEY = "X_scmodelforge"
+OBSM_KEY, _UNS_KEY = "X_scmodelforge", "scmodelforge"
 _CELLS_BETWEEN_SAVES = 10_000
-
-
-def find_model_folder(path: Path) -> Path:
-    """Return the model folder at a path: the folder itself, or the exported model of a run folder.
-
-    Raises
-    ------
-    DataError
-        If there is neither.
-    """
-    for folder in (path, path / "model"):
-        if (folder / "config.json").is_file():
-            return folder
-    what = "no such folder" if not path.exists() else "no config.json in it or in its folder 'model'"
-    msg = f"{path} is neither a model folder nor a run folder with an exported model ({what})."
-    raise DataError(msg)
+#: Rows that are in memory at a time.
+_ROWS_AT_ONCE = 4096
 
 
 def embed_file(
     data: Path,
     out: Path,
     *,
-    model: Path,
+    model: str | Path,
     batch_size: int,
     layer: str | None = None,
     gene_id_column: str | None = None,
+    dictionaries: Path | None = None,
     trust_plugins: bool = False,
     force: bool = False,
 ) -> list[str]:
@@ -73,118 +59,64 @@ def embed_file(
     -------
     Closing lines for the user.
     """
-    check_output(out, force=force)
-    if out.exists() and data.exists() and out.samefile(data):
-        msg = f"{out} is the input itself; choose another name for the output."
-        raise DataError(msg)
-    bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins)
-    cells = ready_cells(bundle, data, layer=layer, gene_id_column=gene_id_column)
-    report, coverage = cells.report, cells.coverage
-    part = _Partial.open(out, identity=_identity(cells.source, bundle, cells.config), num_cells=report.num_cells)
-    remaining = cells.positions[cells.positions >= part.done]
-    countdown = Countdown("embed", total=len(remaining))
-    try:
-        for rows, vectors in embedded(bundle, cells, remaining, batch_size=batch_size):
-            part.write(rows, vectors)
-            if countdown.done // _CELLS_BETWEEN_SAVES != (countdown.done + len(rows)) // _CELLS_BETWEEN_SAVES:
-                part.flush()
-            countdown.advance(len(rows))
-    except KeyboardInterrupt as stop:
-        part.flush()
-        msg = f"stopped after {part.done:,} of {report.num_cells:,} cells; the same command goes on from there."
-        raise Interrupted(msg) from stop
-    finally:
-        countdown.close()
-        cells.source.close()
-    _write_copy(data, out, part.finish(), bundle=bundle, coverage=(coverage.known, coverage.total))
+    check_copy(data, out, force=force)
+    bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
+    with in_words_of(COMMAND):
+        source = open_cells(data, layer=layer, gene_id_column=gene_id_column)
+        cells = ready_cells(bundle, source)
+        identity = _identity(source, bundle, [layer, gene_id_column])
+        part = _embedded(bundle, cells, out, identity=identity, batch_size=batch_size)
+    facts = provenance(bundle, cells, str(model))
+
+    def change(file: object) -> None:
+        put_rows(file, OBSM_KEY, part.rows(), (part.num_cells, part.num_columns))
+        put_uns(file, _UNS_KEY, facts)
+
+    write_copy(data, out, change)
     part.remove()
     return [
-        f"{coverage.known:,} of {coverage.total:,} genes are in the model's vocabulary; "
-        f"{len(report.empty):,} of {report.num_cells:,} cells have none of them (NaN rows)",
-        f"embeddings: {out} obsm['{OBSM_KEY}'] ({report.num_cells:,} x {part.width})",
+        f"{cells.coverage.known:,} of {cells.coverage.total:,} genes are in the model's vocabulary; "
+        f"{len(cells.report.empty):,} of {part.num_cells:,} cells have none of them (NaN rows)",
+        f"embeddings: {out} obsm['{OBSM_KEY}'] ({part.num_cells:,} x {part.width})",
         f'next: python -c "import anndata; print(anndata.read_h5ad({str(out)!r}))"',
     ]
 
 
-@dataclass(frozen=True)
-class ReadyCells:
-    """The cells of a file as a model takes them.
-
-    Attributes
-    ----------
-    source, config
-        Where the cells are, and how they are read.
-    coverage
-        The genes the model knows.
-    report
-        The number of cells, and those without any of these genes.
-    """
-
-    source: Any
-    config: LocalDataConfig
-    coverage: Coverage
-    report: ScanReport
-
-    @property
-    def positions(self) -> np.ndarray:
-        """The cells that can be embedded, ascending."""
-        return np.setdiff1d(np.arange(self.report.num_cells), self.report.empty)
-
-
-def ready_cells(bundle: Bundle, data: Path, *, layer: str | None, gene_id_column: str | None) -> ReadyCells:
-    """Open a file and check that a model can embed its cells; the caller closes the source.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, has values a model cannot take, or none of the model's genes.
-    """
-    config = LocalDataConfig(paths=[str(data)], layer=layer, gene_id_column=gene_id_column)
-    source = open_source(config)
-    panel = source.panels[0]
-    for line in getattr(source, "describe", list)():
-        _log.info(line)
-    _require_known_genes(bundle, panel)
-    report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
-    return ReadyCells(source, config, bundle.vocab.coverage(panel), report)
+def _embedded(bundle: Bundle, cells: ReadyCells, out: Path, *, identity: str, batch_size: int) -> _Partial:
+    """Return the embeddings of all cells, in a file; what was done of them before is not done again."""
+    num_cells = cells.report.num_cells
+    with on_disk(out):
+        part = _Partial.open(out, identity=identity, num_cells=num_cells)
+    remaining = cells.positions[cells.positions >= part.done]
+    countdown = Countdown("embed", total=len(remaining))
+    try:
+        with on_disk(out, kept=" What was done is kept, and the same command goes on from there."):
+            for rows, vectors in given(bundle, cells, remaining, batch_size=batch_size):
+                part.write(rows, vectors)
+                if countdown.done // _CELLS_BETWEEN_SAVES != (countdown.done + len(rows)) // _CELLS_BETWEEN_SAVES:
+                    part.flush()
+                countdown.advance(len(rows))
+            part.finish()
+    except KeyboardInterrupt as stop:
+        with on_disk(out):
+            part.flush()
+        msg = f"stopped after {part.done:,} of {num_cells:,} cells; the same command goes on from there."
+        raise Interrupted(msg) from stop
+    finally:
+        part.close()
+        countdown.close()
+        cells.source.close()
+    return part
 
 
-def embedded(
-    bundle: Bundle, cells: ReadyCells, positions: np.ndarray, *, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions, shape (B,), and embeddings, shape (B, H), of some of the cells in order of position."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with sequential_loader(
-        Readable(cells.source, bundle.tokenizer, bundle.preprocessor.fitted(cells.source)),
-        positions,
-        collate=lambda tokens: collate_for_encoding(tokens, pad_id=bundle.vocab.pad_id),
-        config=cells.config,
-        batch_size=batch_size,
-        seed=0,
-    ) as loader:
-        batches = (batch for group in loader.one_pass() for batch in group)
-        yield from embed_batches(bundle.model.to(device), batches, device=device)
-
-
-def _require_known_genes(bundle: Bundle, panel: Panel) -> None:
-    if (bundle.vocab.map_panel(panel) >= 0).any():
-        return
-    msg = (
-        f"None of the {len(panel.gene_ids):,} genes of {panel.name} are in the model's vocabulary. They look like "
-        f"{describe_gene_ids(panel.gene_ids)}, the model's like {describe_gene_ids(bundle.vocab.genes)}; if another "
-        "var column has ids of the model's kind, name it with --gene-id-column."
-    )
-    raise DataError(msg)
-
-
-def _identity(source: CellSource, bundle: Bundle, config: LocalDataConfig) -> str:
+def _identity(source: CellSource, bundle: Bundle, read_as: list[str | None]) -> str:
     """Return a hash of all that embeddings depend on: the cells, how they are read, and the model."""
     found = hashlib.sha256()
     for tensor in bundle.model.state_dict().values():
         found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     facts = [
         source.fingerprint(),
-        [config.layer, config.gene_id_column],
+        read_as,
         bundle.vocab.digest(),
         bundle.tokenizer.to_dict(),
         bundle.preprocessor.to_dict(),
@@ -194,7 +126,11 @@ def _identity(source: CellSource, bundle: Bundle, config: LocalDataConfig) -> st
 
 
 class _Partial:
-    """Embeddings on their way to a file: a folder beside the output that a repeated call finds again."""
+    """Embeddings on their way to a file: a folder beside the output that a repeated call finds again.
+
+    Rows are appended and read as from any file. If they were mapped into memory, they would count as the process's
+    own, and a full disk would kill it.
+    """
 
     def __init__(self, folder: Path, identity: str, num_cells: int, done: int, width: int | None) -> None:
         self.folder = folder
@@ -202,7 +138,7 @@ class _Partial:
         self.num_cells = num_cells
         self.done = done
         self.width = width
-        self._rows: np.ndarray | None = None
+        self._file: BinaryIO | None = None
 
     @classmethod
     def open(cls, out: Path, *, identity: str, num_cells: int) -> _Partial:
@@ -212,71 +148,76 @@ class _Partial:
             found = json.loads((folder / "state.json").read_text())
         except (OSError, ValueError):  # none, or killed before the first state was complete
             found = {}
-        if found.get("identity") == identity:
+        rows = folder / "rows.f32"
+        size = 4 * (found.get("width") or 0) * found.get("done", 0)
+        if found.get("identity") == identity and (not size or (rows.is_file() and rows.stat().st_size >= size)):
             return cls(folder, identity, num_cells, found["done"], found["width"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return cls(folder, identity, num_cells, 0, None)
 
+    @property
+    def num_columns(self) -> int:
+        """Width of the embeddings, once there are some."""
+        assert self.width is not None
+        return self.width
+
     def write(self, rows: np.ndarray, vectors: np.ndarray) -> None:
-        """Keep the embeddings of some cells, which come in order of position."""
-        if self.width is None:
-            self.width = vectors.shape[1]
-            self._array("w+")[:] = np.nan
-        self._array("r+")[rows] = vectors
-        self.done = int(rows[-1]) + 1
+        """Keep the embeddings of some cells, which come in order of position; those left out are NaN."""
+        self.width = vectors.shape[1]
+        self._fill(int(rows[0]))
+        between = np.full((int(rows[-1]) + 1 - self.done, self.width), np.nan, dtype=np.float32)
+        between[rows - self.done] = vectors
+        self._append(between)
 
     def flush(self) -> None:
-        """Make what was written safe on disk and say how far it goes."""
-        if self._rows is not None:
-            self._rows.flush()  # type: ignore[attr-defined]
+        """Make what was written safe and say how far it goes."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
         state = {"identity": self.identity, "done": self.done, "width": self.width}
         temporary = self.folder / "state.json.writing"
         temporary.write_text(json.dumps(state))
         temporary.replace(self.folder / "state.json")
 
-    def finish(self) -> np.ndarray:
-        """Return all rows; cells never written are NaN."""
+    def finish(self) -> None:
+        """Say that there are no more cells; those never written are NaN."""
         if self.width is None:
             msg = "no cell of the file has a gene of the model's vocabulary; nothing to embed."
             raise DataError(msg)
-        return self._array("r+")
+        self._fill(self.num_cells)
+        self.flush()
+
+    def rows(self) -> Iterator[np.ndarray]:
+        """Yield all rows in order, some at a time."""
+        self.close()
+        with (self.folder / "rows.f32").open("rb") as file:
+            for part in iter(partial(file.read, 4 * self.num_columns * _ROWS_AT_ONCE), b""):
+                yield np.frombuffer(part, dtype=np.float32).reshape(-1, self.num_columns)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def remove(self) -> None:
         """Delete the folder."""
-        self._rows = None
+        self.close()
         shutil.rmtree(self.folder)
 
-    def _array(self, mode: str) -> np.ndarray:
-        if self._rows is None:
+    def _fill(self, stop: int) -> None:
+        while self.done < stop:
+            missing = min(_ROWS_AT_ONCE, stop - self.done)
+            self._append(np.full((missing, self.num_columns), np.nan, dtype=np.float32))
+
+    def _append(self, rows: np.ndarray) -> None:
+        if self._file is None:
             path = self.folder / "rows.f32"
-            self._rows = np.memmap(path, dtype=np.float32, mode=mode, shape=(self.num_cells, self.width))  # type: ignore[call-overload]
-        return self._rows
-
-
-def _write_copy(data: Path, out: Path, rows: np.ndarray, *, bundle: Bundle, coverage: tuple[int, int]) -> None:
-    import h5py
-    from anndata.io import write_elem
-
-    temporary = out.with_name(out.name + ".writing")
-    provenance = {
-        "scmodelforge_version": __version__,
-        "model_id": bundle.model_id,
-        "architecture": bundle.model_config.architecture,
-        "genes_known": coverage[0],
-        "genes_total": coverage[1],
-        "preprocessing": json.dumps(bundle.preprocessor.to_dict()),
-    }
-    try:
-        shutil.copyfile(data, temporary)
-        with h5py.File(temporary, "r+") as file:
-            group = file["obsm"] if "obsm" in file else file.create_group("obsm")
-            if OBSM_KEY in group:
-                del group[OBSM_KEY]
-            write_elem(group, OBSM_KEY, np.asarray(rows))
-            if "uns" not in file:
-                write_elem(file, "uns", {})
-            write_elem(file["uns"], "scmodelforge", provenance)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+            path.touch()
+            self._file = path.open("r+b", buffering=0)  # what a full disk refuses must not wait to be refused again
+            self._file.truncate(4 * self.num_columns * self.done)
+            self._file.seek(0, 2)
+        left = memoryview(rows.tobytes())
+        while left:
+            left = left[self._file.write(left) :]
+        self.done += len(rows)

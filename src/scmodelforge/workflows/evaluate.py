@@ -12,23 +12,24 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError, nearest
 from scmodelforge.config.best_metric import OWN_CELLS
-from scmodelforge.config.schema import BenchmarkConfig, RunConfig, SplitConfig
+from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.cached import cells_in_cache
-from scmodelforge.data.sources.local import LocalDataConfig
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import skip_notes
-from scmodelforge.eval.merging import Result, merged
+from scmodelforge.eval.merging import Result, about_baselines, merged
 from scmodelforge.eval.records import write_records
-from scmodelforge.eval.tables import about_cells, about_intervals, about_samples, terminal_table
-from scmodelforge.hub.bundle import Bundle, build_model, load_bundle
+from scmodelforge.eval.tables import Tables, about_cells, about_details, about_intervals, about_samples, terminal_tables
+from scmodelforge.hub.addresses import LocalFolder, parse_address
+from scmodelforge.hub.bundle import Bundle, build_model
+from scmodelforge.hub.load import load_model
 from scmodelforge.workflows.baseline_embeddings import BASELINES
-from scmodelforge.workflows.chosen_benchmarks import check_columns_of, choose_benchmarks
-from scmodelforge.workflows.embed import find_model_folder
-from scmodelforge.workflows.evaluation_sets import HELD_OUT_SHARE, run_evaluator, split_for_evaluation
+from scmodelforge.workflows.chosen_benchmarks import choose_benchmarks
+from scmodelforge.workflows.evaluation_sets import run_evaluator, split_for_evaluation
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.label_predictions import label_head
-from scmodelforge.workflows.outputs import check_output
+from scmodelforge.workflows.other_cells import use_other_cells
+from scmodelforge.workflows.outputs import check_output, whole_file
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
@@ -54,7 +55,7 @@ class EvaluationResult:
     records
         One for each model, benchmark, metric and representation.
     table
-        Headings and rows.
+        Tables of the scores, one for each benchmark and data set.
     title
         Title of the table.
     lines
@@ -66,7 +67,7 @@ class EvaluationResult:
     """
 
     records: list[Record]
-    table: list[list[str]]
+    table: Tables
     title: str
     lines: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
@@ -90,6 +91,8 @@ class Choices:
         An .h5ad file, of which a share is held out: whole groups of ``split_by``. ``None`` is a run's own cells.
     label, batch
         obs columns; of a run, those of its settings are the default.
+    layer, gene_id_column
+        As ``data.layer`` and ``data.gene_id_column``, with ``data`` only.
     split_by
         As ``data.split.by``, with ``data`` only.
     benchmarks
@@ -103,8 +106,8 @@ class Choices:
     seed
         Seed of the split of ``data``, of probes and of intervals; default: that of the run's settings on its own cells,
         else 0.
-    trust_plugins
-        Import the Python files the model folder names.
+    trust_plugins, dictionaries
+        As of :func:`~scmodelforge.hub.load.load_model`.
     allow_trained_cells
         Score cells of ``data`` that the model was trained on; the results say so.
     """
@@ -112,24 +115,27 @@ class Choices:
     data: Path | None = None
     label: str | None = None
     batch: str | None = None
+    layer: str | None = None
+    gene_id_column: str | None = None
     split_by: str | None = None
     benchmarks: Sequence[str] | None = None
     baselines: Sequence[str] | None = None
     max_cells: int | None = None
     seed: int | None = None
     trust_plugins: bool = False
+    dictionaries: Path | None = None
     allow_trained_cells: bool = False
 
 
 def evaluate_models(
-    models: Sequence[Path], choices: Choices, *, out: Path | None = None, force: bool = False
+    models: Sequence[str | Path], choices: Choices, *, out: Path | None = None, force: bool = False
 ) -> EvaluationResult:
     """Evaluate runs on their own held-out cells, or models on other data.
 
     Parameters
     ----------
     models
-        Run folders, or model folders together with ``choices.data``.
+        Run folders, or addresses of models together with ``choices.data``.
     choices
         What is evaluated.
     out
@@ -160,12 +166,13 @@ def evaluate_models(
             seen[name] = cells
     shown = merged(results)
     what = _about_cells(prepared[0], [each.record for each in results]) if len(models) == 1 else f"{len(models)} models"
-    lines = [*about_samples(shown), *lines]
+    lines = [*about_samples(shown), *about_baselines(shown), *lines, *about_details(shown)]
     title = f"{what} ({about_intervals(shown)})"
     records, runs = [each.record for each in results], [each.run for each in results]
-    found = EvaluationResult(records, terminal_table(shown), title, lines, runs, seen)
+    found = EvaluationResult(records, terminal_tables(shown), title, lines, runs, seen)
     if out is not None:
-        write_records(out, found.to_dicts())
+        with whole_file(out):
+            write_records(out, found.to_dicts())
         lines.append(f"records: {out}")
     return found
 
@@ -213,10 +220,11 @@ class _Prepared:
     notes: list[str]
 
 
-def _prepare(model: Path, choices: Choices) -> _Prepared:
-    data = choices.data
-    is_run = (model / "run.json").is_file()
-    if not model.exists():
+def _prepare(model: str | Path, choices: Choices) -> _Prepared:
+    data, address = choices.data, parse_address(model)
+    folder = address.path if isinstance(address, LocalFolder) else None
+    is_run = folder is not None and (folder / "run.json").is_file()
+    if folder is not None and not folder.exists():
         msg = f"{model}: no such folder; give the folder of a run, or of a model together with --data."
         raise ConfigError(msg)
     if data is None and not is_run:
@@ -225,8 +233,7 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
     if data is None and choices.split_by is not None:
         msg = "--split-by is for other data (--data FILE); a run is scored on the cells it held out."
         raise ConfigError(msg)
-    _, config, split, facts = RunFolder.read(model) if is_run else (None, RunConfig(), None, {})
-    bundle = load_bundle(find_model_folder(model), trust_plugins=choices.trust_plugins or is_run)
+    _, config, split, facts = RunFolder.read(folder) if folder and is_run else (None, RunConfig(), None, {})
     if choices.max_cells is not None:
         config.eval.max_cells = choices.max_cells
     if choices.seed is not None:
@@ -237,23 +244,21 @@ def _prepare(model: Path, choices: Choices) -> _Prepared:
     config.data.batch_column = choices.batch or config.data.batch_column
     notes = choose_benchmarks(config, choices.benchmarks, label=choices.label, batch=choices.batch, data=data)
     if data is not None:
-        _use_other_data(config, data, split_by=choices.split_by or "auto", seed=config.eval.seed)
+        use_other_cells(
+            config,
+            data,
+            layer=choices.layer,
+            gene_id_column=choices.gene_id_column,
+            split_by=choices.split_by or "auto",
+        )
+    trusted = choices.trust_plugins or is_run  # after all else, since it may have to be fetched
+    bundle = load_model(model, dictionaries=choices.dictionaries, trust_plugins=trusted)
     if data is None:
         return _Prepared(config, bundle, _own(config, bundle, split, facts), is_own=True, notes=notes)
     prepared = split_for_evaluation(config.data, bundle)
     if not choices.allow_trained_cells:
         refuse_known_cells(data.name, prepared, _OTHER_DATA)
     return _Prepared(config, bundle, prepared, is_own=False, notes=notes)
-
-
-def _use_other_data(config: RunConfig, data: Path, *, split_by: str, seed: int) -> None:
-    own = config.data
-    config.data = LocalDataConfig(paths=[str(data)], label_column=own.label_column, batch_column=own.batch_column)
-    config.data.split = SplitConfig(by=split_by, validation_fraction=HELD_OUT_SHARE, seed=seed)
-    source = open_source(config.data)
-    columns = BenchmarkConfig(name="all", label=own.label_column, batch=own.batch_column)
-    check_columns_of([columns, *config.eval.benchmarks], data, source.obs_columns)
-    source.close()
 
 
 def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict[str, Any]) -> PreparedData:
@@ -288,7 +293,10 @@ def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[lis
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
+    for record in records:
+        record.params["model_origin"] = bundle.origin
     if splits is not None:
-        write_splits(splits, evaluator, with_own=not each.is_own)
+        with whole_file(splits):
+            write_splits(splits, evaluator, with_own=not each.is_own)
     each.data.source.close()
     return records, evaluator.seen()

@@ -16,9 +16,9 @@ from scmodelforge import __version__
 from scmodelforge._errors import ConfigError, DataError, Interrupted, nearest
 from scmodelforge._registry import MODELS
 from scmodelforge.data.draws import mix, uniforms
-from scmodelforge.hub.bundle import Bundle, load_bundle
+from scmodelforge.hub.bundle import Bundle
+from scmodelforge.hub.load import load_model
 from scmodelforge.models.generation import GeneratedCells
-from scmodelforge.workflows.embed import find_model_folder
 from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.progress import Countdown
 
@@ -79,12 +79,23 @@ def parse_prompt(words: list[str]) -> dict[str, int]:
 
 
 def generate_file(
-    out: Path, *, model: Path, options: GenerateOptions, trust_plugins: bool = False, force: bool = False
+    out: Path, *, model: str | Path, options: GenerateOptions, trust_plugins: bool = False, force: bool = False
 ) -> list[str]:
     """Write cells drawn from a model.
 
     ``X`` holds for each gene the mean expression of its bin among the training cells, ``layers['bin']`` the bins.
-    Genes that were not drawn are 0.
+    Genes that were not drawn are 0. ``uns['scmodelforge']`` names the model and where it came from.
+
+    Parameters
+    ----------
+    out
+        File to write.
+    model, trust_plugins
+        Address of the model, as of :func:`~scmodelforge.hub.load.load_model`.
+    options
+        How cells are drawn.
+    force
+        Replace ``out``.
 
     Returns
     -------
@@ -101,7 +112,7 @@ def generate_file(
         msg = f"{out} does not end in .h5ad, which is what is written; name it so."
         raise ConfigError(msg)
     check_output(out, force=force)
-    bundle = load_bundle(find_model_folder(model), trust_plugins=trust_plugins)
+    bundle = load_model(model, trust_plugins=trust_plugins)
     _require_generative(bundle, options)
     prompt = _prompt_tokens(bundle, options.prompt or {})
     numbers = _genes_to_draw(bundle, options, prompt_len=len(prompt))
@@ -270,6 +281,7 @@ def _write(out: Path, parts: list[GeneratedCells], bundle: Bundle, options: Gene
     adata.layers["bin"] = sp.csr_matrix((numbers.astype(np.int32), where), shape=shape)
     adata.uns["scmodelforge"] = {
         "scmodelforge_version": __version__,
+        "model": bundle.origin,
         "model_id": bundle.model_id,
         "architecture": bundle.model_config.architecture,
         "synthetic": True,

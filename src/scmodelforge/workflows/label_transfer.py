@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -242,6 +243,7 @@ class TransferSet:
             batch_key=self.query.batch,
             seed=self.seed,
             model_id=model_id,
+            label_sizes=Counter(self.reference.label_sizes) + Counter(self.query.label_sizes),
         )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from scmodelforge._errors import DataError
 
-__all__ = ["check_output"]
+__all__ = ["check_output", "whole_file"]
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -29,4 +31,21 @@ def check_output(path: Path, *, force: bool) -> None:
             pass
     except OSError as problem:
         msg = f"cannot write to {path.parent} ({problem.strerror}); make the folder, or choose one you may write to."
+        raise DataError(msg) from problem
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[None]:
+    """Turn a failure while a file is written beside itself, as ``NAME.writing``, into one line; nothing of it stays.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written: the disk is full, say.
+    """
+    try:
+        yield
+    except OSError as problem:
+        path.with_name(path.name + ".writing").unlink(missing_ok=True)
+        msg = f"{path} cannot be written ({problem.strerror or problem}); make room, or name another place."
         raise DataError(msg) from problem

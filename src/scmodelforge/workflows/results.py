@@ -1,8 +1,9 @@
-"""Results of runs, read from their folders and from files of records, to be shown together or compared."""
+"""Results of runs, read from their folders and from files of records."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Literal
 
 from scmodelforge._errors import DataError, nearest
 from scmodelforge.eval.base import Record
-from scmodelforge.eval.compare import Comparison, compare_records
 from scmodelforge.eval.merging import Result
 from scmodelforge.eval.records import read_records
+from scmodelforge.hub.addresses import LocalFolder, parse_address
 
-__all__ = ["Filters", "compare_results", "comparison_notes", "comparison_table", "read_results", "run_names"]
+__all__ = ["Filters", "has_results", "read_results", "run_names"]
 
 Steps = int | Literal["last", "all"]
 
@@ -57,73 +58,25 @@ def read_results(paths: Iterable[Path], filters: Filters | None = None) -> list[
     return found
 
 
-def compare_results(
-    first: Path, second: Path, filters: Filters | None = None, *, representation: str = "model"
-) -> list[Comparison]:
-    """Compare two runs or files of records, metric by metric.
+def has_results(path: Path) -> bool:
+    """Tell whether a run's folder has results, of its training or of the exported model."""
+    return any((path / name).is_file() for name in ("exported_results.jsonl", "results.jsonl"))
 
-    Raises
-    ------
-    DataError
-        As of :func:`read_results`; or if no score of one can be compared with one of the other.
+
+def run_names(paths: Sequence[str | Path]) -> list[str]:
+    """Return what runs are called: their folders' names, or the files', or the end of the address of a model.
+
+    Those of the same name are called what was given.
     """
-    ours, theirs = ([each.record for each in read_results([path], filters)] for path in (first, second))
-    found = compare_records(ours, theirs, representation=representation)
-    if not found:
-        keys = [sorted({r.key for r in part if r.representation == representation}) for part in (ours, theirs)]
-        there = [f"{len(part):,} metrics ({part[0]} ...)" if part else "none" for part in keys]
-        msg = f"no metric of '{representation}' is in both: {first} has {there[0]}, {second} has {there[1]}."
-        raise DataError(msg)
-    if all(each.obstacles for each in found):
-        reasons = list(dict.fromkeys(reason for each in found for reason in each.obstacles))
-        more = f" (and {len(reasons) - 3} more reasons)" if len(reasons) > 3 else ""
-        msg = f"no score of {first} can be compared with one of {second}: {'; '.join(reasons[:3])}{more}."
-        raise DataError(msg)
-    return found
-
-
-def run_names(paths: Sequence[Path]) -> list[str]:
-    """Return what runs are called: their folders' names, or the files'; of the same name, what was given."""
-    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    names = [_run_name(path) for path in paths]
     return [name if names.count(name) == 1 else str(path) for path, name in zip(paths, names, strict=True)]
 
 
-def comparison_table(found: Iterable[Comparison], names: tuple[str, str], *, details: bool = False) -> list[list[str]]:
-    """Return headings and rows of the scores that can be compared."""
-    rows = [["metric", *names, "difference", "95 % interval", "how", "better"]]
-    words = {"first": names[0], "second": names[1], "undecided": "undecided"}
-    for each in found:
-        if each.difference is None or (each.first.is_detail and not details):
-            continue
-        bounds = [_interval(each.interval)] if each.interval else []
-        bounds += [f"{_interval(each.group_interval)} over {each.first.group_key}"] if each.group_interval else []
-        arrow = "" if each.first.higher_is_better else " (lower is better)"
-        scores = [f"{record.value:.4f}" for record in (each.first, each.second)]
-        rows.append(
-            [each.key + arrow, *scores, f"{each.difference:+.4f}", "; ".join(bounds) or "-", each.method,
-             words[each.better]]
-        )  # fmt: skip
-    return rows
-
-
-def comparison_notes(found: Sequence[Comparison]) -> list[str]:
-    """Return what cannot be compared and why, what else differs, and how intervals are to be read."""
-    notes: dict[str, list[str]] = {}
-    for each in found:
-        if each.obstacles:
-            notes.setdefault(f"not comparable: {'; '.join(each.obstacles)}", []).append(each.key)
-        for text in each.reservations:
-            notes.setdefault(f"to bear in mind: {text}", []).append(each.key)
-    lines = [
-        f"{text}: {keys[0] if len(keys) == 1 else f'{len(keys)} metrics ({keys[0]} ...)'}"
-        for text, keys in notes.items()
-    ]
-    if any(each.method == "unpaired" for each in found):
-        lines.append(
-            "unpaired intervals are made of those of the two scores, as if these were independent; records have no "
-            "scores of single cells, and an interval over the same draws of cells would mostly be narrower"
-        )
-    return lines
+def _run_name(given: str | Path) -> str:
+    where = parse_address(given)
+    if not isinstance(where, LocalFolder):
+        return str(given).strip().rstrip("/").rpartition("/")[2]
+    return where.path.resolve().name if where.path.is_dir() else where.path.stem
 
 
 def _read(path: Path, name: str, steps: Steps) -> list[Result]:
@@ -132,8 +85,8 @@ def _read(path: Path, name: str, steps: Steps) -> list[Result]:
         file = exported if steps == "last" and exported.is_file() else in_training
         if not file.is_file():
             msg = (
-                f"{path} has no results ({file.name} is not there); give a run that was evaluated, or a file that "
-                "'scmodelforge evaluate --out' wrote."
+                f"{path} has no results ({file.name} is not there); give a run that was evaluated, or a file of "
+                f"records: scmodelforge evaluate {shlex.quote(str(path))} --out results.jsonl."
             )
             raise DataError(msg)
     else:
@@ -201,7 +154,3 @@ def _nothing_left(results: Sequence[Result], filters: Filters) -> str:
         f"no record is of {', '.join(repr(name) for name in asked)}.{nearest(asked[0], there)} There are: "
         f"{', '.join(there[:20])}{' ...' if len(there) > 20 else ''}."
     )
-
-
-def _interval(bounds: list[float]) -> str:
-    return f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"

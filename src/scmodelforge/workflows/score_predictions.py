@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._errors import ConfigError, DataError, listed
 from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig
 from scmodelforge.data.sources._digest import content_digest
@@ -27,15 +27,16 @@ from scmodelforge.eval.perturbation.linear import GeneFactors
 from scmodelforge.eval.perturbation.scales import Scale
 from scmodelforge.eval.perturbation.splits import read_conditions
 from scmodelforge.eval.records import write_records
-from scmodelforge.eval.tables import terminal_table
+from scmodelforge.eval.tables import about_details, terminal_tables
 from scmodelforge.tokenizers.vector_files import read_vectors
 from scmodelforge.workflows.evaluate import EvaluationResult
-from scmodelforge.workflows.outputs import check_output
+from scmodelforge.workflows.outputs import check_output, whole_file
 
 __all__ = ["score_predictions"]
 
 _NOT_SCORED = frozenset({"layers", "obsm", "obsp", "raw", "uns", "varm", "varp"})
 _DEFAULT_BENCHMARKS = ("perturbation_prediction",)
+_NAMED = 4  # metrics of a note
 
 
 def score_predictions(
@@ -115,14 +116,16 @@ def score_predictions(
     records = evaluate(made, _representations(found, vectors, facts, by_mean))
     exported = [] if export_to is None else export_covariates(found, export_to)
     if out is not None:
-        write_records(out, (record.to_dict() for record in records))
+        with whole_file(out):
+            write_records(out, (record.to_dict() for record in records))
     return EvaluationResult(
         records,
-        terminal_table(records),
+        terminal_tables(records),
         title=f"{len(found.comparison.groups):,} held-out perturbations (± half of the 95 % bootstrap interval)",
         lines=[
             *_notes(found, records),
             *_notes_on_baselines(by_mean, len(found.comparison.groups)),
+            *about_details(records),
             *([f"records: {out}"] if out else []),
             *exported,
         ],
@@ -239,13 +242,20 @@ def _notes(found: PerturbationPredictions, records: Iterable[Record]) -> list[st
         )
     if not found.training.means:
         notes.append("warning: no condition to train on, so 'no_change' is the only baseline (--train-conditions)")
-    skipped: dict[tuple[int, str], list[str]] = {}
+    return [*notes, *_notes_on_skipped(records, len(found.comparison.groups))]
+
+
+def _notes_on_skipped(records: Iterable[Record], total: int) -> list[str]:
+    """Say which metrics of the model have no value, for how many perturbations, and why; those of the table first."""
+    skipped: dict[tuple[int, str], list[Record]] = {}
     for record in records:
         if record.representation == "model" and record.skipped_reason:
-            skipped.setdefault((record.n_skipped, record.skipped_reason), []).append(record.metric)
-    for (count, reason), metrics in skipped.items():
-        what = metrics[0] if len(metrics) == 1 else f"{len(metrics)} metrics"
-        notes.append(f"{what}: without a value for {count:,} of {len(found.comparison.groups):,}: {reason}")
+            skipped.setdefault((record.n_skipped, record.skipped_reason), []).append(record)
+    notes = []
+    for (count, reason), own in skipped.items():
+        names = listed([record.metric for record in sorted(own, key=lambda record: record.is_detail)], _NAMED)
+        of = f" for {count:,} of {total:,}" if count else ""
+        notes.append(f"{names}: without a value{of}: {reason}")
     return notes
 
 

@@ -71,6 +71,8 @@ class ScoredCells:
         Of the data and the split.
     seed
         Seed of the choice.
+    label_sizes
+        Cells of each label among all that could have been chosen; ``None`` without labels.
     reference
         Principal components of the counts of all cells, shape (n, C), once they are known.
     """
@@ -92,6 +94,7 @@ class ScoredCells:
     data_hash: str
     split_hash: str
     seed: int
+    label_sizes: dict[str, int] | None = None
     reference: np.ndarray | None = None
 
     @classmethod
@@ -127,6 +130,7 @@ class ScoredCells:
             data_hash=_hash([entry["sha256"] for entry in each.data.source.fingerprint()]),
             split_hash=split.to_dict()["hash"],
             seed=seed,
+            label_sizes=None if labels is None else labels.sizes(np.concatenate([split.train, split.validation])),
         )
 
     @property
@@ -172,6 +176,7 @@ class ScoredCells:
             counts=lambda: self.counts(self.positions[self.num_train :]),
             gene_embeddings=None if genes is None else genes.vectors,
             model=None if genes is None else genes.model,
+            label_sizes=self.label_sizes,
         )
 
     def score(

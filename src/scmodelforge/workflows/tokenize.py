@@ -18,12 +18,12 @@ from scmodelforge.data.scan import check_values
 from scmodelforge.data.sources._frame import no_column
 from scmodelforge.data.sources.local import LocalDataConfig, LocalSource
 from scmodelforge.data.types import CellBlock, RowRange, TokenBlock
+from scmodelforge.hub.dictionaries import find_dictionaries
 from scmodelforge.tokenizers.base import BaseTokenizer
 from scmodelforge.tokenizers.presets import Preset, get_preset
 from scmodelforge.tokenizers.rank_value import RankValueTokenizer
 from scmodelforge.workflows._compat_cells import CompatCells
 from scmodelforge.workflows._token_table import TokenTable, check_columns, require_arrow
-from scmodelforge.workflows.dictionaries import find_dictionaries
 from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.prepare import open_source
 from scmodelforge.workflows.progress import Countdown

@@ -22,7 +22,7 @@ from scmodelforge.eval.base import Record
 from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import MODEL, skip_notes
 from scmodelforge.eval.records import append_records
-from scmodelforge.eval.tables import about_samples, terminal_table
+from scmodelforge.eval.tables import Tables, about_samples, terminal_tables
 from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._files import write_text
@@ -86,7 +86,7 @@ class TrainResult:
     folder: RunFolder
     records: list[Record]
     views: CellViews | None
-    table: list[list[str]]
+    table: Tables
     notes: list[str] = field(default_factory=list)
 
     def closing_lines(self) -> list[str]:
@@ -279,7 +279,7 @@ class TrainingRun:
 
     def _save_model(self, path: Path, snapshot: Snapshot) -> None:
         bundle = self._bundle(snapshot.progress)
-        save_bundle(path, bundle, card=model_card(bundle, self.config, records=[]), weights=snapshot.weights)
+        save_bundle(path, bundle, card=model_card(bundle), weights=snapshot.weights)
 
     def _evaluate_now(self, run: Run) -> list[Record]:
         """Evaluate the model as it is: every device embeds a part of the cells, the first one scores them."""
@@ -347,8 +347,8 @@ class TrainingRun:
                 *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
             ]
-        write_text(self.folder.model / "README.md", model_card(bundle, self.config, records=records))
-        return TrainResult(self.folder, records, views, terminal_table(records), notes)
+        write_text(self.folder.model / "README.md", model_card(bundle, records=records))
+        return TrainResult(self.folder, records, views, terminal_tables(records), notes)
 
     def _keep_records(self, records: list[Record], fingerprint: dict[str, Any]) -> None:
         """Write the evaluation of the exported model, with the step it comes from."""

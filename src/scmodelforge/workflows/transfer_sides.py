@@ -30,8 +30,8 @@ class TransferSide:
         obs columns.
     positions
         Cells that take part, ascending.
-    num_there
-        Cells that these were chosen from.
+    num_there, label_sizes
+        Cells that these were chosen from, in all and of each label.
     """
 
     data: PreparedData
@@ -40,6 +40,7 @@ class TransferSide:
     batch: str | None
     positions: np.ndarray
     num_there: int
+    label_sizes: dict[str, int]
 
     @classmethod
     def of(
@@ -50,7 +51,7 @@ class TransferSide:
         column = ObsColumn.of(data, label)
         assert column is not None
         chosen = cells[stratified_subsample(column.codes[cells], max_cells, seed)]
-        return cls(data, config, label, batch, chosen, len(cells))
+        return cls(data, config, label, batch, chosen, len(cells), column.sizes(cells))
 
     def column(self, key: str | None) -> np.ndarray | None:
         """Return the text of an obs column."""

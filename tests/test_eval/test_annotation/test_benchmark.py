@@ -104,8 +104,18 @@ class TestCellTypeAnnotation:
         rare = replace(inputs, heldout=replace(inputs.heldout, labels=labels))
         record = run("cell_type_annotation", rare)["accuracy_knn15"]
         assert (record.n, record.n_skipped, record.value) == (54, 6, 1)
-        assert record.skipped_reason == "labels with fewer than 10 cells: rare"
+        assert record.skipped_reason == "6 cells of labels with fewer than 10 cells in the data: rare (6)"
         assert run("cell_type_annotation", rare, min_class_size=6)["accuracy_knn15"].n == 60
+
+    def test_small_labels_are_those_of_all_cells_not_of_a_sample(self):
+        inputs = clustered(num_cells=24)
+        sample = replace(inputs, label_sizes={"type0": 9, "type1": 10, "type2": 900})
+        found = annotate(sample, probes=["linear_probe"], folds="by_group")
+        for metric, number in (("accuracy_linear_probe", 4), ("accuracy_linear_probe_by_batch", 8)):
+            assert found[metric].params["labels_left_out"] == ["type0"]
+            assert (found[metric].n, found[metric].n_skipped) == (2 * number, number)
+            expected = f"{number} cells of labels with fewer than 10 cells in the data: type0 (9)"
+            assert found[metric].skipped_reason == expected
 
     def test_counts_labels_that_no_training_cell_has_as_errors(self):
         inputs = clustered()
@@ -353,7 +363,7 @@ class TestGroupsHeldOutInTurn:
     def test_is_skipped_by_name_for_one_group(self):
         inputs = clustered()
         found = annotate(with_batches(inputs, ["b"] * 60), folds="by_group")
-        assert "two groups or batches are needed, and there is 1" in found["kappa_knn15_by_batch"].skipped_reason
+        assert found["kappa_knn15_by_batch"].skipped_reason == "the cells are of 1 batch; two are needed"
 
     def test_leaves_out_and_counts_cells_without_a_group(self):
         inputs = clustered()

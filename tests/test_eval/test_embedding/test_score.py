@@ -243,7 +243,7 @@ class TestBadInput:
         batches[:20] = ""
         found = scored(replace(inputs, heldout=replace(inputs.heldout, batches=batches)), ["bras", "silhouette_label"])
         assert (found["bras"].n, found["bras"].n_skipped) == (180, 20)
-        assert found["bras"].skipped_reason == "cells without a label or batch"
+        assert found["bras"].skipped_reason == "20 cells without a batch"
         assert (found["silhouette_label"].n, found["silhouette_label"].n_skipped) == (200, 0)
 
     def test_a_reference_of_other_cells_or_with_nan_is_refused(self):

@@ -64,7 +64,7 @@ class TestExport:
     def test_leaves_nothing_of_a_pair_that_could_not_be_written(self, tmp_path, broken_write):
         found, folder = self.of_lines("k562"), tmp_path / "files"
         broken_write(2)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(DataError, match=r"cannot be written \(no space\)"):
             export_for_cell_eval(found, folder, covariate="k562")
         assert list(folder.iterdir()) == []
         export_for_cell_eval(found, folder, covariate="k562")
@@ -73,7 +73,7 @@ class TestExport:
     def test_of_covariates_is_whole_or_is_not(self, tmp_path, broken_write):
         found = self.of_lines("k562", "rpe1")
         broken_write(4)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(DataError, match=r"cannot be written \(no space\)"):
             export_covariates(found, tmp_path / "files")
         assert list(tmp_path.iterdir()) == []
         lines = export_covariates(found, tmp_path / "files")

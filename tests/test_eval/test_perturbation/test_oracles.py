@@ -42,6 +42,27 @@ class TestPerfectPrediction:
         assert found["rmse"].noise_ceiling > 0.02
         assert found["discrimination_score_l1"].noise_ceiling == 1
 
+    @pytest.mark.parametrize("name", ALL)
+    def test_has_the_noise_ceiling_of_the_measured_cells_whatever_is_predicted(self, name):
+        """Predictions of means have one row for each perturbation, and no controls."""
+        cells = only(REAL, HELD_OUT)
+        conditions = cells.obs["condition"].to_numpy()
+        rows = np.concatenate([np.asarray(cells[conditions == each].X.mean(axis=0)) for each in HELD_OUT])
+        means = ad.AnnData(rows.astype(np.float32), var=cells.var, obs={"condition": list(HELD_OUT)})
+        of_cells, of_means = (run(name, read(predicted, REAL)) for predicted in (cells, means))
+        assert {metric: each.noise_ceiling for metric, each in of_cells.items()} == {
+            metric: each.noise_ceiling for metric, each in of_means.items()
+        }
+        assert all(record.noise_ceiling is not None for record in of_means.values())
+
+    def test_has_no_noise_ceiling_where_a_mean_is_all_that_was_measured(self):
+        conditions = REAL.obs["condition"].to_numpy()
+        names = list(dict.fromkeys(conditions))
+        rows = np.concatenate([np.asarray(REAL[conditions == each].X.mean(axis=0)) for each in names])
+        means = ad.AnnData(rows.astype(np.float32), var=REAL.var, obs={"condition": names})
+        found = run("perturbbench", read(only(means, HELD_OUT), means))
+        assert {record.noise_ceiling for record in found.values()} == {None}
+
 
 class TestNoChange:
     def predictions(self):
@@ -147,5 +168,8 @@ def test_means_instead_of_cells_are_scored_where_no_cells_are_needed():
     of_means, of_cells = run("vcc", read(means, REAL)), run("vcc", read(predicted, REAL))
     assert of_means["mae"].value == pytest.approx(of_cells["mae"].value, rel=1e-5)
     assert of_means["overlap_at_N"].value is None
-    assert "fewer than two" in of_means["overlap_at_N"].skipped_reason
-    assert run("perturbation_prediction", read(means, REAL))["edistance"].value is None
+    headline = run("perturbation_prediction", read(means, REAL))
+    of_cells = [of_means[metric] for metric in ("overlap_at_N", "vcc_score", "pearson_edistance")]
+    for record in (*of_cells, headline["edistance"]):
+        assert record.value is None
+        assert record.skipped_reason == "these are means, one row a condition; predicted cells are needed"

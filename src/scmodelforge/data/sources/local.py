@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 from pydantic import Field
 
-from scmodelforge._errors import DataError
 from scmodelforge._registry import SOURCES
 from scmodelforge.config.schema import DataConfig
-from scmodelforge.data.gather import gather_by_ranges
-from scmodelforge.data.inspect import ValueKind
-from scmodelforge.data.sources._as_stored import AsStored
 from scmodelforge.data.sources._bytes import Descriptors
-from scmodelforge.data.sources._examine import FileFacts, examine
 from scmodelforge.data.sources._folder import LocalFolder
-from scmodelforge.data.sources._frame import Frame, no_column
 from scmodelforge.data.sources._hdf5 import H5adFile
-from scmodelforge.data.sources._matrix import CsrMatrix, Tables
 from scmodelforge.data.sources._paths import Location, resolve_paths, short_names
-from scmodelforge.data.sources._pool import FilePool, OpenFile, StoredFile
+from scmodelforge.data.sources._pool import StoredFile
 from scmodelforge.data.sources._remote_config import RemoteConfig
 from scmodelforge.data.sources._remote_files import RemoteFiles, RemoteFolder, RemoteH5ad
+from scmodelforge.data.sources._stored_cells import StoredCells
 from scmodelforge.data.sources._url import RemoteUrl
 from scmodelforge.data.sources._zarr import ZarrFile
-from scmodelforge.data.types import CellBlock, Panel, RowRange
 
 __all__ = ["LocalDataConfig", "LocalSource"]
-
-_NAMES_AT_ONCE = 16_384
 
 
 class LocalDataConfig(DataConfig):
@@ -49,7 +37,7 @@ class LocalDataConfig(DataConfig):
 
 
 @SOURCES.register("local")
-class LocalSource:
+class LocalSource(StoredCells):
     """Cells of one or several .h5ad files or zarr stores, each with its own panel of genes.
 
     Every file is checked here, once; its values are read when asked for. Threads may share a source, a copy by pickle
@@ -70,193 +58,8 @@ class LocalSource:
 
     def __init__(self, config: LocalDataConfig) -> None:
         paths = resolve_paths(config.paths, config.remote)
-        names = short_names(paths)
-        self._pool = FilePool(_stored_files(paths, names, config.remote))
-        self._tables: dict[int, Tables | None] = {}  # found when rows of a file are first asked for
-
-        def facts_of(number: int, file: OpenFile) -> FileFacts:
-            return examine(file, names[number], layer=config.layer, gene_id_column=config.gene_id_column)
-
-        try:
-            self._files = self._pool.first_look(facts_of)
-        except BaseException:
-            self._pool.close()
-            raise
-        self._starts = np.concatenate([[0], np.cumsum(self.file_sizes)]).astype(np.int64)
-
-    @property
-    def panels(self) -> list[Panel]:
-        """The genes of each file."""
-        return [facts.panel for facts in self._files]
-
-    @property
-    def file_sizes(self) -> list[int]:
-        """Number of cells of each file."""
-        return [facts.matrix.shape[0] for facts in self._files]
-
-    @property
-    def obs_columns(self) -> list[str]:
-        """Names of the obs columns that every file has, in the first file's order."""
-        shared = set.intersection(*(set(facts.obs_columns) for facts in self._files))
-        return [column for column in self._files[0].obs_columns if column in shared]
-
-    def kind(self, file: int) -> ValueKind:
-        """Return what the values of a file look like, by a sample of its cells."""
-        return self._files[file].kind
-
-    def describe(self) -> list[str]:
-        """Return a line for each file: its size, the matrix that is read, and why."""
-        return [facts.description for facts in self._files]
-
-    def obs(self, column: str) -> tuple[np.ndarray, list[str]]:
-        """Return an obs column of all cells as codes, shape (N,), int32, -1 where missing, and its categories.
-
-        Categories come in the order of the first file that has them, without those that no cell has.
-
-        Raises
-        ------
-        DataError
-            If a file has no such column; the message lists those that every file has.
-        """
-        merged: dict[str, int] = {}
-        codes = np.empty(int(self._starts[-1]), dtype=np.int32)
-        for number, facts in enumerate(self._files):
-            if column not in facts.obs_columns:
-                raise DataError(no_column(f"{facts.panel.name}: obs", column, self.obs_columns))
-            with self._pool.use(number) as file:
-                own, categories = Frame(file, "obs", facts.panel.name).codes(column)
-            renumbered = [merged.setdefault(category, len(merged)) for category in categories]
-            codes[self._starts[number] : self._starts[number + 1]] = np.array([*renumbered, -1], dtype=np.int32)[own]
-        return codes, list(merged)
-
-    def obs_numbers(self, column: str) -> np.ndarray | None:
-        """Return an obs column that holds numbers in every file, shape (N,), float64, NaN where missing.
-
-        ``None`` if it holds text or truth values in some file.
-
-        Raises
-        ------
-        DataError
-            If a file has no such column, or has a whole number in it that float64 does not.
-        """
-        numbers = np.empty(int(self._starts[-1]), dtype=np.float64)
-        for number, facts in enumerate(self._files):
-            if column not in facts.obs_columns:
-                raise DataError(no_column(f"{facts.panel.name}: obs", column, self.obs_columns))
-            with self._pool.use(number) as file:
-                own = Frame(file, "obs", facts.panel.name).numbers(column)
-            if own is None:
-                return None
-            numbers[self._starts[number] : self._starts[number + 1]] = own
-        return numbers
-
-    def obs_names(self) -> Iterator[str]:
-        """Yield the name of each cell, in order of position."""
-        for number, facts in enumerate(self._files):
-            for start in range(0, facts.matrix.shape[0], _NAMES_AT_ONCE):
-                with self._pool.use(number) as file:
-                    names = Frame(file, "obs", facts.panel.name).index(start, start + _NAMES_AT_ONCE)
-                yield from names
-
-    def read(self, rows: RowRange) -> CellBlock:
-        """Return the cells of a row range as raw values. Safe to call from several threads.
-
-        Raises
-        ------
-        DataError
-            If the file cannot be read there, or holds whole numbers that float32 does not.
-        IndexError
-            If there are no such rows.
-        """
-        facts = self._files[rows.file]
-        if not 0 <= rows.start <= rows.stop <= facts.matrix.shape[0]:
-            msg = f"rows {rows.start} to {rows.stop} of {facts.panel.name}, which has {facts.matrix.shape[0]:,} cells"
-            raise IndexError(msg)
-        if self._tables_of(rows.file) is not None:
-            return self.read_rows(rows.file, np.arange(rows.start, rows.stop))
-        with self._pool.use(rows.file, rows=(rows.start, rows.stop)) as file:
-            data, indices, indptr = facts.matrix.read(file, rows.start, rows.stop)
-        first = int(self._starts[rows.file])
-        positions = np.arange(first + rows.start, first + rows.stop, dtype=np.int64)
-        return CellBlock(data, indices, indptr, facts.panel, positions)
-
-    def read_rows(self, file: int, rows: np.ndarray) -> CellBlock:
-        """Return some cells of a file, each once, in any order, as raw values. Safe to call from several threads.
-
-        Of a file whose chunks are packed as usual, threads read and unpack beside each other; h5py or zarr-python reads
-        the others.
-
-        Parameters
-        ----------
-        file
-            Number of the file.
-        rows
-            Row numbers, shape (n,), int64.
-
-        Raises
-        ------
-        DataError
-            If the file cannot be read there, or holds whole numbers that float32 does not.
-        """
-        facts = self._files[file]
-        tables = self._tables_of(file)
-        if tables is None or not isinstance(facts.matrix, CsrMatrix):
-            return gather_by_ranges(self, file, rows)
-        data, indices, indptr = facts.matrix.gather(
-            self._pool[file].reader, tables, rows, at_once=self._pool[file].is_remote
-        )
-        return CellBlock(data, indices, indptr, facts.panel, int(self._starts[file]) + rows)
-
-    def row_lengths(self, file: int, rows: np.ndarray) -> np.ndarray | None:
-        """Return the stored values of some rows, shape (n,), int64, or ``None`` where :meth:`read_into` cannot read."""
-        matrix = self._files[file].matrix
-        if not isinstance(matrix, CsrMatrix) or self._tables_of(file) is None:
-            return None
-        return matrix.indptr[rows + 1] - matrix.indptr[rows]
-
-    def read_into(self, file: int, rows: np.ndarray, values: np.ndarray, columns: np.ndarray) -> bool:
-        """Read some cells, each once, into arrays, one after another; see :func:`~scmodelforge.data.gather.read_into`.
-
-        Raises
-        ------
-        DataError
-            If the file cannot be read there, or holds whole numbers that float32 does not.
-        """
-        tables, matrix, stored = self._tables_of(file), self._files[file].matrix, self._pool[file]
-        assert tables is not None
-        assert isinstance(matrix, CsrMatrix)
-        return matrix.gather_into(stored.reader, tables, rows, values, columns, at_once=stored.is_remote)
-
-    def _tables_of(self, file: int) -> Tables | None:
-        if file not in self._tables:
-            matrix = self._files[file].matrix
-            with self._pool.use(file) as opened:
-                self._tables[file] = matrix.tables(opened) if isinstance(matrix, CsrMatrix) else None
-        return self._tables[file]
-
-    def stored(self, file: int) -> AsStored:
-        """Return a file's values and tables in the types they are stored in."""
-        return AsStored(self._pool, file, self._files[file])
-
-    def fingerprint(self) -> list[dict[str, Any]]:
-        """Return for each file its name, cells, genes, nnz (``None`` if dense), bytes and sha256.
-
-        ``sha256_of`` says what the sha256 is of: the content, or for files above 256 MiB the size and parts of it.
-        """
-        return [dict(entry) for entry in self._fingerprint]
-
-    @cached_property
-    def _fingerprint(self) -> list[dict[str, Any]]:
-        found = []
-        for number, facts in enumerate(self._files):
-            cells, genes = facts.matrix.shape
-            entry = {"name": facts.panel.name, "cells": cells, "genes": genes, "nnz": facts.matrix.nnz}
-            found.append({**entry, **self._pool[number].digest()})
-        return found
-
-    def close(self) -> None:
-        """Close the files that this process has open. Reading opens them again."""
-        self._pool.close()
+        files = _stored_files(paths, short_names(paths), config.remote)
+        super().__init__(files, layer=config.layer, gene_id_column=config.gene_id_column)
 
 
 def _stored_files(paths: Sequence[Location], names: Sequence[str], remote: RemoteConfig) -> list[StoredFile]:

@@ -21,7 +21,8 @@ class ProbeConfig(BenchmarkConfig):
     """Settings of probes."""
 
     min_class_size: int = Field(10, gt=0)
-    """Labels with fewer cells, trained and held out together, are left out and counted."""
+    """Labels with fewer cells are left out and counted. All training and held-out cells of the data count, also those
+    that ``eval.max_cells`` leaves out."""
     probes: list[ProbeName] = Field(["linear_probe", "knn", "knn_cosine"], min_length=1)
     """``linear_probe`` is logistic regression on standardised columns, ``knn`` votes of Euclidean neighbours (usual for
     PCA), ``knn_cosine`` of neighbours by angle (usual for transformers). All embeddings get all of them."""

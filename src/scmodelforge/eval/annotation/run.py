@@ -95,9 +95,12 @@ def _by_group(
 ) -> list[Record]:
     assert cells.labels is not None
     variant, suffix, names = variant_of(probe, config), f"_by_{kind}", list(TABLE_SCORES)
-    if groups is None or len(np.unique(groups)) < 2:
-        count = "none" if groups is None else f"{len(np.unique(groups))}"
-        return scorer.skipped(variant, f"two groups or batches are needed, and there is {count}", names, suffix)
+    if groups is None:
+        why = "there is no column of groups, nor one of batches; two groups are needed"
+        return scorer.skipped(variant, why, names, suffix)
+    num_groups = len(np.unique(groups))
+    if num_groups < 2:
+        return scorer.skipped(variant, f"the cells are of {num_groups} {kind}; two are needed", names, suffix)
     folds = group_folds(groups)
     given, guess = np.empty_like(cells.labels), np.empty_like(cells.labels)
     settings: dict[str, object] = {}

@@ -65,7 +65,10 @@ class AnnotationTask:
         if len(found) == 0:
             msg = f"benchmark '{benchmark}': none of the {len(both):,} cells of '{inputs.dataset}' has a label."
             raise DataError(msg)
-        names, small = found[sizes >= min_class_size], found[sizes < min_class_size]
+        if inputs.label_sizes is not None:  # a sample may have few cells of a label that has many
+            sizes = np.array([inputs.label_sizes.get(str(name), size) for name, size in zip(found, sizes, strict=True)])
+        is_small = sizes < min_class_size
+        names, small = found[~is_small], dict(zip(found[is_small].tolist(), sizes[is_small].tolist(), strict=True))
         keep_train, keep_heldout = np.isin(train_labels, names), np.isin(heldout_labels, names)
         train, heldout = train.select(keep_train), heldout.select(keep_heldout)
         return cls(
@@ -82,7 +85,7 @@ class AnnotationTask:
                 "num_labels": len(names),
                 "scored_labels": scope_hash(map(str, names)),
                 "min_class_size": min_class_size,
-                "labels_left_out": [str(name) for name in small],
+                "labels_left_out": list(small),
                 **_shared_groups(inputs, train, heldout),
             },
         )
@@ -134,13 +137,20 @@ def _obstacle(labels: np.ndarray) -> str | None:
     return None
 
 
-def _left_out(labels: np.ndarray, small: np.ndarray, min_class_size: int) -> str | None:
+def _left_out(labels: np.ndarray, small: dict[str, int], min_class_size: int) -> str | None:
+    """Say how many held-out cells are left out, and of which labels, each with its cells in all the data."""
     reasons = []
-    if len(small):
-        reasons.append(f"labels with fewer than {min_class_size} cells: {', '.join(small)}")
+    if small:
+        number = int(np.isin(labels, list(small)).sum())
+        each = ", ".join(f"{name} ({size})" for name, size in small.items())
+        reasons.append(f"{_cells(number)} of labels with fewer than {min_class_size} cells in the data: {each}")
     if (labels == "").any():
-        reasons.append(f"{int((labels == '').sum()):,} cells without a label")
+        reasons.append(f"{_cells(int((labels == '').sum()))} without a label")
     return "; ".join(reasons) or None
+
+
+def _cells(number: int) -> str:
+    return f"{number:,} cell{'' if number == 1 else 's'}"
 
 
 def _shared_groups(inputs: BenchmarkInputs, train: Cells, heldout: Cells) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError
 
-__all__ = ["SharedLabels", "share_labels", "transfer_name"]
+__all__ = ["SharedLabels", "renamed_sizes", "share_labels", "transfer_name"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ def share_labels(reference: np.ndarray, query: np.ndarray, mapping: Mapping[str,
         )
         raise ConfigError(msg)
     return SharedLabels(reference, query, sorted(ours & theirs), sorted(ours - theirs), sorted(theirs - ours))
+
+
+def renamed_sizes(sizes: Mapping[str, int], mapping: Mapping[str, str]) -> dict[str, int]:
+    """Return numbers of cells by label under the names that :func:`share_labels` gives."""
+    found: dict[str, int] = {}
+    for name, number in sizes.items():
+        found[mapping.get(name, name)] = found.get(mapping.get(name, name), 0) + number
+    return found
 
 
 def transfer_name(reference: str, query: str) -> str:

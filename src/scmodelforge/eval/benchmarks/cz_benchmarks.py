@@ -79,7 +79,8 @@ class CzBenchmarks:
         rows = inputs.heldout.order()
         assert inputs.heldout.labels is not None
         rows = rows[inputs.heldout.labels[rows] != ""]
-        everyone = _Scored(cells, rows, "cells without a label" if len(rows) < len(inputs.heldout) else None)
+        num_without = len(inputs.heldout) - len(rows)
+        everyone = _Scored(cells, rows, f"{num_without:,} cells without a label" if num_without else None)
         records = [record for task in self.config.tasks for record in _records(inputs, task, everyone)]
         if inputs.representation == _BESIDE and inputs.counts is not None:
             counts, theirs = inputs.counts(), replace(inputs, representation=BASELINE)
@@ -124,10 +125,11 @@ def _of_task(task: CzTask, everyone: _Scored) -> _Scored:
     is_used = np.ones(len(cells), dtype=bool)
     if task == "batch_integration" and cells.batches is not None:
         is_used = cells.batches != ""
-        reasons += [] if is_used.all() else ["cells without a batch"]
+        reasons += [] if is_used.all() else [f"{int((~is_used).sum()):,} cells without a batch"]
     if task == "label_prediction":
         is_used = _sizes(cells)[1] >= MIN_CLASS_SIZE
-        reasons += [] if is_used.all() else [f"labels with fewer than {MIN_CLASS_SIZE} cells"]
+        left = f"{int((~is_used).sum()):,} cells of labels with fewer than {MIN_CLASS_SIZE} cells"
+        reasons += [] if is_used.all() else [left]
     return _Scored(cells.select(is_used), everyone.rows[is_used], "; ".join(reasons) or None)
 
 
@@ -137,7 +139,7 @@ def _obstacle(task: CzTask, cells: Cells, *, is_baseline: bool) -> str | None:
     if is_of_batches and cells.batches is None:
         return "there is no batch column; set data.batch_column (or 'batch' of the benchmark)"
     if is_of_batches and cells.batches is not None and len(np.unique(cells.batches)) < 2:
-        return "fewer than two batches have labelled held-out cells; two batches are needed"
+        return f"the labelled held-out cells are of {len(np.unique(cells.batches))} batch; two are needed"
     num_labels = len(_sizes(cells)[0])
     if num_labels < 2:
         enough = f" with {MIN_CLASS_SIZE} cells or more" if task == "label_prediction" else ""

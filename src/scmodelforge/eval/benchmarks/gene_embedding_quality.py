@@ -93,7 +93,11 @@ class GeneEmbeddingQuality:
             reason = f"{len(genes.labels)} labels have {self.config.min_genes} genes with vectors; two are needed"
         elif (features == features[:1]).all():
             reason = "all genes have the same vector"
-        left = int(genes.facts["genes_without_vector"] + genes.facts["genes_of_several_labels"])
+        lacking = {
+            "without a vector": int(genes.facts["genes_without_vector"]),
+            "of several labels": int(genes.facts["genes_of_several_labels"]),
+        }
+        left = sum(lacking.values())
         if reason is not None:
             skipped = {"n_skipped": left + len(genes.genes), "skipped_reason": reason}
             return inputs.record(_NAME, metric, None, params=params, library=sklearn_version(), **skipped)
@@ -113,7 +117,7 @@ class GeneEmbeddingQuality:
             interval=interval(draws),
             n=len(genes.genes),
             n_skipped=left,
-            skipped_reason="genes without a vector, or of several labels" if left else None,
+            skipped_reason="; ".join(f"{n:,} genes {what}" for what, n in lacking.items() if n) or None,
             params=params | how,
             tables={"per_label": _per_label(scores, aurocs, genes)},
             baselines=self._baselines(genes, vectors, inputs),

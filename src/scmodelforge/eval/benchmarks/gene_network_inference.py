@@ -237,11 +237,13 @@ class _Scored:
 def _left_out(metric: str, network: Network, own: _Scored, min_targets: int) -> str | None:
     """Return which factors of a network a metric does not count, if any."""
     reasons = []
-    if network.facts["tfs_in_network"] > len(network.tfs):
-        reasons.append("factors without a known edge between two genes of the model")
-    if metric == _PER_TF and len(own.per_tf["tf"]) < len(network.tfs):
-        reasons.append(f"factors with fewer than {min_targets} known targets among the genes")
-    if own.values[metric] is None and not reasons:
+    without = network.facts["tfs_in_network"] - len(network.tfs)
+    if without:
+        reasons.append(f"{without:,} factors without a known edge between two genes of the model")
+    few = len(network.tfs) - len(own.per_tf["tf"]) if metric == _PER_TF else 0
+    if few:
+        reasons.append(f"{few:,} factors with fewer than {min_targets} known targets among the genes")
+    if own.values[metric] is None and not (metric == _PER_TF and not own.per_tf["tf"]):
         reasons.append("every pair is a known edge")
     return "; ".join(reasons) or None
 

@@ -13,7 +13,7 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.config.schema import BenchmarkConfig
 from scmodelforge.eval.annotation.probes import ProbeConfig
 from scmodelforge.eval.annotation.run import annotate
-from scmodelforge.eval.annotation.transfer import share_labels, transfer_name
+from scmodelforge.eval.annotation.transfer import renamed_sizes, share_labels, transfer_name
 from scmodelforge.eval.base import BenchmarkInputs, Record, register_benchmark
 from scmodelforge.eval.biology import column_of
 
@@ -92,7 +92,9 @@ class LabelTransfer:
             raise DataError(msg)
         reference, query = (column_of(part, "label", _NAME, inputs) for part in (inputs.train, inputs.heldout))
         shared = share_labels(reference, query, self.config.mapping)
-        records = annotate(_NAME, self.config, _relabelled(inputs, shared.reference, shared.query))
+        sizes = None if inputs.label_sizes is None else renamed_sizes(inputs.label_sizes, self.config.mapping)
+        relabelled = replace(_relabelled(inputs, shared.reference, shared.query), label_sizes=sizes)
+        records = annotate(_NAME, self.config, relabelled)
         about = {
             "reference": Path(str(self.config.reference)).name,
             "mapping": dict(self.config.mapping),

@@ -16,12 +16,13 @@ from scipy.special import chdtrc
 from scmodelforge.data.draws import generator
 from scmodelforge.eval.neighbors import nearest_neighbors
 
-__all__ = ["KBET_NEIGHBORS", "LabelAcceptance", "accepted_cells", "accepted_within_labels"]
+__all__ = ["FEWEST_CELLS", "KBET_NEIGHBORS", "LabelAcceptance", "accepted_cells", "accepted_within_labels"]
 
 KBET_NEIGHBORS = 50
 _ALPHA = 0.05
 _COMPONENTS = 100  # of a diffusion map
-_FEWEST_CELLS = 10
+#: Cells that a label must have at least.
+FEWEST_CELLS = 10
 _FEWEST_NEIGHBORS, _MOST_NEIGHBORS = 10, 70
 _ENOUGH = 0.75  # the least share of a label's cells in large pieces
 
@@ -83,7 +84,7 @@ def accepted_within_labels(graph: sp.csr_matrix, labels: np.ndarray, batches: np
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         sizes = np.unique(batches[members], return_counts=True)[1]
-        if len(members) < _FEWEST_CELLS or len(sizes) == 1:
+        if len(members) < FEWEST_CELLS or len(sizes) == 1:
             left_out.append(int(label))
             continue
         k = int(np.clip(sizes.mean() // 4, _FEWEST_NEIGHBORS, _MOST_NEIGHBORS))

@@ -15,7 +15,7 @@ from scmodelforge.eval.embedding.clustering import RESOLUTIONS, Flavour
 from scmodelforge.eval.embedding.connectivity import largest_shares
 from scmodelforge.eval.embedding.graph import directed_graph
 from scmodelforge.eval.embedding.isolated import best_f1, isolated_labels
-from scmodelforge.eval.embedding.kbet import KBET_NEIGHBORS, accepted_cells, accepted_within_labels
+from scmodelforge.eval.embedding.kbet import FEWEST_CELLS, KBET_NEIGHBORS, accepted_cells, accepted_within_labels
 from scmodelforge.eval.embedding.lisi import LISI_NEIGHBORS, lisi, scaled_batch_lisi, scaled_label_lisi
 from scmodelforge.eval.embedding.pcr import batch_variance
 from scmodelforge.eval.embedding.pcr import pcr_comparison as compare_variance
@@ -181,9 +181,14 @@ def kbet_labels(scene: Scene) -> Score:
     params = {"graph_k": KBET_NEIGHBORS, "alpha": 0.05, "labels_left_out": left_out, "labels_in_pieces": broken}
     if len(found.rows) == 0:
         return Score(None, "no label has 10 cells of several batches", params)
-    reason = f"labels with fewer than 10 cells or one batch: {', '.join(left_out)}" if left_out else None
-    if len(found.rows) < np.isin(scene.labels, found.left_out, invert=True).sum():
-        reason = "; ".join([*([reason] if reason else []), "cells outside the large pieces of their label's graph"])
+    sizes = np.bincount(scene.labels, minlength=len(scene.label_names))
+    few = [f"{scene.label_names[code]} ({sizes[code]})" for code in found.left_out if sizes[code] < FEWEST_CELLS]
+    alone = [str(scene.label_names[code]) for code in found.left_out if sizes[code] >= FEWEST_CELLS]
+    reasons = [f"labels with fewer than {FEWEST_CELLS} cells: {', '.join(few)}"] if few else []
+    reasons += [f"labels of one batch: {', '.join(alone)}"] if alone else []
+    outside = int(np.isin(scene.labels, found.left_out, invert=True).sum()) - len(found.rows)
+    reasons += [f"{outside:,} cells outside the large pieces of their label's graph"] if outside else []
+    reason = "; ".join(reasons) or None
     return Score.of_cells(CellScores(found.accepted, found.rows, found.labels), params=params, reason=reason)
 
 

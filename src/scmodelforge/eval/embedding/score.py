@@ -123,7 +123,7 @@ def _labelled_rows(inputs: BenchmarkInputs) -> np.ndarray:
 def _obstacle(metric: Metric, scene: Scene) -> str | None:
     """Return why a metric is not defined for these cells, if so."""
     if len(scene) == 0:
-        return "no held-out cell has a label and a batch"
+        return "no held-out cell that has a label has a batch"
     if metric.batches > len(scene.batch_names):
         return f"all held-out cells are of the batch '{scene.batch_names[0]}'; two batches are needed"
     if metric.labels > len(scene.label_names):
@@ -198,8 +198,18 @@ def _groups(scene: Scene) -> np.ndarray | None:
 def _left_out(inputs: BenchmarkInputs, name: str, score: Score, scene: Scene) -> str | None:
     reasons = [score.reason] if score.reason else []
     if (scene.chosen_from or len(scene)) < len(inputs.heldout):
-        needs_batch = name in AGGREGATES or METRICS[name].batches > 0
-        reasons.append("cells without a label or batch" if needs_batch else "cells without a label")
+        reasons += _without(inputs, needs_batch=name in AGGREGATES or METRICS[name].batches > 0)
     if scene.chosen_from is not None:
         reasons.append(f"{len(scene):,} of {scene.chosen_from:,} cells are a sample by label")
     return "; ".join(reasons) or None
+
+
+def _without(inputs: BenchmarkInputs, *, needs_batch: bool) -> list[str]:
+    """Say how many held-out cells have no label, and how many of the others no batch where it matters."""
+    labels, batches = inputs.heldout.labels, inputs.heldout.batches
+    assert labels is not None
+    has_label = labels != ""
+    found = {"label": int((~has_label).sum())}
+    if needs_batch and batches is not None:
+        found["batch"] = int((has_label & (batches == "")).sum())
+    return [f"{number:,} cells without a {what}" for what, number in found.items() if number]

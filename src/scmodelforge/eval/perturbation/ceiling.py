@@ -18,11 +18,14 @@ __all__ = ["ceilings", "halves"]
 
 
 def halves(comparison: Comparison, *, seed: int) -> Comparison | None:
-    """Return one bootstrap half of the real cells as predictions of the other; ``None`` where these are no cells."""
+    """Return one bootstrap half of the real cells as predictions of the other; what is predicted does not matter.
+
+    ``None`` if a perturbation, or a control, has fewer than two real cells.
+    """
     real = comparison.real
-    if not isinstance(real, ConditionCells) or not all(map(comparison.has_cells, comparison.groups)):
-        return None
     groups = sorted({each for group in comparison.groups for each in (group, group.control)})
+    if not isinstance(real, ConditionCells) or any(real.size(group) < 2 for group in groups):
+        return None
     first, second = {}, {}
     for group in groups:
         rows = real.rows[group]

@@ -17,7 +17,7 @@ from scmodelforge.eval.perturbation.vcc import HEADLINE, de_scores, mean_scores,
 __all__ = ["challenge_parts", "challenge_scores", "challenge_suite"]
 
 _SHORT = {"overlap_at_N": "des", "discrimination_score_l1": "pds", "mae": "mae"}
-_NO_BASELINE = "there are no training conditions to make the mean baseline of, or no cells"
+_NO_BASELINE = "there are no training conditions to make the mean baseline of"
 
 
 def challenge_suite(training: Training) -> Callable[[Comparison], Sequence[Score]]:
@@ -121,7 +121,15 @@ def _score(
         short if clip else f"{short}_unclipped",
         np.array([of_rows(np.array([row])) for row in range(num_groups)]),
         is_detail=name != "score",
-        undefined=_NO_BASELINE,
+        undefined=[_cause(row, ours, theirs) for row in range(num_groups)],
         of_rows=of_rows,
         params={"baseline": "mean of the training perturbations and the control", "clipped_below_0": clip},
     )
+
+
+def _cause(row: int, ours: Mapping[str, Score], theirs: Mapping[str, Score] | None) -> str:
+    """Return why a perturbation has no part of the score; empty where it has."""
+    if theirs is None:
+        return _NO_BASELINE
+    lacking = (each.cause(row) for side in (ours, theirs) for each in side.values() if np.isnan(each.values[row]))
+    return next(lacking, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from scmodelforge.eval.perturbation.inputs import PerturbationPredictions
 
 __all__ = ["check_export", "export_covariates", "export_for_cell_eval"]
 
+_BYTES_PER_NAME = 64  # of a text in an HDF5 file, and what there is beside it
+_BYTES_AROUND = 64 * 1024  # of a file without cells and genes
 _LONGEST_NAME = 255  # bytes, of a folder on any usual file system
 
 
@@ -51,7 +55,8 @@ def export_for_cell_eval(
     Raises
     ------
     DataError
-        If a file exists, nothing is predicted for the covariate, or a condition that is scored has the controls' name.
+        If a file exists or cannot be written, nothing is predicted for the covariate, or a condition that is scored has
+        the controls' name.
     """
     comparison = predictions.comparison
     groups = [group for group in comparison.groups if group.covariate == covariate]
@@ -61,7 +66,6 @@ def export_for_cell_eval(
         raise DataError(msg)
     _check_control(groups, control)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "pred.h5ad", folder / "real.h5ad"
     for path in paths:
         if path.exists():
@@ -69,10 +73,17 @@ def export_for_cell_eval(
             raise DataError(msg)
     written = [path.with_name(path.name + ".writing") for path in paths]
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for path, cells in zip(written, (comparison.predicted, comparison.real), strict=True):
-            _as_adata(cells, groups, comparison.genes, column=column, control=control).write_h5ad(path)
+            adata = _as_adata(cells, groups, comparison.genes, column=column, control=control)
+            _check_room(path, adata)
+            adata.write_h5ad(path)
         for own, path in zip(written, paths, strict=True):
             own.replace(path)
+    except OSError as problem:
+        reason = problem.strerror or " ".join(str(problem).split())
+        msg = f"{folder}: the files for cell-eval cannot be written ({reason}); make room, or name another folder."
+        raise DataError(msg) from problem
     finally:
         for own in written:
             own.unlink(missing_ok=True)
@@ -142,6 +153,27 @@ def _check_control(groups: Sequence[Group], control: str) -> None:
             "predictions, or rename it in both files."
         )
         raise DataError(msg)
+
+
+def _check_room(path: Path, adata: Any) -> None:
+    """Take the room that a file needs and give it back: HDF5 does not survive a disk that is full while it writes.
+
+    Raises
+    ------
+    OSError
+        If there is no room: the disk or a quota is full, or a limit on sizes of files is below it.
+    """
+    if not hasattr(os, "posix_fallocate"):  # of macOS
+        return
+    names = [*map(str, adata.obs_names), *map(str, adata.var_names)]
+    size = sum(part.nbytes for part in (adata.X.data, adata.X.indices, adata.X.indptr))
+    size += sum(len(name.encode()) + _BYTES_PER_NAME for name in names) + _BYTES_AROUND
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as problem:
+            if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise  # of others, a file system that cannot tell
 
 
 def _as_adata(cells: Expression, groups: Sequence[Group], genes: Sequence[str], *, column: str, control: str) -> Any:

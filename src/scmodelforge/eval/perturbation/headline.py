@@ -11,17 +11,17 @@ import math
 import numpy as np
 
 from scmodelforge.eval.perturbation import means
+from scmodelforge.eval.perturbation.causes import UNKNOWN, flat_causes, real_cells_lacking
 from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.eval.perturbation.de import overestimated_t, top_genes
 from scmodelforge.eval.perturbation.distances import DISTANCES, MOST_CELLS
 from scmodelforge.eval.perturbation.perturbench import perturbench_scores
-from scmodelforge.eval.perturbation.scores import TOO_FEW_CELLS, Comparison, Score
+from scmodelforge.eval.perturbation.scores import Comparison, Score
 from scmodelforge.eval.perturbation.vcc import discrimination
 
 __all__ = ["de_genes", "headline_scores"]
 
 _NUM_EXPRESSED = 1000
-_NO_CHANGE = "no change from control is predicted or measured"
 _RANKS = frozenset({"rank_average_rmse"})
 _MAIN_DISTANCES = ("edistance", "mmd_linear")
 
@@ -37,15 +37,18 @@ def headline_scores(comparison: Comparison, *, num_de_genes: int = 20) -> list[S
         DE genes of each perturbation that some of the metrics are taken over.
     """
     predicted, truth, control = comparison.predicted_means, comparison.real_means, comparison.real_control
+    of_changes = flat_causes(predicted - control, truth - control, "change")
+    of_profiles = flat_causes(predicted, truth, "profile")
+    of_truth = flat_causes(predicted, truth, "profile", sides=("measured",))
     return [
-        Score("pearson_delta", means.pearson_delta(predicted, truth, control), undefined=_NO_CHANGE),
+        Score("pearson_delta", means.pearson_delta(predicted, truth, control), undefined=of_changes),
         *_of_de_genes(comparison, num_de_genes),
         _of_expressed_genes(comparison),
         Score("rmse", means.rmse(predicted, truth), higher_is_better=False),
         Score("mse", means.mse(predicted, truth), higher_is_better=False, is_detail=True),
         Score("mae", means.mae(predicted, truth), higher_is_better=False, is_detail=True),
-        Score("pearson", means.pearson(predicted, truth), is_detail=True, undefined="a profile is flat"),
-        Score("r2", means.r2(predicted, truth), is_detail=True, undefined="the real profile is flat"),
+        Score("pearson", means.pearson(predicted, truth), is_detail=True, undefined=of_profiles),
+        Score("r2", means.r2(predicted, truth), is_detail=True, undefined=of_truth),
         discrimination(comparison, "l1"),
         *(score for score in perturbench_scores(comparison) if score.metric in _RANKS),
         *(_distance(comparison, name) for name in DISTANCES if name not in ("mse", "mean_absolute_error")),
@@ -64,17 +67,20 @@ def _of_de_genes(comparison: Comparison, num_genes: int) -> list[Score]:
         "direction_agreement": (means.direction_agreement, True),
     }
     values = {name: np.full(len(comparison.groups), math.nan) for name in metrics}
+    reasons = real_cells_lacking(comparison.real, comparison.groups)
     for row, group in enumerate(comparison.groups):
-        if comparison.real.size(group) < 2 or comparison.real.size(group.control) < 2:
+        if reasons[row]:
             continue
         genes = de_genes(comparison, group, num_genes)
         sides = (comparison.predicted_means, comparison.real_means, comparison.real_control)
+        predicted, truth, control = (side[row, genes] for side in sides)
         for name, (metric, _) in metrics.items():
-            values[name][row] = float(metric(*(side[row, genes] for side in sides)))
+            values[name][row] = float(metric(predicted, truth, control))
+        (flat,) = flat_causes((predicted - control)[None], (truth - control)[None], "change")
+        reasons[row] = f"{flat} in the DE genes" if flat else ""
     params = {"de_test": "t-test_overestim_var of real cells", "num_genes": num_genes}
-    reason = f"{_NO_CHANGE} in these genes, or there are fewer than two real cells"
     return [
-        Score(f"{name}_top{num_genes}", values[name], higher_is_better=is_high, undefined=reason, params=params)
+        Score(f"{name}_top{num_genes}", values[name], higher_is_better=is_high, undefined=reasons, params=params)
         for name, (_, is_high) in metrics.items()
     ]
 
@@ -102,6 +108,19 @@ def _distance(comparison: Comparison, name: str) -> Score:
         comparison.each(of),
         higher_is_better=False,
         is_detail=name not in _MAIN_DISTANCES,
-        undefined=f"{TOO_FEW_CELLS}, or a profile is flat",
+        undefined=_causes(comparison, name),
         params={"space": "genes", "most_cells": MOST_CELLS},
     )
+
+
+def _causes(comparison: Comparison, name: str) -> list[str]:
+    """Return why a distance is not defined for each perturbation."""
+    means = comparison.predicted_means, comparison.real_means
+    flat = [UNKNOWN] * len(comparison.groups)
+    if name in ("pearson_distance", "spearman_distance"):
+        flat = flat_causes(*means, "profile")
+    elif name == "cosine_distance":
+        flat = flat_causes(*means, "profile", only_zero=True)
+    elif name == "r2_distance":
+        flat = flat_causes(*means, "profile", sides=("predicted",))
+    return [lacking or other for lacking, other in zip(comparison.lacking_cells, flat, strict=True)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scmodelforge.eval.perturbation.causes import UNKNOWN, Flat, flat_causes
 from scmodelforge.eval.perturbation.means import cosine, mae, mse, pearson, r2, rmse
 from scmodelforge.eval.perturbation.ranks import ALONE, Distance, distances_to, ranks_within
 from scmodelforge.eval.perturbation.scores import Comparison, Score
@@ -21,7 +22,6 @@ _METRICS = {"rmse": rmse, "mse": mse, "mae": mae, "pearson": pearson, "cosine": 
 _ERRORS = frozenset({"rmse", "mse", "mae"})
 #: What its pipelines report by default.
 _HEADLINE = frozenset({"average_rmse", "logfc_cosine", "rank_average_rmse", "rank_logfc_cosine"})
-_FLAT = "the predicted or the real profile is flat"
 
 
 def perturbench_scores(comparison: Comparison) -> list[Score]:
@@ -39,7 +39,7 @@ def perturbench_scores(comparison: Comparison) -> list[Score]:
             metric(predicted, truth),
             higher_is_better=name not in _ERRORS,
             is_detail=f"{kind}_{name}" not in _HEADLINE,
-            undefined=_FLAT,
+            undefined=_causes(name, predicted, truth, "profile" if kind == "average" else "change"),
             params={"pseudocount": _PSEUDOCOUNT} if kind == "logfc" else {},
         )
         for kind, (predicted, truth) in profiles.items()
@@ -53,6 +53,15 @@ def log_fold_changes(means: np.ndarray, control: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         found = np.log2(means + _PSEUDOCOUNT) - np.log2(control + _PSEUDOCOUNT)
     return np.where(np.isfinite(found), found, 0.0)
+
+
+def _causes(name: str, predicted: np.ndarray, truth: np.ndarray, of: Flat) -> str | list[str]:
+    """Return why a metric is not defined for a perturbation; errors always are."""
+    if name in _ERRORS:
+        return UNKNOWN
+    if name == "r2":
+        return flat_causes(predicted, truth, of, sides=("predicted",))
+    return flat_causes(predicted, truth, of, only_zero=name == "cosine")
 
 
 def _cosine_ranks(comparison: Comparison, profiles: dict[str, tuple[np.ndarray, np.ndarray]]) -> Score:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from scmodelforge.eval.perturbation.causes import UNKNOWN, counted, lacking_cells
 from scmodelforge.eval.perturbation.cells import Expression
 from scmodelforge.eval.perturbation.conditions import Group
 
-__all__ = ["TOO_FEW_CELLS", "Comparison", "Score"]
-
-TOO_FEW_CELLS = "there are fewer than two predicted or real cells"
+__all__ = ["Comparison", "Score"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,11 @@ class Comparison:
         """Covariate of each perturbation, shape (P,), str. Ranks are among perturbations of one covariate."""
         return np.array([group.covariate for group in self.groups])
 
+    @cached_property
+    def lacking_cells(self) -> list[str]:
+        """Which cells a metric of cells lacks for each perturbation; empty where it lacks none."""
+        return lacking_cells(self.predicted, self.real, self.groups)
+
     def has_cells(self, group: Group) -> bool:
         """Tell whether a perturbation and its control have several cells on both sides, so that these can be tested."""
         sides = (self.predicted, self.real)
@@ -84,7 +88,9 @@ class Score:
     higher_is_better, is_detail
         As in :class:`~scmodelforge.eval.base.Record`.
     undefined
-        Why values are not defined.
+        Why values are not defined: of all, or of each perturbation, empty where one is.
+    undefined_over
+        Why a score that is no mean is not defined, though ``values`` are.
     of_rows
         For a score that is no mean: its value on some of the perturbations, by their numbers. ``values`` are then
         what a table shows of single perturbations.
@@ -96,9 +102,21 @@ class Score:
     values: np.ndarray
     higher_is_better: bool = True
     is_detail: bool = False
-    undefined: str = "it is not defined for these perturbations"
+    undefined: str | Sequence[str] = UNKNOWN
+    undefined_over: str = UNKNOWN
     of_rows: Callable[[np.ndarray], float] | None = None
     params: dict[str, Any] = field(default_factory=dict)
+
+    def cause(self, row: int) -> str:
+        """Return why the value of a perturbation is not defined."""
+        return self.undefined if isinstance(self.undefined, str) else self.undefined[row] or UNKNOWN
+
+    def reason(self) -> str | None:
+        """Return why values are not defined, or the score is not; ``None`` if all are."""
+        lacking = np.flatnonzero(~np.isfinite(self.values))
+        if len(lacking):
+            return counted([self.cause(int(row)) for row in lacking])
+        return None if np.isfinite(self.value(np.arange(len(self.values)))) else self.undefined_over
 
     def value(self, rows: np.ndarray) -> float:
         """Return the score on some of the perturbations, by their numbers: the mean of what is defined, or NaN."""

@@ -72,8 +72,6 @@ def _record(
     is_defined = np.isfinite(score.values)
     rows = np.flatnonzero(is_defined)
     value = score.value(rows)
-    num_skipped = len(is_defined) - len(rows)
-    is_skipped = num_skipped > 0 or not np.isfinite(value)
     return inputs.record(
         benchmark,
         score.metric,
@@ -81,8 +79,8 @@ def _record(
         interval=_interval(score, rows, seed=inputs.seed),
         noise_ceiling=noise_ceiling,
         n=len(rows),
-        n_skipped=num_skipped,
-        skipped_reason=score.undefined if is_skipped else None,
+        n_skipped=len(is_defined) - len(rows),
+        skipped_reason=score.reason(),
         library=f"numpy {np.__version__}",
         params={**predictions.facts, **score.params, "seed": inputs.seed, "resamples": MANY_RESAMPLES},
         tables=_tables(predictions, score, rows),

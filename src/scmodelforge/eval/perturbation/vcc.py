@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from scmodelforge.eval.perturbation.causes import constant_side, flat_causes
 from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.eval.perturbation.de import FDR, RankSums, rank_sums
 from scmodelforge.eval.perturbation.distances import edistance
 from scmodelforge.eval.perturbation.means import mae, mse, pearson, spearman
 from scmodelforge.eval.perturbation.ranks import ALONE, Distance, distances_to, ranks_within
-from scmodelforge.eval.perturbation.scores import TOO_FEW_CELLS, Comparison, Score
+from scmodelforge.eval.perturbation.scores import Comparison, Score
 
 __all__ = ["HEADLINE", "de_scores", "discrimination", "mean_scores", "vcc_scores"]
 
@@ -25,7 +26,6 @@ HEADLINE = ("overlap_at_N", "discrimination_score_l1", "mae")
 
 _TOPS = (50, 100, 200, 500)
 _LEAST_FDR = 1e-10
-_NO_DE = "the real perturbation has no DE gene"
 _Metric = Callable[[RankSums, RankSums], float]
 _DISTANCES: tuple[Distance, ...] = ("l1", "l2", "cosine")
 
@@ -38,10 +38,10 @@ def vcc_scores(comparison: Comparison) -> list[Score]:
 def de_scores(comparison: Comparison) -> list[Score]:
     """Return the metrics of differentially expressed genes; undefined where there are fewer than two cells."""
     pairs = [_test(comparison, group) for group in comparison.groups]
-    num_lacking = sum(pair is None for pair in pairs)
     num_without = sum(pair is not None and not pair[0].is_significant.any() for pair in pairs)
     facts = {"test": "wilcoxon", "fdr": FDR, "num_without_real_de_genes": num_without}
-    why = f"{TOO_FEW_CELLS} ({num_lacking}), or {_NO_DE}" if num_lacking else _NO_DE
+    lacking = comparison.lacking_cells
+    why = [cause or _why_not(pair) for cause, pair in zip(lacking, pairs, strict=True)]
     values = {
         name: np.array([math.nan if pair is None else metric(*pair) for pair in pairs], dtype=np.float64)
         for name, metric in _OF_PAIRS.items()
@@ -50,7 +50,8 @@ def de_scores(comparison: Comparison) -> list[Score]:
         Score(name, found, is_detail=name not in HEADLINE, undefined=why, params=facts)
         for name, found in values.items()
     ]
-    return [*scores, _spearman_of_counts(values["de_nsig_counts_real"], values["de_nsig_counts_pred"], facts)]
+    counts = values["de_nsig_counts_real"], values["de_nsig_counts_pred"]
+    return [*scores, _spearman_of_counts(*counts, lacking, facts)]
 
 
 def mean_scores(comparison: Comparison) -> list[Score]:
@@ -62,7 +63,7 @@ def mean_scores(comparison: Comparison) -> list[Score]:
         Score("mse", mse(predicted, truth), higher_is_better=False, is_detail=True),
         Score("mae_delta", mae(*changes), higher_is_better=False, is_detail=True),
         Score("mse_delta", mse(*changes), higher_is_better=False, is_detail=True),
-        Score("pearson_delta", pearson(*changes), undefined="no change is predicted"),
+        Score("pearson_delta", pearson(*changes), undefined=flat_causes(*changes, "change")),
     ]
     return [*scores, *(discrimination(comparison, distance) for distance in _DISTANCES)]
 
@@ -93,6 +94,21 @@ def _test(comparison: Comparison, group: Group) -> tuple[RankSums, RankSums] | N
     if not comparison.has_cells(group):
         return None
     return rank_sums(comparison.real, group), rank_sums(comparison.predicted, group)
+
+
+def _why_not(pair: tuple[RankSums, RankSums] | None) -> str:
+    """Return why a metric of the true DE genes is not defined where there are cells."""
+    assert pair is not None
+    chosen = pair[0].is_significant
+    count = int(chosen.sum())
+    if count == 0:
+        return "the real perturbation has no DE gene"
+    if count == 1:
+        return "the real perturbation has one DE gene, and a correlation takes two"
+    if count == len(chosen):
+        return "every gene is a DE gene of the real perturbation"
+    side = "real" if len(np.unique(pair[0].log2_fold[chosen])) == 1 else "predicted"
+    return f"the {side} fold changes of the DE genes are all the same"
 
 
 def _overlap(top: int | None) -> _Metric:
@@ -170,7 +186,7 @@ _OF_PAIRS: dict[str, _Metric] = {
 }
 
 
-def _spearman_of_counts(real: np.ndarray, predicted: np.ndarray, facts: dict) -> Score:
+def _spearman_of_counts(real: np.ndarray, predicted: np.ndarray, lacking: list[str], facts: dict) -> Score:
     """Return the rank correlation over perturbations of the numbers of DE genes; of those that have any."""
 
     def of_rows(rows: np.ndarray) -> float:
@@ -182,7 +198,8 @@ def _spearman_of_counts(real: np.ndarray, predicted: np.ndarray, facts: dict) ->
         predicted,
         is_detail=True,
         of_rows=of_rows,
-        undefined="fewer than two different numbers of DE genes",
+        undefined=lacking,
+        undefined_over=constant_side(predicted[real > 0], real[real > 0], "numbers of DE genes above 0"),
         params=facts,
     )
 
@@ -201,7 +218,8 @@ def _pearson_edistance(comparison: Comparison) -> Score:
         predicted,
         is_detail=True,
         of_rows=of_rows,
-        undefined="there are no cells, or their distances to control do not differ",
+        undefined=comparison.lacking_cells,
+        undefined_over=constant_side(predicted[np.isfinite(real)], real[np.isfinite(real)], "distances to control"),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -11,15 +13,31 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Kernel", "Packing", "packed_kernel"]
+__all__ = ["Kernel", "Packing", "always_packed", "is_always_packed", "packed_kernel"]
 
 #: How packed tokens attend: one fused call for each cell, or one for all of them, which NVIDIA GPUs have.
 Kernel = Literal["cell by cell", "all cells"]
 
 #: Share of padding from which on packing pays for its copies.
 _LEAST_PADDING = 1 / 16
+_least_padding = ContextVar("least_padding", default=_LEAST_PADDING)
 #: Widest head, and oldest compute capability, that the kernel for all cells takes.
 _WIDEST_HEAD, _OLDEST_GPU = 256, (8, 0)
+
+
+@contextmanager
+def always_packed() -> Iterator[None]:
+    """Pack without regard to what is less work, so that what becomes of a cell does not depend on those beside it."""
+    before = _least_padding.set(0.0)
+    try:
+        yield
+    finally:
+        _least_padding.reset(before)
+
+
+def is_always_packed() -> bool:
+    """Tell whether this is within :func:`always_packed`."""
+    return not torch.compiler.is_compiling() and _least_padding.get() == 0.0
 
 
 def packed_kernel(states: torch.Tensor, *, is_plain: bool, dropout: float, head_dim: int) -> Kernel | None:
@@ -106,7 +124,7 @@ class Packing:
             return None
         is_real = attention_mask != 0
         num_real = is_real.sum(dim=1)
-        if not 0 < int(num_real.sum()) <= (1 - _LEAST_PADDING) * is_real.numel():
+        if not 0 < int(num_real.sum()) <= (1 - _least_padding.get()) * is_real.numel():
             return None
         cells, positions = is_real.nonzero(as_tuple=True)
         lengths = tuple(length for length in num_real.tolist() if length)

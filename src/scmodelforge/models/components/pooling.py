@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.models.components.packing import is_always_packed
 
 __all__ = ["Pooling", "cls_pool", "get_pooling", "mean_pool", "mean_seen"]
+
+#: Rows that PyTorch sums up side by side on a CPU, or a multiple of their number.
+_ROWS_OF_A_GROUP = 16
 
 
 class Pooling(Protocol):
@@ -55,7 +60,10 @@ def mean_pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None =
     is_real = (attention_mask != 0).unsqueeze(-1)  # (B, S, 1)
     # bf16 holds sums and counts beyond 256 with three digits at best, so the mean is taken in single precision
     dtype = torch.promote_types(hidden_states.dtype, torch.float32)
-    total = hidden_states.masked_fill(~is_real, 0.0).sum(dim=1, dtype=dtype)  # (B, H)
+    real = hidden_states.masked_fill(~is_real, 0.0)
+    if is_always_packed():  # rows that do not make up a whole group are summed up in another order
+        real = F.pad(real, (0, 0, 0, -real.shape[1] % _ROWS_OF_A_GROUP))
+    total = real.sum(dim=1, dtype=dtype)  # (B, H)
     return (total / is_real.sum(dim=1).clamp(min=1)).to(hidden_states.dtype)
 
 

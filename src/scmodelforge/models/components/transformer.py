@@ -116,6 +116,7 @@ class TransformerStack(nn.Module):
         key_bias: torch.Tensor | None = None,
         bias_itself: bool = True,
         trace: Trace | None = None,
+        left_out: int = 0,
     ) -> torch.Tensor:
         """Let the tokens of each cell exchange information.
 
@@ -135,6 +136,8 @@ class TransformerStack(nn.Module):
             Whether it is added to the attention that a token gives itself too.
         trace
             Gets hidden states and attention maps on the way.
+        left_out
+            Number of blocks at the end that are not passed.
 
         Returns
         -------
@@ -156,7 +159,7 @@ class TransformerStack(nn.Module):
                 trace.hidden_states.append(states if packing is None else packing.unpack(states))
 
         recomputes = self.checkpointing and self.training and caches is None and torch.is_grad_enabled()
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(self.layers[: len(self.layers) - left_out]):
             keep(hidden_states)
             cache = None if caches is None else caches[number]
             maps = trace.attentions if trace is not None and trace.maps else None

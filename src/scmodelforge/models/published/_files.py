@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from scmodelforge._errors import DataError
 
-__all__ = ["AS_PUBLISHED", "check_shapes", "read_tensors"]
+__all__ = ["AS_PUBLISHED", "FoundWeights", "check_shapes", "fresh_weights", "read_tensors"]
 
 #: What to do with a file that is not what it should be.
 AS_PUBLISHED = "take the file as it was published"
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """What of a model's weights a file has. Names are the published ones, but for those of ``weights``.
+
+    Attributes
+    ----------
+    weights
+        The weights by the names of our model.
+    matched
+        Names in the file that they are from.
+    missing
+        Names that the file lacks.
+    unexpected
+        Names in the file that the model has no place for.
+    reshaped
+        Those of ``matched`` whose numbers were split or put together.
+    """
+
+    weights: dict[str, torch.Tensor]
+    matched: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: list[str]
+
+
+@contextmanager
+def fresh_weights() -> Iterator[None]:
+    """Make models with the same first weights each time, and leave random draws elsewhere as they are.
+
+    What a file has is written over them; a head that it lacks keeps them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9. A folder holds ``config.json`` and ``model.safetensors``, or
 ``pytorch_model.bin``, of a ``BertForMaskedLM``: post-norm blocks, learned positions, an output matrix tied to the gene
-embedding. Its token types are all the first one, whose vector is added to every position here.
+embedding. Its token types are all the first one, whose vector is added to every position here. Models with other heads,
+or none, have the same body (:func:`open_geneformer`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,19 @@ import torch
 
 from scmodelforge._errors import DataError, listed
 from scmodelforge._json_files import read_json_object
-from scmodelforge.models.published._files import check_shapes, read_tensors
-from scmodelforge.models.transformer_encoder import TransformerEncoder, TransformerEncoderConfig
+from scmodelforge.models.published._files import FoundWeights, check_shapes, fresh_weights, read_tensors
+from scmodelforge.models.transformer_encoder import TransformerEncoder
+from scmodelforge.models.transformer_encoder_config import TransformerEncoderConfig
 
-__all__ = ["geneformer_config", "geneformer_weights", "load_geneformer"]
+__all__ = [
+    "find_geneformer_weights",
+    "geneformer_config",
+    "geneformer_weights",
+    "geneformer_weights_file",
+    "load_geneformer",
+    "open_geneformer",
+    "read_geneformer_config",
+]
 
 _OF_LAYER = {
     "attention.self.query": "attention.q",
@@ -41,6 +51,7 @@ _OTHERS = {
     "cls.predictions.transform.LayerNorm.bias": "head.layer_norm.bias",
     "cls.predictions.bias": "head.decoder.bias",
 }
+_POSITIONS = "bert.embeddings.position_embeddings.weight"
 _TYPES = "bert.embeddings.token_type_embeddings.weight"
 #: The same numbers under a second name, or none that are learned.
 _COPIES = {
@@ -48,11 +59,15 @@ _COPIES = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 _UNUSED = {"bert.embeddings.position_ids"}
+#: How names of the body begin in a model saved without a head, which lack the ``bert.`` that all others have.
+_BARE = ("embeddings.", "encoder.", "pooler.")
+#: How names of heads begin that published models may have.
+_HEADS = ("cls.", "classifier.", "bert.pooler.")
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "silu": "silu", "swish": "silu"}
 
 
 def load_geneformer(folder: str | Path) -> TransformerEncoder:
-    """Read a published model.
+    """Read a published model, all of it.
 
     Its embeddings are means over tokens. It knows no vocabulary: token ids must be those of its version.
 
@@ -70,17 +85,47 @@ def load_geneformer(folder: str | Path) -> TransformerEncoder:
     DataError
         If files are missing or damaged, are of another kind of model, or weights are missing or left over.
     """
+    model, found = open_geneformer(folder)
+    _require_all(found, num_layers=len(model.encoder.layers), origin=str(geneformer_weights_file(Path(folder))))
+    return model
+
+
+def open_geneformer(
+    folder: str | Path, config: TransformerEncoderConfig | None = None
+) -> tuple[TransformerEncoder, FoundWeights]:
+    """Read what a folder has of a published model: a head may be missing, or be another one.
+
+    Parameters
+    ----------
+    folder
+        Folder with ``config.json`` and the weights.
+    config
+        Settings of the model; ``None`` takes those of ``config.json``.
+
+    Returns
+    -------
+    The model, in evaluation mode, with weights that the file lacks as they were drawn, and what the file has.
+
+    Raises
+    ------
+    DataError
+        As of :func:`load_geneformer`, but for missing weights and other heads.
+    """
     folder = Path(folder)
-    settings = read_json_object(folder / "config.json", "give the folder of a published Geneformer")
-    config = geneformer_config(settings, origin=str(folder / "config.json"))
-    path = _weights_of(folder)
-    tensors = read_tensors(path)
-    with torch.random.fork_rng(devices=[]):  # the first weights are written over
+    config = config or read_geneformer_config(folder)
+    path = geneformer_weights_file(folder)
+    found = find_geneformer_weights(read_tensors(path), num_layers=config.num_layers, origin=str(path))
+    with fresh_weights():
         model = TransformerEncoder.from_config(config)
-    weights = geneformer_weights(tensors, num_layers=config.num_layers, origin=str(path))
-    check_shapes(weights, model.state_dict(), origin=str(path), settings="config.json")
-    model.load_state_dict(weights)
-    return model.eval()
+    check_shapes(found.weights, model.state_dict(), origin=str(path), settings="config.json")
+    model.load_state_dict({**model.state_dict(), **found.weights})
+    return model.eval(), found
+
+
+def read_geneformer_config(folder: Path) -> TransformerEncoderConfig:
+    """Return the settings in the folder of a published model: those of :func:`geneformer_config`."""
+    settings = read_json_object(folder / "config.json", "give the folder of a published Geneformer")
+    return geneformer_config(settings, origin=str(folder / "config.json"))
 
 
 def geneformer_config(settings: Mapping[str, Any], *, origin: str = "config.json") -> TransformerEncoderConfig:
@@ -148,21 +193,74 @@ def geneformer_weights(
     DataError
         If one is missing, or left over, or two that should be one differ.
     """
-    names = {old: new for number in range(num_layers) for old, new in _layer_names(number)} | _OTHERS
-    missing = sorted(({*names, _TYPES}) - tensors.keys())
-    unknown = sorted(tensors.keys() - names.keys() - _COPIES.keys() - _UNUSED - {_TYPES})
-    if missing or unknown:
-        faults = [f"{listed(found, 3)} {what}" for what, found in (("missing", missing), ("unknown", unknown)) if found]
-        msg = f"{origin}: {'; '.join(faults)}; a BertForMaskedLM with {num_layers} layers is needed."
-        raise DataError(msg)
+    found = find_geneformer_weights(tensors, num_layers=num_layers, origin=origin)
+    _require_all(found, num_layers=num_layers, origin=origin)
+    return found.weights
+
+
+def find_geneformer_weights(
+    tensors: Mapping[str, torch.Tensor], *, num_layers: int, origin: str = "the weights"
+) -> FoundWeights:
+    """Return what there is of published weights; the parameters are those of :func:`geneformer_weights`.
+
+    Names of a model that was saved without a head are taken as those of its body.
+
+    Raises
+    ------
+    DataError
+        If two weights that should be one differ, or some are left over that are of no head.
+    """
+    tensors = _whole_names(tensors)
     for copy, original in _COPIES.items():
-        if copy in tensors and not torch.equal(tensors[copy], tensors[original]):
+        if copy in tensors and not torch.equal(tensors[copy], tensors.setdefault(original, tensors[copy])):
             msg = f"{origin}: '{copy}' differs from '{original}'; in these models they are one."
             raise DataError(msg)
-    weights = {new: tensors[old].float() for old, new in names.items()}
-    positions = "embedding.position_embedding.weight"
-    weights[positions] = weights[positions] + tensors[_TYPES][0].float()
-    return weights
+    names = {old: new for number in range(num_layers) for old, new in _layer_names(number)} | _OTHERS
+    found = FoundWeights(
+        weights={new: tensors[old].float() for old, new in names.items() if old in tensors},
+        matched=sorted(tensors.keys() & {*names, _TYPES}),
+        missing=sorted({*names, _TYPES} - tensors.keys()),
+        unexpected=sorted(tensors.keys() - names.keys() - _COPIES.keys() - _UNUSED - {_TYPES}),
+        reshaped=sorted(tensors.keys() & {_POSITIONS, _TYPES}),
+    )
+    if not all(name.startswith(_HEADS) for name in found.unexpected):
+        _require_all(found, num_layers=num_layers, origin=origin)
+    if {_POSITIONS, _TYPES} <= tensors.keys():
+        found.weights[_OTHERS[_POSITIONS]] = tensors[_POSITIONS].float() + tensors[_TYPES][0].float()
+    return found
+
+
+def geneformer_weights_file(folder: Path) -> Path:
+    """Return the file of weights in the folder of a published model.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    msg = f"{folder} has neither model.safetensors nor pytorch_model.bin; give the folder of a published Geneformer."
+    raise DataError(msg)
+
+
+def _require_all(found: FoundWeights, *, num_layers: int, origin: str) -> None:
+    faults = [
+        f"{listed(names, 3)} {what}"
+        for what, names in (("missing", found.missing), ("unknown", found.unexpected))
+        if names
+    ]
+    if faults:
+        msg = f"{origin}: {'; '.join(faults)}; a BertForMaskedLM with {num_layers} layers is needed."
+        raise DataError(msg)
+
+
+def _whole_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights by the names they have in a model with a head."""
+    if any(name.startswith("bert.") for name in tensors):
+        return dict(tensors)
+    return {f"bert.{name}" if name.startswith(_BARE) else name: tensor for name, tensor in tensors.items()}
 
 
 def _layer_names(number: int) -> list[tuple[str, str]]:
@@ -171,12 +269,3 @@ def _layer_names(number: int) -> list[tuple[str, str]]:
         for old, new in _OF_LAYER.items()
         for part in ("weight", "bias")
     ]
-
-
-def _weights_of(folder: Path) -> Path:
-    """Return the file of weights."""
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return folder / name
-    msg = f"{folder} has neither model.safetensors nor pytorch_model.bin; give the folder of a published Geneformer."
-    raise DataError(msg)

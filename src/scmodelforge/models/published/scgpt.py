@@ -6,7 +6,7 @@ are read. Heads that read vectors of cells, and the flag of values to generate, 
 batches, embeddings of batches, heads of zero probability and classifiers of batches are refused.
 
 The official reader keeps what matches in name and shape and leaves the rest random without a word; here that is an
-error.
+error, but for :func:`open_scgpt`, which tells of it.
 """
 
 from __future__ import annotations
@@ -23,52 +23,15 @@ from scmodelforge._errors import DataError, listed
 from scmodelforge._json_files import read_json_object
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.models.components.special_tokens import apply_special_tokens
-from scmodelforge.models.published._files import read_tensors
+from scmodelforge.models.published._files import FoundWeights, fresh_weights, read_tensors
+from scmodelforge.models.published._scgpt_names import HEADS, REFUSED, common_names, names_of
 from scmodelforge.models.scgpt import ScGPT, ScGPTConfig
 from scmodelforge.models.scgpt_config import GENERATIVE
 
-__all__ = ["load_scgpt", "load_scgpt_vocab", "scgpt_config", "scgpt_weights"]
+__all__ = ["load_scgpt", "load_scgpt_vocab", "open_scgpt", "scgpt_config", "scgpt_weights"]
 
 _log = logging.getLogger(__name__)
 
-_LAYER = "transformer_encoder.layers."
-_OF_LAYER = {
-    "self_attn.out_proj": "attention.o",
-    "norm1": "attention_norm",
-    "linear1": "ffn.up",
-    "linear2": "ffn.down",
-    "norm2": "ffn_norm",
-}
-_OTHERS = {
-    "encoder.embedding.weight": "embedding.gene_embedding.weight",
-    "encoder.enc_norm": "embedding.layer_norm",
-    "value_encoder.linear1": "embedding.value_projection.linear1",
-    "value_encoder.linear2": "embedding.value_projection.linear2",
-    "value_encoder.norm": "embedding.value_projection.norm",
-    "decoder.fc.0": "head.0",
-    "decoder.fc.2": "head.2",
-    "decoder.fc.4": "head.4",
-}
-_FLAG = {"flag_encoder.weight": "embedding.flag_embedding.weight"}
-_FROM_CELLS = {
-    "mvc_decoder.gene2query": "terms.value_head.query",
-    "mvc_decoder.W.weight": "terms.value_head.weight.weight",
-}
-#: Parts that published code has and this model has not, by how the names of their weights begin.
-_REFUSED = {
-    "bn.": "batch normalisation of the input",
-    "dsbn.": "batch normalisation of each domain",
-    "batch_encoder.": "embeddings of batches",
-    "decoder.zero_logit.": "a head of zero probability",
-    "mvc_decoder.W_zero_logit.": "a head of zero probability",
-    "grad_reverse_discriminator.": "a classifier of batches",
-}
-#: What differs between the names of the same weights.
-_RENAMED = (
-    (".self_attn._impl.", ".self_attn."),
-    (".self_attn.in_proj_weight", ".self_attn.Wqkv.weight"),
-    (".self_attn.in_proj_bias", ".self_attn.Wqkv.bias"),
-)
 #: Settings that say what the model computes, and the only value that is known here.
 _ONLY = {
     "input_style": "binned",
@@ -82,7 +45,6 @@ _ONLY = {
     "explicit_zero_prob": False,
 }
 _GENERATIVE = ("both", "generation")
-_KINDS = ("weight", "bias")
 _NEEDED = ("embsize", "nheads", "nlayers", "d_hid", "dropout")
 #: Settings that are taken over, under our names.
 _SETTINGS = {
@@ -121,19 +83,34 @@ def load_scgpt(folder: str | Path) -> ScGPT:
         If files are missing or damaged, the model has parts that are not supported, or weights are missing, left over
         or of another shape.
     """
+    model, found = open_scgpt(folder)
+    _require({"missing": found.missing, "unexpected": found.unexpected}, origin=str(Path(folder) / "best_model.pt"))
+    return model
+
+
+def open_scgpt(folder: str | Path) -> tuple[ScGPT, FoundWeights]:
+    """Read what a folder has of a published model: heads may be missing.
+
+    The parameters, and the errors but for missing and left-over weights, are those of :func:`load_scgpt`.
+
+    Returns
+    -------
+    The model, in evaluation mode, with weights that the file lacks as they were drawn, and what the file has.
+    """
     folder = Path(folder)
     vocab, settings = load_scgpt_vocab(folder), read_json_object(folder / "args.json", _GIVE)
     path = folder / "best_model.pt"
     if not path.is_file():
         msg = f"{folder} has no {path.name}; {_GIVE}."
         raise DataError(msg)
-    tensors = _common_names(read_tensors(path), origin=str(path))
+    tensors = common_names(read_tensors(path), origin=str(path))
     config = scgpt_config(settings, tensors, vocab_size=len(vocab), origin=str(folder / "args.json"))
-    with torch.random.fork_rng(devices=[]):  # the first weights are written over
+    with fresh_weights():
         model = ScGPT.from_config(config)
     apply_special_tokens(model, vocab)
-    model.load_state_dict(scgpt_weights(tensors, model, origin=str(path)))
-    return model.eval()
+    found = _find(tensors, model, origin=str(path))
+    model.load_state_dict({**model.state_dict(), **found.weights})
+    return model.eval(), found
 
 
 def load_scgpt_vocab(folder: str | Path) -> GeneVocab:
@@ -238,71 +215,41 @@ def scgpt_weights(
     DataError
         If weights are of a part that is not supported, missing, left over or of another shape; the message lists them.
     """
-    tensors = _common_names(tensors, origin=origin)
-    refused = sorted(name for name in tensors if name.startswith(tuple(_REFUSED)))
+    found = _find(common_names(tensors, origin=origin), model, origin=origin)
+    _require({"missing": found.missing, "unexpected": found.unexpected}, origin=origin)
+    return found.weights
+
+
+def _find(tensors: Mapping[str, torch.Tensor], model: ScGPT, *, origin: str) -> FoundWeights:
+    """Return what there is of published weights; parts that are not supported and other shapes are refused."""
+    refused = sorted(name for name in tensors if name.startswith(tuple(REFUSED)))
     if refused:
-        parts = sorted({part for start, part in _REFUSED.items() if any(name.startswith(start) for name in refused)})
+        parts = sorted({part for start, part in REFUSED.items() if any(name.startswith(start) for name in refused)})
         msg = (
             f"{origin}: {listed(refused, _MOST)} belong to {', '.join(parts)}, which scgpt has not; take another model."
         )
         raise DataError(msg)
-    names, wanted = _names(model.config), model.state_dict()
+    names, wanted = names_of(model.config), model.state_dict()
     shapes = {old: tuple(wanted[new[0]].shape) for old, new in names.items()}
     shapes |= {old: (3 * shape[0], *shape[1:]) for old, shape in shapes.items() if len(names[old]) == 3}
-    shared = tensors.keys() & shapes.keys()
-    wrong = [name for name in sorted(shared) if tuple(tensors[name].shape) != shapes[name]]
-    faults = {
-        "missing": sorted(shapes.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - shapes.keys()),
-        "of another shape": [f"{name} {tuple(tensors[name].shape)}, not {shapes[name]}" for name in wrong],
-    }
+    shared = sorted(tensors.keys() & shapes.keys())
+    wrong = [name for name in shared if tuple(tensors[name].shape) != shapes[name]]
+    missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
+    if wrong or not all(name.startswith(HEADS) for name in unexpected):
+        told = [f"{name} {tuple(tensors[name].shape)}, not {shapes[name]}" for name in wrong]
+        _require({"missing": missing, "unexpected": unexpected, "of another shape": told}, origin=origin)
+    weights: dict[str, torch.Tensor] = {}
+    for old in shared:
+        new = names[old]
+        weights |= dict(zip(new, tensors[old].float().chunk(len(new)), strict=True))
+    return FoundWeights(weights, shared, missing, unexpected, [old for old in shared if len(names[old]) > 1])
+
+
+def _require(faults: Mapping[str, list[str]], *, origin: str) -> None:
     if any(faults.values()):
         told = "; ".join(f"{what}: {listed(found, _MOST)}" for what, found in faults.items() if found)
         msg = f"{origin} does not fit args.json and vocab.json: {told}. Take all files of one model."
         raise DataError(msg)
-    found: dict[str, torch.Tensor] = {}
-    for old, new in names.items():
-        found |= dict(zip(new, tensors[old].float().chunk(len(new)), strict=True))
-    return found
-
-
-def _names(config: ScGPTConfig) -> dict[str, tuple[str, ...]]:
-    """Return our names of each published weight: three for what queries, keys and values share."""
-    names = {
-        f"{_LAYER}{n}.{old}": f"encoder.layers.{n}.{new}"
-        for n in range(config.num_layers)
-        for old, new in _OF_LAYER.items()
-    }
-    names |= _OTHERS
-    if config.pretraining_task == GENERATIVE:
-        names |= _FLAG
-    if config.gepc_weight:
-        names |= _FROM_CELLS
-    if config.cls_weight:
-        hidden = [number for layer in range(config.cls_layers - 1) for number in (3 * layer, 3 * layer + 2)]
-        names |= {f"cls_decoder._decoder.{number}": f"terms.class_head.layers.{number}" for number in hidden}
-        names["cls_decoder.out_layer"] = "terms.class_head.output"
-    whole: dict[str, tuple[str, ...]] = {}
-    for old, new in names.items():
-        whole |= {old: (new,)} if old.endswith(".weight") else {f"{old}.{p}": (f"{new}.{p}",) for p in _KINDS}
-    for number in range(config.num_layers):
-        own = f"encoder.layers.{number}.attention."
-        whole |= {f"{_LAYER}{number}.self_attn.Wqkv.{p}": tuple(f"{own}{each}.{p}" for each in "qkv") for p in _KINDS}
-    return whole
-
-
-def _common_names(tensors: Mapping[str, torch.Tensor], *, origin: str) -> dict[str, torch.Tensor]:
-    """Return weights by the names that the published whole-human model has for them."""
-    found: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        common = name.removeprefix("module.")
-        for theirs, ours in _RENAMED:
-            common = common.replace(theirs, ours)
-        if common in found:
-            msg = f"{origin}: '{common}' is there under two names, '{name}' the second; take the file as published."
-            raise DataError(msg)
-        found[common] = tensor
-    return found
 
 
 def _has(tensors: Mapping[str, torch.Tensor], start: str) -> bool:

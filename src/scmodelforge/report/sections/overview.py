@@ -72,7 +72,7 @@ def verdict(run: RunRecord) -> str:
     cells = "held-out cells" if {record.dataset for record in records} == {"heldout"} else "cells"
     one_or_many = "metric" if total == 1 else "metrics"
     text = f"On {cells}, the {which} scored best in {counts.get(MODEL, 0)} of {total} {one_or_many}"
-    ties = " (equals count for each)" if sum(counts.values()) > total else ""
+    ties = " (what cannot be told apart from the best counts too)" if sum(counts.values()) > total else ""
     text += f", {_listed(others)}{ties}." if others else "."
     compared = [(row.value, row.baselines["untrained"], row) for row in rows.values() if "untrained" in row.baselines]
     if compared:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scmodelforge.eval.base import Record
-from scmodelforge.eval.harness import MODEL
+from scmodelforge.eval.genes.nearest_tables import nearest_tables
+from scmodelforge.eval.standing import MODEL, best_names, is_trained_on, of_fewer, out_of_competition, values_by_name
+from scmodelforge.eval.words import Marks, about_marks
 from scmodelforge.report.charts import Level, Line, Score, dot_plot, line_chart
 from scmodelforge.report.sections.figure import (
     Figure,
@@ -23,7 +25,7 @@ __all__ = ["Cell", "Row", "ScoreTable", "score_figures", "score_tables", "skippe
 
 @dataclass(frozen=True)
 class Cell:
-    """A score: its text, the interval's, and whether it is the best of its row."""
+    """A score: its text, the interval's, and whether it is the best of its row or cannot be told apart from that."""
 
     text: str
     interval: str = ""
@@ -38,6 +40,7 @@ class Row:
     n: int
     direction: str
     cells: list[Cell]
+    ceiling: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,38 @@ class ScoreTable:
     columns: list[str]
     rows: list[Row]
     details: list[Row]
+    legend: list[str] = field(default_factory=list)
+    nearest: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
+
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether the noise ceiling of a metric is known."""
+        return any(row.ceiling for row in (*self.rows, *self.details))
 
 
 def score_tables(run: RunRecord) -> list[ScoreTable]:
     """Return a table for each benchmark of the evaluation that counts."""
-    tables = []
-    for (benchmark, dataset), records in _by_benchmark(run.latest()).items():
-        values = {key: _values(row) for key, row in _by_metric(records).items()}
-        names = list(dict.fromkeys(name for row in values.values() for name in row))
-        rows: dict[bool, list[Row]] = {False: [], True: []}
-        for metric, row in _by_metric(records).items():
-            first = next(iter(row.values()))
-            direction = "higher is better" if first.higher_is_better else "lower is better"
-            cells = [_cell(row.get(name), values[metric], name, is_high=first.higher_is_better) for name in names]
-            n = max(record.n for record in row.values())
-            rows[first.is_detail].append(Row(metric.replace("_", " "), n, direction, cells))
-        columns = [name_of_representation(name) for name in names]
-        tables.append(ScoreTable(_title(benchmark), dataset, columns, rows[False], rows[True]))
-    return tables
+    return [
+        _table(benchmark, dataset, records) for (benchmark, dataset), records in _by_benchmark(run.latest()).items()
+    ]
+
+
+def _table(benchmark: str, dataset: str, records: Sequence[Record]) -> ScoreTable:
+    metrics, marks = _by_metric(records), Marks()
+    names = list(dict.fromkeys(name for row in metrics.values() for name in values_by_name(row)))
+    rows: dict[bool, list[Row]] = {False: [], True: []}
+    for metric, row in metrics.items():
+        first, best = next(iter(row.values())), best_names(row)
+        direction = "higher is better" if first.higher_is_better else "lower is better"
+        cells = [_cell(row, name, marks, is_best=name in best) for name in names]
+        n = max(record.n for record in row.values())
+        ceilings = [record.noise_ceiling for record in row.values() if record.noise_ceiling is not None]
+        ceiling = f"{ceilings[0]:.3f}" if ceilings else ""
+        marks.ceiling |= bool(ceilings)
+        rows[first.is_detail].append(Row(metric.replace("_", " "), n, direction, cells, ceiling))
+    columns = [_heading(name, marks) for name in names]
+    nearest = [each for record in records for each in nearest_tables(record)]
+    return ScoreTable(_title(benchmark), dataset, columns, rows[False], rows[True], about_marks(marks), nearest)
 
 
 def score_figures(run: RunRecord) -> list[Figure]:
@@ -76,7 +93,7 @@ def score_figures(run: RunRecord) -> list[Figure]:
         scores: list[Score] = []
         seen: dict[str, None] = {}
         for metric, row in _by_metric([record for record in records if not record.is_detail]).items():
-            values = {name: value for name, value in _values(row).items() if value is not None}
+            values = {name: value for name, value in values_by_name(row).items() if value is not None}
             intervals = {
                 name: (r.interval[0], r.interval[1]) for name, r in row.items() if r.interval and name in values
             }
@@ -164,27 +181,30 @@ def _by_metric(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
     return found
 
 
-def _values(row: dict[str, Record]) -> dict[str, float | None]:
-    """Return all scores of a metric, the model's first, constant guesses last."""
-    values: dict[str, float | None] = {name: record.value for name, record in row.items()}
-    for record in row.values():
-        for name, value in record.baselines.items():
-            values.setdefault(name, value)
-    return values
+def _heading(name: str, marks: Marks) -> str:
+    shown, why = name_of_representation(name), out_of_competition(name)
+    if why is None:
+        return shown
+    marks.out.setdefault(why, {})[shown] = None
+    return f"{shown} †"
 
 
-def _cell(record: Record | None, values: dict[str, float | None], name: str, *, is_high: bool) -> Cell:
-    value = values.get(name)
+def _cell(row: dict[str, Record], name: str, marks: Marks, *, is_best: bool) -> Cell:
+    record, value = row.get(name), values_by_name(row).get(name)
     if value is None:
         return Cell("not scored" if record is not None else "-")
-    known = [each for each in values.values() if each is not None]
-    interval = ""
-    if record is not None and record.interval is not None:
-        interval = f"{record.interval[0]:.3f} to {record.interval[1]:.3f}"
-    if record is not None and record.group_interval is not None:
-        bounds = f"{record.group_key}: {record.group_interval[0]:.3f} to {record.group_interval[1]:.3f}"
-        interval = f"{interval}; {bounds}" if interval else bounds
-    return Cell(f"{value:.3f}", interval, value == (max(known) if is_high else min(known)))
+    is_trained, of = is_trained_on(row, name), of_fewer(row, name)
+    marks.trained |= is_trained
+    text = f"{value:.3f}{' ‡' if is_trained else ''}"
+    if record is None:
+        return Cell(text, is_best=is_best)
+    if of is not None:
+        marks.fewer = True
+        text += f" ({record.n:,} of {of:,})"
+    parts = [f"{record.interval[0]:.3f} to {record.interval[1]:.3f}"] if record.interval else []
+    if record.group_interval is not None:
+        parts.append(f"{record.group_key}: {record.group_interval[0]:.3f} to {record.group_interval[1]:.3f}")
+    return Cell(text, "; ".join(parts), is_best)
 
 
 def _title(benchmark: str) -> str:

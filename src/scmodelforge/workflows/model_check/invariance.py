@@ -128,7 +128,7 @@ def _by_cell(subject: Subject, model: nn.Module, batch: dict[str, torch.Tensor])
     logits, mask = output.logits, batch["attention_mask"]
     assert logits is not None
     assert output.embeddings is not None
-    if not subject.has_logits_of_genes:
+    if subject.logits_of == "positions":
         logits = logits.masked_fill((mask == 0).view(*mask.shape, *[1] * (logits.ndim - 2)), 0)
     return {
         "embeddings of forward": output.embeddings,

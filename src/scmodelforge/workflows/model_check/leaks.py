@@ -6,7 +6,7 @@ import torch
 
 from scmodelforge.workflows.model_check.cells import NUM_BINS, VOCAB_SIZE
 from scmodelforge.workflows.model_check.results import Check, difference, fail, skip
-from scmodelforge.workflows.model_check.subject import Subject
+from scmodelforge.workflows.model_check.subject import NUM_LABELS, Subject
 
 __all__ = ["CHECKS"]
 
@@ -50,7 +50,7 @@ def _loss_follows(subject: Subject) -> None:
     _need_something_hidden(subject, batch)
     before = subject.forward(model, batch)
     changed = _hidden_changed(subject, batch)
-    needed = ["targets"] if subject.predicts_values() else ["labels"]
+    needed = ["targets"] if subject.predicts_values() else [subject.asked]
     for name, term in (("bin_ids", "expression_bin"), ("targets", "expression_count")):
         if name in changed and term in (before.loss_terms or {}):
             needed.append(name)
@@ -61,13 +61,16 @@ def _loss_follows(subject: Subject) -> None:
             if difference(loss, subject.loss(model, changed[name])) <= _TINY:
                 fail(
                     f"the loss stays the same when {name} changes; it must measure the distance to what is asked for; "
-                    f"compute it from {name} at the positions where labels are not -100"
+                    f"compute it from {name} where {subject.asked} are not -100"
                 )
 
 
 def _hidden_changed(subject: Subject, batch: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
     """Return the batch once for each thing that must not be seen, with that thing changed."""
     is_target = subject.targets(batch)
+    if subject.asks_of_cells:
+        others = (batch[subject.asked] + 1) % NUM_LABELS
+        return {subject.asked: {**batch, subject.asked: torch.where(is_target, others, batch[subject.asked])}}
     others = _other_genes(batch)
     found: dict[str, torch.Tensor] = {}
     if "targets" in batch:

@@ -177,16 +177,17 @@ def _loss_is_that_of_logits(subject: Subject) -> None:
         "next_gene_prediction": "next_gene",
         "next_count_prediction": "next_gene",
         "masked_value_prediction": "masked_value",
+        "cell_type_annotation": "annotation",
     }.get(subject.objective_name)
     loss = (output.loss_terms or {}).get(name or "", None if name == "next_gene" else output.loss)
     if name is None or loss is None:
         skip("the objective is another's, or the loss has no term of its own for what the logits predict")
     if name == "masked_value":
-        if subject.has_logits_of_genes:
+        if subject.logits_of == "genes":
             logits = logits.gather(1, batch["labels"].clamp(min=0))
         expected = (logits[is_target].float() - batch["targets"][is_target]).square().mean()
     else:
-        expected = nn.functional.cross_entropy(logits[is_target].float(), batch["labels"][is_target])
+        expected = nn.functional.cross_entropy(logits[is_target].float(), batch[subject.asked][is_target])
     if name == "next_gene":
         expected = expected * subject.settings().gene_loss_weight
     gap = difference(expected, loss)

@@ -16,11 +16,14 @@ __all__ = ["CHECKS", "require_finite_gradients"]
 
 def _no_targets(subject: Subject) -> None:
     batch = subject.batch()
-    batch["labels"] = torch.full_like(batch["labels"], IGNORE_INDEX)
+    batch[subject.asked] = torch.full_like(batch[subject.asked], IGNORE_INDEX)
     if "masked_positions" in batch:
         batch["masked_positions"] = torch.zeros_like(batch["masked_positions"])
-    only_cls = dict(subject.objective(subject.cells.select(torch.tensor([2]).numpy())))
-    for what, given in (("a batch without targets", batch), ("a cell with <cls> only", tensors(only_cls))):
+    without_any = {"a batch without targets": batch}
+    if not subject.asks_of_cells:  # a label of its own such a cell may have
+        only_cls = dict(subject.objective(subject.cells.select(torch.tensor([2]).numpy())))
+        without_any["a cell with <cls> only"] = tensors(only_cls)
+    for what, given in without_any.items():
         for options in _options(subject):
             model = subject.model().train()
             output = subject.forward(model, given, **options)

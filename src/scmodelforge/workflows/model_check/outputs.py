@@ -9,7 +9,7 @@ from torch import nn
 
 from scmodelforge.workflows.model_check.cells import VOCAB_SIZE, without
 from scmodelforge.workflows.model_check.results import Check, difference, fail, skip
-from scmodelforge.workflows.model_check.subject import Subject, seed_draws
+from scmodelforge.workflows.model_check.subject import NUM_LABELS, Subject, seed_draws
 
 __all__ = ["CHECKS"]
 
@@ -63,8 +63,8 @@ def _check_embeddings(embeddings: torch.Tensor | None, num_cells: int, what: str
 
 def _check_logits(subject: Subject, logits: torch.Tensor | None, batch: dict[str, torch.Tensor]) -> None:
     shape = tuple(batch["input_ids"].shape)
-    if subject.has_logits_of_genes:
-        _check_logits_of_genes(logits, len(batch["input_ids"]))
+    if subject.logits_of != "positions":
+        _check_logits_of_wholes(logits, len(batch["input_ids"]), subject.logits_of)
         return
     needed = "(B, S)" if subject.predicts_values() else f"(B, S, V) with V = vocab_size = {VOCAB_SIZE}"
     ask = f"they must have shape {needed}; return the predictions of every position unless return_logits is False"
@@ -77,13 +77,15 @@ def _check_logits(subject: Subject, logits: torch.Tensor | None, batch: dict[str
         fail("forward's logits are NaN at real tokens; they must be numbers; look for attention that sees nothing")
 
 
-def _check_logits_of_genes(logits: torch.Tensor | None, num_cells: int) -> None:
-    expected = (num_cells, VOCAB_SIZE)
+def _check_logits_of_wholes(logits: torch.Tensor | None, num_cells: int, of: str) -> None:
+    number, each = (NUM_LABELS, "label") if of == "cells" else (VOCAB_SIZE, "token of the vocabulary")
+    expected = (num_cells, number)
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected or logits.isnan().any():
         seen = tuple(logits.shape) if isinstance(logits, torch.Tensor) else logits
+        shape = "(B, C)" if of == "cells" else "(B, V)"
         fail(
-            f"forward's logits are {seen}, or NaN; the class says logits_of = 'genes', so they must be numbers of "
-            f"shape (B, V), here {expected}; return one for each token of the vocabulary"
+            f"forward's logits are {seen}, or NaN; the class says logits_of = '{of}', so they must be numbers of "
+            f"shape {shape}, here {expected}; return one for each {each}"
         )
 
 

@@ -31,7 +31,7 @@ from scmodelforge.workflows.model_check.cells import (
 )
 from scmodelforge.workflows.model_check.results import fail
 
-__all__ = ["Subject", "seed_draws"]
+__all__ = ["NUM_LABELS", "Subject", "seed_draws"]
 
 _DEFAULT_OBJECTIVE = "masked_gene_prediction"
 _SIZES: dict[str, Any] = {
@@ -44,7 +44,8 @@ _SIZES: dict[str, Any] = {
     "decoder_layers": 2,
 }
 _BATCH_SIZE = 8
-_NUM_LABELS = 3
+#: Labels of cells of each kind.
+NUM_LABELS = 3
 
 
 class Subject:
@@ -66,7 +67,8 @@ class Subject:
         self.name = name or model_class.__name__
         self.objective_name = str(getattr(model_class, "default_objective", _DEFAULT_OBJECTIVE))
         self.is_causal = bool(getattr(model_class, "is_causal", False))
-        self.has_logits_of_genes = getattr(model_class, "logits_of", "positions") == "genes"
+        self.logits_of = str(getattr(model_class, "logits_of", "positions"))
+        self.asked = "labels"  # the key of a batch that says what is asked for
         self._pooling: str | None = None
         self._weights: dict[str, torch.Tensor] | None = None
 
@@ -81,11 +83,13 @@ class Subject:
             self.cells = replace(self.cells, values=np.ceil(self.cells.values))
         rng = np.random.default_rng(self.seed)
         known = int(self.cells.cell_index.max()) + 1
-        labels = {name: rng.integers(_NUM_LABELS, size=known) for name in needed_labels(settings)}
+        labels = {name: rng.integers(NUM_LABELS, size=known) for name in needed_labels(settings)}
         self.objective = Counted(objective, counted_terms(settings), labels)
         parts = [self.cells.select(_rows(start)) for start in range(0, len(self.cells), _BATCH_SIZE)]
         self.batches: list[dict[str, Any]] = [dict(self.objective(part)) for part in parts]
         self.empty = dict(self.objective(first_cells(self.cells, 0)))
+        if "labels" not in self.batches[0] and labels:
+            self.asked = next(iter(labels))
         self._clean = tensors(collate_for_encoding(parts[0], pad_id=vocab.pad_id))
 
     def settings(self, **changes: Any) -> ModelConfig:
@@ -94,7 +98,7 @@ class Subject:
         sizes = {**_SIZES, "architecture": self.name, "vocab_size": VOCAB_SIZE, "pooling": self._pooling, **changes}
         config: ModelConfig = config_class.model_validate(sizes)
         for name in needed_labels(config):
-            setattr(config, CELL_LABELS[name].size, _NUM_LABELS)
+            setattr(config, CELL_LABELS[name].size, NUM_LABELS)
         return config
 
     def choose_pooling(self) -> None:
@@ -141,8 +145,8 @@ class Subject:
         return tensors(self._clean)
 
     def unlabelled(self) -> dict[str, torch.Tensor]:
-        """Return :meth:`batch` without labels."""
-        return without(self.batch(), "labels")
+        """Return :meth:`batch` without what is asked for."""
+        return without(self.batch(), self.asked)
 
     def answer(self, model: nn.Module, batch: dict[str, Any], *, seed: int = 0, **more: Any) -> Any:
         """Call a model with what it takes of a batch; draws it makes depend on the seed alone."""
@@ -157,8 +161,11 @@ class Subject:
                 f"forward returned {type(output).__name__}; it must return a scmodelforge.models.ModelOutput; "
                 "put loss, logits and embeddings into one"
             )
-        if "labels" in batch and output.loss is None:
-            fail("forward gave no loss for a batch with labels; return ModelOutput(loss=...) whenever labels are given")
+        if self.asked in batch and output.loss is None:
+            fail(
+                f"forward gave no loss for a batch with {self.asked}; return ModelOutput(loss=...) whenever "
+                f"{self.asked} are given"
+            )
         if output.embeddings is None:
             fail("forward gave no embeddings; return ModelOutput(embeddings=...) of shape (B, H) always")
         if output.logits is None and more.get("return_logits", True):
@@ -180,19 +187,22 @@ class Subject:
     def asked_loss(self, output: ModelOutput) -> torch.Tensor:
         """Return what of a loss is a mean over labelled positions: terms of whole cells need none."""
         assert output.loss is not None
+        if self.asks_of_cells:
+            return output.loss
         of_cells = {name for name, of in counted_terms(self.settings()).items() if of != "targets"}
         terms = [term for name, term in (output.loss_terms or {}).items() if name not in of_cells]
         return torch.stack(terms).sum() if terms else output.loss
 
     def real_logits(self, logits: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Return the logits without those at padding; logits of genes, shape (B, V), have no padding."""
-        return logits if self.has_logits_of_genes else logits[attention_mask != 0]
+        """Return the logits without those at padding; logits of genes or cells, shape (B, n), have no padding."""
+        return logits if self.logits_of != "positions" else logits[attention_mask != 0]
 
     def predicts_values(self) -> bool:
         """Tell whether values of known genes are asked for, not which genes are hidden."""
         if self.objective_name == "masked_value_prediction":
             return True
-        if self.objective_name in ("masked_gene_prediction", "next_gene_prediction", "next_count_prediction"):
+        genes = ("masked_gene_prediction", "next_gene_prediction", "next_count_prediction")
+        if self.asks_of_cells or self.objective_name in genes:
             return False
         logits = self.forward(self.fresh(), self.batch()).logits
         assert logits is not None
@@ -202,9 +212,14 @@ class Subject:
         """Tell whether ``forward`` has the parameter ``return_logits``."""
         return "return_logits" in inspect.signature(self.model_class.forward).parameters
 
+    @property
+    def asks_of_cells(self) -> bool:
+        """Whether labels of cells are asked for, and nothing at positions."""
+        return self.asked != "labels"
+
     def targets(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return which positions are asked for, shape (B, S)."""
-        return batch["labels"] != IGNORE_INDEX
+        """Return which positions are asked for, shape (B, S), or which cells, shape (B,)."""
+        return batch[self.asked] != IGNORE_INDEX
 
     def _train_a_little(self, model: nn.Module) -> None:
         objective = Objective(model).train()

@@ -1,0 +1,21 @@
+"""``scmodelforge hub``: models from and to other places. One file for each command."""
+
+from __future__ import annotations
+
+import typer
+
+from scmodelforge.cli.hub import card, export, import_, pull, push
+
+app = typer.Typer(help="Models from and to other places.", no_args_is_help=True)
+
+
+@app.callback()
+def hub() -> None:
+    """Models from and to other places."""
+
+
+app.command("pull")(pull.pull)
+app.command("push")(push.push)
+app.command("import")(import_.import_)
+app.command("export")(export.export)
+app.command("card")(card.card)
