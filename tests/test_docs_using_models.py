@@ -45,6 +45,21 @@ def test_code_of_the_page_runs(folder, capsys):
     assert "scmodelforge_confidence" in capsys.readouterr().out
 
 
+def test_settings_of_the_page_train_a_model_that_labels(folder):
+    adata = cells()
+    adata.obs["cell_type"] = ["a" if number % 2 else "b" for number in range(adata.n_obs)]
+    adata.write_h5ad("cells.h5ad")
+    (text,) = blocks("yaml")
+    assert "scmodelforge train annotation.yaml" in PAGE
+    Path("annotation.yaml").write_text(text)
+    small = ["model.backbone.hidden_dim=16", "model.backbone.num_layers=1", "training.max_epochs=1"]
+    small += ["data.gene_vocab=from_data", "output.tensorboard=false"]
+    said = invoke("train", "annotation.yaml", "--force", *(word for each in small for word in ("--set", each)))
+    assert "scmodelforge predict YOUR.h5ad labelled.h5ad --model" in said
+    labelled = smf.tl.annotate(cells(), "runs/annotation", copy=True)
+    assert {*labelled.obs["scmodelforge_label"]} <= {"a", "b", "unknown"}
+
+
 def test_commands_of_the_page_run(folder):
     (text,) = blocks("bash")
     for line in text.splitlines():

@@ -26,7 +26,7 @@ def test_the_help_of_every_command_loads_neither_torch_nor_anndata():
 from typer.testing import CliRunner
 from scmodelforge.cli.main import app
 commands = ["train", "convert", "data", "embed", "predict", "evaluate", "tokenize", "tokenizer", "models", "datasets",
-            "config", "hub"]
+            "config", "hub", "perturb"]
 for words in ([], *([name] for name in commands), ["data", "bench"], ["tokenizer", "fetch"], ["hub", "push"]):
     result = CliRunner().invoke(app, [*words, "--help"])
     assert result.exit_code == 0, result.output

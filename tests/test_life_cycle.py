@@ -197,7 +197,7 @@ class TestEmbed:
         assert np.isfinite(after.obsm["X_scmodelforge"]).all()
         assert (after.X != before.X).nnz == 0
         assert list(after.obs_names) == list(before.obs_names)
-        assert after.uns["scmodelforge"]["architecture"] == "transformer_encoder"
+        assert after.uns["X_scmodelforge"]["architecture"] == "transformer_encoder"
 
     def test_permuted_genes_and_another_batch_size_give_the_same_embedding(self, run, data, tmp_path):
         invoke("embed", data, tmp_path / "a.h5ad", "--model", run)

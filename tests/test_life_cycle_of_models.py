@@ -1,4 +1,7 @@
-"""Every registered model: train, interrupt, resume, embed, evaluate, save, load; each on what the step before wrote."""
+"""Every registered model: train, interrupt, resume, embed, evaluate, fine-tune, predict, push, pull, load.
+
+Each works on what the step before wrote.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from scmodelforge._registry import MODELS
 from scmodelforge.cli.main import app
 from scmodelforge.hub import load_bundle, save_bundle
 from tests.conftest import make_adata
+from tests.hub_stub import PUSHES, hub_stub, use_hub
 from tests.test_life_cycle import invoke, losses, settings
 from tests.test_matrix import REFUSED, VARIANTS, names
 
@@ -48,6 +52,7 @@ def write_settings(folder: Path, data: Path, name: str, architecture: str, **cha
 QUICK = ("transformer_encoder", "autoregressive_transformer")
 
 
+@PUSHES
 @pytest.mark.parametrize(
     "architecture", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names(MODELS)]
 )
@@ -91,3 +96,29 @@ def test_life_cycle(architecture, data, tmp_path, monkeypatch):
     save_bundle(tmp_path / "again", bundle, card="a card")
     invoke("embed", data, tmp_path / "again.h5ad", "--model", tmp_path / "again")
     np.testing.assert_array_equal(ad.read_h5ad(tmp_path / "again.h5ad").obsm["X_scmodelforge"], rows)
+
+    tuned = fine_tune(tmp_path, data, base=tmp_path / "broken")
+    invoke("predict", data, tmp_path / "named.h5ad", "--model", tuned)
+    named = ad.read_h5ad(tmp_path / "named.h5ad")
+    (labels,) = (column for column in named.obs if column.endswith("_label"))
+    assert {*named.obs[labels].astype(str)} <= {"type0", "type1", "type2"}
+
+    with hub_stub() as stub, monkeypatch.context() as patch:
+        patch.setenv("SCMODELFORGE_CACHE", str(tmp_path / "cache"))
+        use_hub(patch, stub.url, tmp_path / "hub")
+        invoke("hub", "push", tuned, "me/tuned", "--licence", "MIT")
+        invoke("hub", "pull", "hf://me/tuned", tmp_path / "pulled")
+    pulled, own = load_bundle(tmp_path / "pulled"), load_bundle(tuned / "model")
+    assert pulled.labels == own.labels
+    weights = [bundle.model.state_dict() for bundle in (pulled, own)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def fine_tune(folder: Path, data: Path, *, base: Path) -> Path:
+    """Fine-tune a run's model to the cell types of the data, and return the run."""
+    small = ("training.accelerator=cpu", "training.precision=32-true", "output.tensorboard=false", "eval.benchmarks=[]")
+    options = [word for change in small for word in ("--set", change)]
+    names = ("--base-model", base, "--data", data, "--task", "cell_type_annotation", "--label", "cell_type")
+    invoke("finetune", *names, "--epochs", 2, "--lr", 1e-3, "--out", folder / "tuned", *options)
+    return folder / "tuned"

@@ -23,7 +23,7 @@ COMMANDS = [
     line.partition("#")[0].strip()
     for kind, text in BLOCKS
     if kind == "bash"
-    for line in text.splitlines()
+    for line in text.replace("\\\n", " ").splitlines()
     if line.startswith("scmodelforge ")
 ]
 
@@ -35,7 +35,11 @@ def test_the_example_settings_are_valid(tmp_path):
     assert config.training.optimizer.lr == 1e-4
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
+# Recipes leave data and base model to whoever uses them: they are checked in test_config.
+SHIPPED = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "recipes")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_settings_are_valid(path):
     load_config(path)
 

@@ -34,6 +34,16 @@ def embedding(adata: ad.AnnData, model, **options) -> np.ndarray:
     return smf.tl.embed(adata, model, copy=True, **options).obsm[KEY]
 
 
+def with_halves(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """Return a matrix of which each value is stored as two halves, genes in no order."""
+    rng = np.random.default_rng(0)
+    rows = [np.repeat(matrix.indices[a:b], 2) for a, b in zip(matrix.indptr, matrix.indptr[1:], strict=False)]
+    values = [np.repeat(matrix.data[a:b] / 2, 2) for a, b in zip(matrix.indptr, matrix.indptr[1:], strict=False)]
+    order = [rng.permutation(len(row)) for row in rows]
+    parts = (np.concatenate([part[i] for part, i in zip(each, order, strict=True)]) for each in (values, rows))
+    return sp.csr_matrix((*parts, 2 * matrix.indptr), shape=matrix.shape)
+
+
 def assert_same(first: ad.AnnData, second: ad.AnnData) -> None:
     pd.testing.assert_frame_equal(first.obs, second.obs)
     pd.testing.assert_frame_equal(first.var, second.var)
@@ -142,6 +152,24 @@ class TestKindsOfObjects:
             "csr_array": sp.csr_array(adata.X),
         }
         np.testing.assert_array_equal(embedding(ad.AnnData(made[kind], adata.obs, adata.var), model), expected)
+
+    @pytest.mark.parametrize("kind", ["memory", "backed", "part of backed"])
+    def test_a_gene_that_a_cell_has_twice_is_the_sum(self, adata, model, tmp_path, kind):
+        once = adata.copy()
+        once.X.data *= 2
+        twice = once.copy()
+        twice.X = with_halves(once.X)
+        assert twice.X.nnz == 2 * once.X.nnz
+        twice.write_h5ad(tmp_path / "twice.h5ad")
+        before = twice.X.copy()
+        if kind != "memory":
+            twice = ad.read_h5ad(tmp_path / "twice.h5ad", backed="r")
+        rows = slice(None) if kind != "part of backed" else slice(7, 30)
+        given = twice if kind != "part of backed" else twice[rows]
+        np.testing.assert_array_equal(embedding(given, model), embedding(once, model)[rows])
+        if kind == "memory":  # as it was
+            np.testing.assert_array_equal(twice.X.indices, before.indices)
+            np.testing.assert_array_equal(twice.X.data, before.data)
 
     def test_counts_are_found_as_in_a_file(self, adata, model, expected):
         given = ad.AnnData(sp.csr_matrix(np.log1p(adata.X)), adata.obs, adata.var)

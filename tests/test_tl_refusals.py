@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -101,7 +104,11 @@ class TestErrors:
             (lambda a: a.X.data.__setitem__(5, np.nan), {}, "has NaN for gene"),
             (lambda a: a.X.data.__setitem__(5, -1), {}, "a negative value"),
             (lambda a: a.X.data.__setitem__(slice(None), 0.0), {}, "cells are empty"),
-            (lambda a: setattr(a, "var_names", [f"x{i}" for i in range(30)]), {}, "name it with gene_id_column"),
+            (
+                lambda a: setattr(a, "var_names", [f"x{i}" for i in range(30)]),
+                {},
+                "set gene_id_column to the var column",
+            ),
             (lambda a: None, {"layer": "counts"}, r"adata has no layer 'counts' \(layer\).* There are: X"),
             (lambda a: None, {"gene_id_column": "id"}, r"var has no column 'id' \(gene_id_column\)"),
             (lambda a: None, {"batch_size": 0}, "batch_size is 0; a whole number of at least 1"),
@@ -126,6 +133,23 @@ class TestErrors:
             with pytest.raises(DataError, match=r"look log1p .* holds counts in layer"):
                 smf.tl.embed(logged, model)
 
+    @pytest.mark.parametrize("name", [3, "", None, "a/b"])
+    def test_of_names_that_a_file_cannot_hold(self, adata, model, labelling, name):
+        before = adata.copy()
+        for call, own in ((smf.tl.embed, model), (smf.tl.annotate, labelling)):
+            with pytest.raises(ConfigError, match=r"key_added is .*; a name is needed"):
+                call(before, own, key_added=name)
+        assert_same(before, adata)
+
+    def test_few_known_genes_and_cells_without_any_are_warned_of(self, adata, model, caplog):
+        other = adata.copy()
+        other.var_names = [*adata.var_names[:1], *(f"nothing{number}" for number in range(adata.n_vars - 1))]
+        other.X = other.X.multiply(np.arange(adata.n_obs)[:, None] != 2).tocsr()
+        smf.tl.embed(other, model)
+        assert f"Only 1 of the {adata.n_vars} genes of adata are in the model's vocabulary" in caplog.text
+        assert "check gene_id_column." in caplog.text
+        assert "cells have no gene that the model knows" in caplog.text or "are empty" in caplog.text
+
     def test_no_cells_and_no_matrix(self, adata, model):
         with pytest.raises(DataError, match="adata has no cells; at least one is needed"):
             smf.tl.embed(adata[:0].copy(), model)
@@ -149,12 +173,40 @@ class TestErrors:
         assert_same(given, adata)
         assert threads_of_loaders() == []
 
+    @pytest.mark.parametrize("part", [slice(None), slice(5, 20)])
+    def test_nothing_of_a_backed_file_stays_open_but_what_was(self, adata, model, tmp_path, part):
+        path = tmp_path / "cells.h5ad"
+        adata.write_h5ad(path)
+        backed = ad.read_h5ad(path, backed="r")
+        before = descriptors_of(path)
+        bad = ready_model()
+        with torch.no_grad():
+            bad.model.encoder.final_norm.weight.fill_(float("nan"))
+        for _ in range(2):
+            with pytest.raises(DataError, match="NaN or infinite embeddings"):
+                smf.tl.embed(backed[part], bad, copy=True)
+            smf.tl.embed(backed[part], model, copy=True)
+            with pytest.raises(DataError, match="no layer 'none'"):
+                smf.tl.embed(backed[part], model, layer="none", copy=True)
+        backed.file.open()
+        assert len(descriptors_of(path)) == len(before)
+        backed.file.close()
+        with h5py.File(path, "r+") as file:
+            file["X/data"][0] = 2
+
     def test_a_matrix_of_another_library_is_named(self, adata, model):
         given = adata.copy()
         given.layers["masked"] = adata.X.toarray()
         given.layers._data["masked"] = np.ma.masked_array(adata.X.toarray())
         with pytest.raises(DataError, match=r"adata: layers.masked is a numpy MaskedArray; a NumPy array or a sparse"):
             smf.tl.embed(given, model, layer="masked")
+
+
+def descriptors_of(path: Path) -> list[str]:
+    found = Path("/proc/self/fd")
+    if not found.is_dir():
+        pytest.skip("this system does not tell which files are open")
+    return [link.name for link in found.iterdir() if link.exists() and link.resolve() == path.resolve()]
 
 
 def threads_of_loaders() -> list[str]:

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from tests.conftest import make_adata
 from tests.test_life_cycle import losses, settings
@@ -63,6 +65,35 @@ def test_the_loss_curve_is_that_of_one_process_and_everything_is_written_once(tm
     assert max(abs(first[step] - second[step]) for step in first) < 1e-5
     keys = [(r["representation"], r["metric"], r["benchmark"]) for r in results(tmp_path / "two")]
     assert len(keys) == len(set(keys))
+    assert_same_results(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_head_is_trained_as_by_one_process(tmp_path):
+    """The two have labels of unequal numbers of cells, and score with the weights both have."""
+    data = tmp_path / "cells.h5ad"
+    make_adata(71, 30).write_h5ad(data)
+    backbone = {"architecture": "transformer_encoder", "hidden_dim": 16, "num_layers": 2, "num_heads": 2}
+    head = {"pooling": "embedding", "hidden_layers": 1, "dropout": 0.0}
+    model = {"architecture": "fine_tuned", "backbone": backbone | {"max_seq_len": 24, "dropout": 0.0}, "head": head}
+    for name, changes in (("one", {"batch_size": 8}), ("two", {"batch_size": 4, "devices": 2})):
+        config = settings(data, tmp_path / name)
+        config["model"] = model
+        config["training"] |= changes
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        done = run_command("train", "--config", path)
+        assert done.returncode == 0, done.stderr
+    first, second = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(first) == list(second)
+    assert max(abs(first[step] - second[step]) for step in first) < 1e-5
+    assert len({*first.values()}) > 1
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two")]
+    assert any("head" in name for name in weights[0])
+    # A bias of keys adds the same to all scores of a query: its gradient is rounding alone, which Adam scales up.
+    for name, tensor in weights[0].items():
+        if name.endswith(".attention.k.bias"):
+            continue
+        torch.testing.assert_close(weights[1][name], tensor, rtol=0, atol=1e-5, msg=name)
     assert_same_results(tmp_path / "one", tmp_path / "two")
 
 

@@ -76,6 +76,11 @@ class Registry:
             raise ConfigError(msg)
         return self._parts[name]
 
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a name is registered; what is installed is looked through only for one that is not known."""
+        self._load_home()
+        return name in self._parts or any(entry.name == name for entry in self._entry_points())
+
     def names(self) -> list[str]:
         """Return all registered names, sorted."""
         self._load_home()
@@ -107,3 +112,5 @@ OBJECTIVES = Registry("objective", "scmodelforge.objectives")
 SOURCES = Registry("data source", "scmodelforge.data.sources")
 BENCHMARKS = Registry("benchmark", "scmodelforge.eval.benchmarks")
 IMPORTERS = Registry("importer", "scmodelforge.hub.importers")
+TASKS = Registry("task", "scmodelforge.finetuning.tasks")
+HEADS = Registry("head", "scmodelforge.finetuning.tasks")  # that of cell types is in scmodelforge.models

@@ -121,4 +121,6 @@ def test_schema_is_json():
     result = invoke("schema")
     assert result.exit_code == 0
     schema = json.loads(result.stdout)
-    assert {"data", "tokenizer", "model", "training", "eval", "output", "plugins"} == set(schema["properties"])
+    assert {"data", "tokenizer", "model", "finetune", "training", "eval", "output", "plugins"} == set(
+        schema["properties"]
+    )

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
-from scmodelforge.hub import pretrained
+from scmodelforge.hub import load, pretrained, published_vocabulary
 from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.hub.importers.base import find_importer
 from scmodelforge.workflows import import_model as workflow
@@ -99,7 +99,7 @@ def test_weights_that_are_in_the_list_are_known_by_their_checksum(tmp_path, monk
     files = [pretrained.PublishedFile(path="best_model.pt", sha256=sha256)]
     tokens = entry.vocabulary.model_copy(update={"num_tokens": 23})
     changed = entry.model_copy(update={"files": files, "vocabulary": tokens})
-    monkeypatch.setattr(workflow, "list_pretrained", lambda: (changed,))
+    monkeypatch.setattr(published_vocabulary, "list_pretrained", lambda: (changed,))
     said = call(folder, out)
     assert f"{entry.title}: 23 tokens, written to {out}" in said
     assert "licence: MIT" in said
@@ -114,7 +114,7 @@ def test_weights_that_are_in_the_list_are_known_by_their_checksum(tmp_path, monk
 def test_a_model_with_other_tokens_than_the_list_says_is_refused(tmp_path, monkeypatch):
     folder = write_scgpt(tmp_path / "theirs")
     entry = pretrained.get_pretrained("scgpt-human")
-    monkeypatch.setattr(workflow, "_entry_of", lambda imported: entry)
+    monkeypatch.setattr(load, "published_as", lambda bundle: entry)
     line = refused(folder, tmp_path / "ours")
     assert line.endswith("has 23 tokens, that of scgpt-human 60,697; put the files of scgpt-human there.")
 

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 import scmodelforge as smf
 from scmodelforge._errors import DataError
 from scmodelforge.cli.main import app
-from scmodelforge.hub import save_bundle
-from scmodelforge.workflows import embed
+from scmodelforge.hub import load_model, save_bundle
+from scmodelforge.workflows import embed, ready_cells
 from scmodelforge.workflows.copies import on_disk, put_rows, write_copy
+from tests.hub_stub import hub_stub, use_hub
 from tests.test_life_cycle import invoke
 from tests.test_tl import cells
 from tests.test_workflows.ready_models import TYPES, labelling_model, ready_model
@@ -108,6 +109,42 @@ class TestPredict:
         assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.parametrize("command", ["embed", "predict"])
+class TestBoth:
+    def test_a_file_is_closed_after_an_error(self, data, model, tmp_path, monkeypatch, command):
+        own, out = tmp_path / "cells.h5ad", tmp_path / "out.h5ad"
+        own.write_bytes(data.read_bytes())
+        with h5py.File(own, "r+") as file:
+            file["X/data"][-1] = np.nan
+        assert "has NaN for gene" in fails(command, own, out, "--model", model, "--layer", "X")
+        with h5py.File(own, "r+") as file:  # HDF5 refuses this while it is open for reading
+            file["X/data"][-1] = 1
+        monkeypatch.setattr(ready_cells, "embed_batches", broken)
+        assert "the model broke" in fails(command, own, out, "--model", model, "--layer", "X")
+        h5py.File(own, "r+").close()
+        monkeypatch.undo()
+        invoke(command, own, out, "--model", model)
+
+    def test_the_commit_that_was_fetched_is_named_as_by_tl(self, data, model, tmp_path, monkeypatch, command):
+        with hub_stub() as hub:
+            use_hub(monkeypatch, hub.url, tmp_path / "home")
+            commit = hub.add("me/labels", model).names["main"]
+            invoke(command, data, tmp_path / "out.h5ad", "--model", "HF://me/labels")
+            function = {"embed": smf.tl.embed, "predict": smf.tl.annotate}[command]
+            expected = function(ad.read_h5ad(data), "HF://me/labels", copy=True)
+            loaded = function(ad.read_h5ad(data), load_model("hf://me/labels"), copy=True)
+        key = {"embed": "X_scmodelforge", "predict": "scmodelforge_label"}[command]
+        facts = dict(ad.read_h5ad(tmp_path / "out.h5ad").uns[key])
+        assert facts["model"] == f"hf://me/labels@{commit}"
+        assert facts["model_id"] == "000000000000@7"
+        assert facts == expected.uns[key] == loaded.uns[key]
+
+
+def broken(*given, **options):
+    raise DataError("the model broke; give another one.")
+    yield
+
+
 class TestEmbed:
     def test_writes_what_tl_does(self, data, model, tmp_path):
         out = tmp_path / "out.h5ad"
@@ -116,7 +153,7 @@ class TestEmbed:
         expected = smf.tl.embed(ad.read_h5ad(data), str(model), copy=True)
         np.testing.assert_array_equal(after.obsm["X_scmodelforge"], expected.obsm["X_scmodelforge"])
         assert after.obsm["X_scmodelforge"].dtype == np.float32
-        assert dict(after.uns["scmodelforge"]) == dict(expected.uns["X_scmodelforge"])
+        assert dict(after.uns["X_scmodelforge"]) == dict(expected.uns["X_scmodelforge"])
         assert after.uns["mine"] == {"a": 1}
         assert sorted(tmp_path.iterdir()) == [out]
 
@@ -130,7 +167,7 @@ class TestEmbed:
         after = ad.read_h5ad(out)
         assert after.obsm["X_scmodelforge"].shape == (60, 8)
         assert after.uns["scmodelforge"]["synthetic"]
-        assert after.uns["scmodelforge"]["model_id"] == "000000000000@7"
+        assert after.uns["X_scmodelforge"]["model_id"] == "000000000000@7"
 
     def test_unfinished_rows_that_are_cut_off_are_made_again(self, data, model, tmp_path, monkeypatch):
         out, write = tmp_path / "out.h5ad", embed._Partial.write

@@ -11,8 +11,12 @@ import scipy.sparse as sp
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
+from scmodelforge.hub import save_bundle
 from scmodelforge.tokenizers import BaseTokenizer
 from tests.conftest import make_adata
+from tests.hub_stub import hub_stub, use_hub
+from tests.test_hub.published_folders import write_scgpt
+from tests.test_hub.test_bundle import make_bundle
 
 
 def invoke(*words: object):
@@ -163,6 +167,31 @@ class TestInspect:
         done("fit", *two_files, "-o", tmp_path / "out")
         words = refused("inspect", tmp_path / "out", "--data", two_files[0], "--cell", 2)
         assert "there is no cell 2; the files have cells 0 to 1" in words
+
+
+class TestInspectOfModels:
+    def test_ours_are_found_in_their_folder_and_on_the_hub(self, tmp_path, monkeypatch):
+        save_bundle(tmp_path / "run/model", make_bundle(), card="")
+        here = done("inspect", tmp_path / "run/model").stdout
+        assert done("inspect", tmp_path / "run").stdout == here  # of a run it is the exported model
+        monkeypatch.setenv("SCMODELFORGE_CACHE", str(tmp_path / "cache"))
+        with hub_stub() as hub:
+            use_hub(monkeypatch, hub.url, tmp_path / "hf")
+            hub.add("me/toy", {path.name: path.read_bytes() for path in (tmp_path / "run/model").iterdir()})
+            assert done("inspect", "hf://me/toy").stdout == here
+
+    def test_published_ones_are_described_too(self, tmp_path):
+        lines = {line[:15].strip(): line[16:] for line in done("inspect", write_scgpt(tmp_path)).stdout.splitlines()}
+        assert lines["vocabulary"].endswith("20 genes, 23 tokens")
+        assert lines["tokenizer"].startswith("binned_expression")
+
+    def test_a_name_that_is_none_is_one_line(self):
+        assert "no published model 'genformer'. Did you mean 'geneformer'" in refused(
+            "inspect", "scmodelforge://genformer"
+        )
+
+    def test_a_folder_without_any_says_what_it_holds(self, tmp_path):
+        assert "it is empty" in refused("inspect", tmp_path)
 
 
 class TestCompare:

@@ -97,7 +97,7 @@ class TestFiles:
             ({"backbone": 7}, "model.backbone is 7; it must be a section"),
             ({"backbone": ENCODER, "hidden_dim": 8}, "hidden_dim is 8 and backbone.hidden_dim is 32, which are one"),
             ({"head": {"pooling": "last"}}, "model.head.pooling is last; it must be 'embedding' or 'first'"),
-            ({"head": {"kind": "genes"}}, "model.head.kind is genes; it must be 'cell_types'"),
+            ({"head": {"kind": "genes"}}, "model.head.kind: unknown head genes. Registered:"),
             ({"head": {"activation": "tan"}}, "Did you mean 'tanh'"),
             ({"backbone": {"hidden_dim": 30, "num_heads": 4}}, "model.hidden_dim (30) is not a multiple of"),
             ({"backbone": {"max_seq_len": 32}}, "tokenizer.max_genes (64) exceeds model.max_seq_len (32)"),
@@ -111,7 +111,9 @@ class TestFiles:
         assert len(str(caught.value).splitlines()) == 1
 
     def test_without_a_column_of_labels_it_is_refused(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"data.label_column is not set, .*\(annotation\); name the obs column"):
+        with pytest.raises(
+            ConfigError, match=r"data.label_column is not set, .*\(annotation, .*\); name the obs column"
+        ):
             load(tmp_path, {"architecture": "fine_tuned"}, data={"paths": ["cells.h5ad"]})
 
     @pytest.mark.parametrize(

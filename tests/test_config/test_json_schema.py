@@ -70,7 +70,13 @@ def accepts(schema: dict, value, root: dict) -> bool:
     ids=lambda path: path.name,
 )
 def test_takes_the_shipped_files_and_those_of_the_specification(schema, path):
-    assert accepts(schema, read_settings(path, Faults(str(path))), schema)
+    settings = read_settings(path, Faults(str(path)))
+    if path.parent.name == "recipes":  # these are put in by whoever uses them
+        settings.setdefault("data", {})["paths"] = ["cells.h5ad"]
+        settings["finetune"]["base_model"] = "base"
+        asked = {"regression": {"targets": ["age"]}, "gene_classification": {"gene_labels": "genes.tsv"}}
+        settings["finetune"] |= asked.get(path.stem, {})
+    assert accepts(schema, settings, schema)
 
 
 @pytest.mark.parametrize(

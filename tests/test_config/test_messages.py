@@ -37,7 +37,8 @@ class TestUnknownSettings:
              "'folds' is a setting of benchmark 'cell_type_annotation', 'toy_benchmark'."),
             ("training: {eval: {}}", "unknown setting 'training.eval'. "
              "'eval' stands at the top level; indent it less."),
-            ("xyz: {}", "unknown setting 'xyz'. Sections: plugins, data, tokenizer, model, training, eval, output."),
+            ("xyz: {}", "unknown setting 'xyz'. "
+             "Sections: plugins, data, tokenizer, model, finetune, training, eval, output."),
             ("training: {scheduler: {xyz: 1}}", "unknown setting 'training.scheduler.xyz'. "
              "Settings of 'training.scheduler': name, warmup_steps, warmup_fraction, min_lr_ratio, decay_fraction, "
              "decay_shape, decay_factor."),

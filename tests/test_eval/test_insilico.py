@@ -58,6 +58,21 @@ class TestRanks:
         before, after, _, _ = changed(block([CLS, 3, 4, 5]), "overexpress", 4, max_length=4)
         assert (before, after) == ([[CLS, 3, 4, 5]], [[CLS, 5, 3, 4]])
 
+    def test_an_activated_gene_goes_up_by_a_quarter_of_the_others(self):
+        _, after, rows, _ = changed(block([CLS, 3, 4, 5, 6, 2, EOS]), "activate", 1)
+        assert (after, rows) == ([[CLS, 3, 4, 5, 2, 6, EOS]], [0])
+        assert changed(block([CLS, 3, 2, 4, 5, 6]), "activate", 1)[1] == [[CLS, 2, 3, 4, 5, 6]]
+        assert changed(block([CLS, 2, 3, 4, 5, 6]), "activate", 1)[1] == [[CLS, 2, 3, 4, 5, 6]]
+
+    def test_a_silent_gene_is_activated_from_behind_the_last(self):
+        assert changed(block([CLS, 3, 4, 5, 6, EOS]), "activate", 1)[1] == [[CLS, 3, 4, 5, 2, 6, EOS]]
+        before, after, _, _ = changed(block([CLS, 3, 4, 5, 6]), "activate", 1, max_length=5)
+        assert (before, after) == ([[CLS, 3, 4, 5]], [[CLS, 3, 4, 2, 5]])
+
+    def test_activated_genes_keep_their_order(self):
+        _, after, _, _ = changed(block([CLS, 3, 4, 5, 6, 2, 1]), "activate", 0, 1)
+        assert after == [[CLS, 3, 4, 5, 2, 1, 6]]
+
     def test_without_special_tokens(self):
         before, after, _, _ = changed(block([3, 4]), "overexpress", 0)
         assert (before, after) == ([[3, 4]], [[1, 3, 4]])
@@ -80,6 +95,15 @@ class TestSets:
         assert after == [[CLS, 2, 4, 5, 6]]
         assert (tokens.values.tolist(), tokens.bin_ids.tolist()) == ([0, 3, 7, 7, 5], [0, 1, 2, 3, 3])
         assert changed(self.given(), "overexpress", 1)[3].values.tolist() == [0, 7, 7, 5]
+
+    def test_an_activated_gene_has_the_value_of_the_gene_it_passes(self):
+        tokens = block([CLS, 2, 3, 4, 5, 6], values=[np.array([0, 9.0, 7, 5, 3, 2])], is_set=True)
+        _, after, _, found = changed(tokens, "activate", 5)
+        assert after == [[CLS, 2, 3, 4, 5, 6]]
+        assert (found.values.tolist(), found.bin_ids.tolist()) == ([0, 9, 7, 5, 3, 3], [0, 1, 2, 3, 4, 5])
+        _, after, _, found = changed(tokens, "activate", 6)
+        assert after == [[CLS, 2, 3, 4, 5, 6, 7]]
+        assert found.values.tolist() == [0, 9, 7, 5, 3, 2, 3]
 
     def test_the_gene_of_lowest_value_makes_room(self):
         before, after, _, _ = changed(self.given(), "overexpress", 4, max_length=4)

@@ -63,6 +63,20 @@ def test_the_head_is_as_asked_for_and_its_weights_depend_on_the_seed():
     assert not torch.equal(one.decoder.weight, other.decoder.weight)
 
 
+def test_it_is_another_model_than_its_base_and_than_others_of_it():
+    bundle = make_bundle()
+    bundle.origin = "hf://me/base@0f3a"
+    tuned = fine_tuned_from(bundle, TYPES)
+    others = [fine_tuned_from(bundle, TYPES[::-1]), fine_tuned_from(bundle, TYPES, seed=1)]
+    head = CellTypeHeadConfig(pooling="first", hidden_layers=0)
+    others += [fine_tuned_from(bundle, TYPES, head=head), fine_tuned_from(tuned, TYPES)]
+    ids = [each.model_id for each in (bundle, tuned, *others)]
+    assert len({*ids}) == len(ids)
+    assert fine_tuned_from(bundle, TYPES).model_id == tuned.model_id
+    assert tuned.fingerprint["fine_tuned_from"] == bundle.model_id
+    assert tuned.origin == ""
+
+
 @pytest.mark.parametrize("types", [["B"], ["B", "T", "B"], []])
 def test_too_few_types_or_one_twice(types):
     with pytest.raises(DataError, match=r"cell types, of which . differ .*; give two or more, each once"):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import anndata as ad
+import numpy as np
 import pytest
 import torch
 
+import scmodelforge as smf
 from scmodelforge._errors import DataError
+from scmodelforge.hub import save_bundle
 from scmodelforge.hub.importers.scgpt import ScGPTImporter
 from tests.test_models.test_published.test_scgpt import VOCAB, published
 
@@ -55,3 +59,22 @@ def test_a_head_that_the_settings_do_not_know_in_full_is_refused(tmp_path):
     folder = write_scgpt(tmp_path, published(classes=3), n_layers_cls=2)
     with pytest.raises(DataError, match=r"a head is there in part: cls_decoder\._decoder\.3\.bias, .* left over"):
         load(folder)
+
+
+@pytest.mark.parametrize("layer", ["X", "per10k", "log1p"])
+def test_logged_values_are_refused_after_a_round_trip_too(tmp_path, layer):
+    save_bundle(tmp_path / "ours", load(write_scgpt(tmp_path)).bundle, card="")
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(3, (6, 8)) + 1.0
+    adata = ad.AnnData(counts.astype(np.float32), var={"gene": [f"GENE{i}" for i in range(1, 9)]})
+    adata.var_names, adata.obs_names = adata.var["gene"], [f"cell{i}" for i in range(6)]
+    adata.layers["per10k"] = 1e4 * adata.X / adata.X.sum(axis=1, keepdims=True)
+    adata.layers["log1p"] = np.log1p(adata.layers["per10k"])
+    for model in (load(tmp_path).bundle, str(tmp_path / "ours")):
+        if layer != "log1p":
+            assert np.isfinite(smf.tl.embed(adata, model, layer=layer, copy=True).obsm["X_scmodelforge"]).all()
+            continue
+        with pytest.raises(DataError, match=r"was trained on counts, and the values of adata look log1p") as caught:
+            smf.tl.embed(adata, model, layer=layer)
+        assert "\n" not in str(caught.value)
+        assert "counts in layer" in str(caught.value)

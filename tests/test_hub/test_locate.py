@@ -58,6 +58,17 @@ class TestFolders:
         assert locate(LocalFolder(tmp_path / "run")).folder == tmp_path / "run/model"
 
     def test_one_that_is_not_there_is_refused(self, tmp_path):
+        (tmp_path / "runs" / "lung").mkdir(parents=True)
+        (tmp_path / "settings.yaml").write_text("")
+        for text, words in (
+            ("geneformer-v2", "Did you mean scmodelforge://geneformer-v2?"),
+            ("owner/name", "For a repository on the hub give hf://owner/name."),
+            (str(tmp_path / "runs" / "lungg"), "Did you mean 'lung'?"),
+            (str(tmp_path / "settings.yaml"), "settings.yaml is a file; give the model's folder"),
+        ):
+            with pytest.raises(DataError) as caught:
+                locate(parse_address(text))
+            assert words in str(caught.value)
         with pytest.raises(DataError, match="no such folder; correct the path"):
             locate(LocalFolder(tmp_path / "nothing"))
 
@@ -224,7 +235,7 @@ class TestPublishedModels:
     def test_what_was_compared_is_not_read_again_until_it_changes(self, named, monkeypatch):
         found = locate(NamedModel("toy-v1"))
         read = []
-        monkeypatch.setattr(checksums, "_read", lambda path: read.append(path) or sha256(path.read_bytes()))
+        monkeypatch.setattr(checksums, "digest_of", lambda path: read.append(path) or sha256(path.read_bytes()))
         locate(NamedModel("toy-v1"))
         assert not read
         weights = (found.folder / "model.safetensors").resolve()

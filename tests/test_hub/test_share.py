@@ -11,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 
-from scmodelforge._errors import ConfigError, DataError, RunError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.hub import Bundle, SharedModel
 from scmodelforge.hub import push as pushing
@@ -137,7 +137,7 @@ class TestPush:
     @pytest.mark.parametrize("name", ["model.safetensors", "vocab.json", "README.md"])
     def test_a_file_that_comes_back_changed_makes_it_fail(self, hub, name):
         hub.spoil = {name: b"spoiled"}
-        with pytest.raises(RunError, match=rf"do not use this revision: loaded back it differs in {name}") as caught:
+        with pytest.raises(DataError, match=rf"do not use this revision: loaded back it differs in {name}") as caught:
             SharedModel(make_bundle(), CARD).push_to_hub("me/toy")
         assert f"hf://me/toy@{hub.repositories['me/toy'].names['main']}" in str(caught.value)
 
@@ -154,17 +154,30 @@ class TestPush:
             return bundle
 
         monkeypatch.setattr(pushing, "load_bundle", changed)
-        with pytest.raises(RunError, match=r"differs in [0-9]+ weights .*; embeddings of the drawn cells \(by up to"):
+        with pytest.raises(DataError, match=r"differs in [0-9]+ weights .*; embeddings of the drawn cells \(by up to"):
             SharedModel(make_bundle("gene_pooling")).push_to_hub("me/toy")
 
     def test_a_further_check_makes_it_fail(self, hub):
-        with pytest.raises(RunError, match="it differs in a score of mine"):
+        with pytest.raises(DataError, match="it differs in a score of mine"):
             push_bundle(make_bundle(), CARD, Target("me/toy"), further=lambda folder: ["a score of mine"])
+
+    def test_one_whose_settings_are_refused_when_it_is_loaded_back_does_not_count(self, hub, monkeypatch):
+        load = pushing.load_bundle
+
+        def refuse_what_came_back(folder, **options):
+            if folder.name == "back":
+                msg = "plugin 'plugins/own.py' failed when it was imported"
+                raise ConfigError(msg)
+            return load(folder, **options)
+
+        monkeypatch.setattr(pushing, "load_bundle", refuse_what_came_back)
+        with pytest.raises(DataError, match=r"do not use it: plugin 'plugins/own\.py' failed"):
+            push_bundle(make_bundle(), CARD, Target("me/toy"))
 
     @pytest.mark.usefixtures("impatient")
     def test_one_that_cannot_be_loaded_back_does_not_count(self, hub):
         hub.faults = [("GET /me/toy/resolve/.*model.safetensors", "refuse")] * 20
-        with pytest.raises(RunError, match="was pushed and could not be loaded back, so do not use it: the hub"):
+        with pytest.raises(DataError, match="was pushed and could not be loaded back, so do not use it: the hub"):
             SharedModel(make_bundle()).push_to_hub("me/toy")
 
     @pytest.mark.usefixtures("impatient")

@@ -172,7 +172,7 @@ class TestTiedHead:
 
 
 class TestEmbeddingsOfCells:
-    """What ``encode`` averages, which ``forward`` does not follow."""
+    """What embeddings of cells are made of, by ``encode`` and ``forward`` alike."""
 
     @pytest.fixture
     def cells(self, dummy_batch) -> dict[str, torch.Tensor]:
@@ -191,8 +191,22 @@ class TestEmbeddingsOfCells:
         model.load_state_dict(whole.state_dict())
         shallow.load_state_dict({name: whole.state_dict()[name] for name in shallow.state_dict()})
         assert torch.equal(model.encode(**cells), shallow.encode(**cells))
-        assert torch.equal(model(**cells).embeddings, whole(**cells).embeddings)
         assert torch.equal(model(**cells).logits, whole(**cells).logits)
+
+    @pytest.mark.parametrize("placement", ["pre", "post"])
+    @pytest.mark.parametrize("task", ["masked_gene_prediction", "masked_value_prediction"])
+    @pytest.mark.parametrize("left_out", [0, 1, 2])
+    def test_forward_and_all_others_embed_as_encode_does(self, tiny_config, cells, placement, task, left_out):
+        options = {"norm_placement": placement, "num_layers": 3, "pooled_tokens": "genes", "pretraining_task": task}
+        model = made("transformer_encoder", tiny_config, **options, left_out_layers=left_out).eval()
+        expected = model.encode(**cells)
+        plain = model(**cells)
+        traced = model(**cells, output_hidden_states=True, output_attentions=True)
+        mapped = model(**cells, output_attentions=True)
+        for found in (plain.embeddings, traced.embeddings, mapped.embeddings, model.encode_tokens(**cells)[0]):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        assert (plain.hidden_states, plain.attentions, mapped.hidden_states) == (None, None, None)
+        assert [len(traced.hidden_states), len(traced.attentions), len(mapped.attentions)] == [4, 3, 3]
 
     def test_genes_alone_are_averaged_hidden_ones_too(self, tiny_config, cells):
         model = made("transformer_encoder", tiny_config, pooled_tokens="genes").eval()

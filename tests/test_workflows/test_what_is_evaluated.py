@@ -142,5 +142,5 @@ def test_what_a_run_cannot_be_asked_is_refused_before_its_first_step(folder, of_
     words = ("train", "--config", of_genes.with_suffix(".yaml"), "--set", f"output.run_dir={folder / 'none'}", "--set")
     done = CliRunner().invoke(app, [str(word) for word in (*words, "eval.benchmarks=[vcc]")])
     assert done.exit_code == 2
-    assert "which this run does not make" in done.stderr
+    assert "which this run does not learn; set finetune.task" in done.stderr
     assert not (folder / "none").exists()

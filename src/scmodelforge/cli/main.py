@@ -17,9 +17,11 @@ from scmodelforge.cli import (
     datasets,
     embed,
     evaluate,
+    finetune,
     generate,
     hub,
     models,
+    perturb,
     predict,
     report,
     results,
@@ -86,8 +88,10 @@ def main(
 
 
 app.command("train")(train.train)
+app.command("finetune")(finetune.finetune)
 app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
+app.command("perturb")(perturb.perturb)
 app.command("evaluate", cls=evaluate.BareBaselines)(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)

@@ -61,7 +61,9 @@ def fit(
 
 @app.command()
 def inspect(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder, or what `fit` wrote.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder or address, or the folder that `fit` wrote.")
+    ],
     data: Annotated[
         list[str] | None, typer.Option("--data", help="A file of which one cell is shown as tokens. Repeatable.")
     ] = None,
@@ -69,16 +71,22 @@ def inspect(
     first: Annotated[int, typer.Option(min=1, help="How many of its tokens.")] = 20,
     layer: _Layer = None,
     gene_id_column: _Column = None,
+    dictionaries: Annotated[
+        Path | None, typer.Option(help="Folder with the dictionaries of a published model's representation.")
+    ] = None,
+    trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of lines.")] = False,
 ) -> None:
     """Say what a saved tokenizer is, and show what it makes of a cell.
 
-    Example: scmodelforge tokenizer inspect runs/quickstart/model --data cells.h5ad --cell 3
+    Example: scmodelforge tokenizer inspect runs/quickstart --data cells.h5ad --cell 3
     """
-    from scmodelforge.workflows.tokenizer_inspect import describe_tokenizer, tokens_of_cell
+    from scmodelforge.workflows.tokenizer_inspect import describe_tokenizer, tokenizer_at, tokens_of_cell
 
-    lines = describe_tokenizer(folder)
-    tokens = None if not data else tokens_of_cell(folder, data, cell, layer=layer, gene_id_column=gene_id_column)
+    tokenizer, preprocessor = tokenizer_at(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
+    lines, tokens = describe_tokenizer(tokenizer), None
+    if data:
+        tokens = tokens_of_cell(tokenizer, preprocessor, data, cell, layer=layer, gene_id_column=gene_id_column)
     if as_json:
         _console.json_line({**dict(lines), **({} if tokens is None else {"tokens": tokens[:first]})})
         return

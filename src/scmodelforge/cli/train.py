@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from scmodelforge import _console
-from scmodelforge._errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from scmodelforge.workflows.training_run import TrainResult
+from scmodelforge._errors import ConfigError
+from scmodelforge.cli._trained import show_dry_run, show_trained
 
 
 def train(
@@ -51,7 +46,7 @@ def train(
         raise ConfigError(msg)
     if dry:
         assert config is not None
-        _dry_run(config, overrides or [], force=force, as_json=as_json)
+        show_dry_run(config, overrides or [], force=force, as_json=as_json)
         return
 
     from scmodelforge.workflows.pretrain import resume_training, start_training
@@ -61,49 +56,4 @@ def train(
     else:
         assert config is not None
         result = start_training(config, overrides or [], force=force)
-    if result is None:  # another device of the same run
-        return
-    if result.table.tables:
-        from scmodelforge.eval.tables import about_intervals
-
-        title = f"Held-out cells ({about_intervals(result.records)})"
-        _console.tables(result.table.tables, title=title, legend=result.table.legend)
-    for line in [*result.closing_lines()[:-1], *_draw(result), *_report(result), result.closing_lines()[-1]]:
-        _console.say(line)
-
-
-def _dry_run(config: Path, overrides: list[str], *, force: bool, as_json: bool) -> None:
-    from scmodelforge.workflows.dry_run import dry_run
-
-    found = dry_run(config, overrides, force=force)
-    if found is None:  # another device of the same run
-        return
-    if as_json:
-        _console.json_line(found.to_dict())
-    else:
-        sys.stdout.write("\n".join(found.lines()) + "\n")
-
-
-def _draw(result: TrainResult) -> list[str]:
-    """Draw the held-out cells, and return what to say about it."""
-    from scmodelforge.report.plots import cells_picture
-
-    if result.views is None:
-        return []
-    try:
-        cells_picture(result.views.embeddings, result.views.labels, result.folder.picture, title=result.views.title)
-    except ImportError as missing:
-        return [f"picture: none. {missing}"]
-    return [f"picture: {result.folder.picture}"]
-
-
-def _report(result: TrainResult) -> list[str]:
-    """Write the report, with cells by PCA since UMAP takes long, and return what to say about it."""
-    from scmodelforge.report.html import write_report
-
-    root = shlex.quote(str(result.folder.root))
-    try:
-        path = write_report(result.folder.root, result.folder.report, force=True, method="pca")
-    except (ImportError, DataError) as problem:
-        return [f"report:  none. {problem}"]
-    return [f"report:  {path} (with UMAP in place of PCA: scmodelforge report {root} --force)"]
+    show_trained(result)

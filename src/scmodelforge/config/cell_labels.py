@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CELL_LABELS", "CellLabelKind", "counted_terms", "needed_labels"]
+__all__ = ["CELL_LABELS", "CellLabelKind", "counted_terms", "names_cell_types", "needed_labels"]
 
 
 @dataclass(frozen=True)
@@ -50,3 +50,9 @@ def counted_terms(model: Any) -> dict[str, str]:
 def needed_labels(model: Any) -> list[str]:
     """Return the labels of cells that a model with some settings learns from, keys of :data:`CELL_LABELS`."""
     return [name for name in CELL_LABELS if name in counted_terms(model).values()]
+
+
+def names_cell_types(model: Any) -> bool:
+    """Tell whether a model with some settings learns to name cell types; a head may read them to another end."""
+    head = getattr(model, "head", None)
+    return "cell_types" in needed_labels(model) and getattr(head, "kind", "cell_types") == "cell_types"

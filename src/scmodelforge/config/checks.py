@@ -14,7 +14,7 @@ from scmodelforge.config.count_checks import check_counts, check_counts_arrive, 
 from scmodelforge.config.faults import Faults
 from scmodelforge.config.gene_sections import check_gene_vocab
 from scmodelforge.config.label_checks import check_labels
-from scmodelforge.config.parts import token_maker, tokenizer_fact
+from scmodelforge.config.parts import allowed_objectives, objective_of, token_maker, tokenizer_fact
 from scmodelforge.config.recipe_checks import check_recipe, unread_schedule_settings
 from scmodelforge.config.sampling_checks import check_sampling, check_split_file
 from scmodelforge.config.schema import (
@@ -31,7 +31,6 @@ from scmodelforge.config.tokenizer_checks import check_masking, check_value_use,
 __all__ = ["agree_on_bins", "check_together", "warn_of_unused"]
 
 _log = logging.getLogger(__name__)
-_DEFAULT_OBJECTIVE = "masked_gene_prediction"
 #: Settings of masking; an objective that reads some of them only names these (``reads_masking``).
 _MASKING = frozenset({"mode", "span_length", "mask_ratio", "mask_token_prob", "random_token_prob"})
 
@@ -128,8 +127,7 @@ def warn_of_unused(config: RunConfig, origin: str) -> None:
         fsdp = config.training.fsdp
         for name in sorted(name for name, value in fsdp if value != getattr(type(fsdp)(), name)):
             _log.warning(f"{origin}: training.fsdp.{name} has no effect without training.strategy: fsdp.")
-    own = getattr(MODELS.get(architecture), "default_objective", _DEFAULT_OBJECTIVE)
-    ignored = _MASKING - getattr(OBJECTIVES.get(config.model.pretraining_task or own), "reads_masking", _MASKING)
+    ignored = _MASKING - getattr(OBJECTIVES.get(objective_of(config.model)), "reads_masking", _MASKING)
     masking = config.tokenizer.masking
     for name in sorted(name for name in ignored if getattr(masking, name) != getattr(type(masking)(), name)):
         _log.warning(f"{origin}: tokenizer.masking.{name} has no effect on what '{architecture}' is trained on.")
@@ -228,11 +226,7 @@ def _check_weights(model: ModelConfig, faults: Faults) -> None:
 
 
 def _check_objective(model: ModelConfig, tokenizer: TokenizerConfig | None, faults: Faults) -> None:
-    architecture: Any = MODELS.get(model.architecture)
-    allowed = getattr(architecture, "allowed_objectives", None)
-    task = model.pretraining_task
-    if task is None:
-        task = str(getattr(architecture, "default_objective", _DEFAULT_OBJECTIVE))
+    allowed, task = allowed_objectives(model), objective_of(model)
     path = "model.pretraining_task"
     if allowed is not None and task not in allowed:
         faults.add(

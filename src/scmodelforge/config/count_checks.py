@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.backbone import token_reader
 from scmodelforge.config.faults import Faults
-from scmodelforge.config.parts import token_maker
+from scmodelforge.config.parts import objective_of, token_maker
 from scmodelforge.config.schema import DataConfig, ModelConfig, TokenizerConfig
 
 __all__ = ["check_counts", "check_counts_arrive", "check_whole_counts"]
@@ -50,9 +48,8 @@ def check_counts(tokenizer: TokenizerConfig, model: ModelConfig, objective: str,
 
 def check_whole_counts(data: DataConfig, model: ModelConfig, faults: Faults) -> None:
     """Refuse normalisation before a model or a loss that takes whole counts."""
-    architecture: Any = MODELS.get(model.architecture)
-    task = model.pretraining_task or getattr(architecture, "default_objective", None)
-    objective = OBJECTIVES.get(task) if task in OBJECTIVES.names() else None
+    task = objective_of(model)
+    objective = OBJECTIVES.get(task) if task in OBJECTIVES else None
     learns = getattr(objective, "needs_counts", False) or getattr(model, "value_loss", "") == "zero_truncated_poisson"
     learns = learns or getattr(model, "needs_counts", False)
     takes = getattr(MODELS.get(token_reader(model).architecture), "takes_counts", False)

@@ -13,16 +13,25 @@ from scmodelforge.config.backbone import token_reader
 from scmodelforge.config.checks import agree_on_bins, check_together, warn_of_unused
 from scmodelforge.config.faults import Faults, shown
 from scmodelforge.config.files import read_overrides, read_settings, set_values, write_yaml
+from scmodelforge.config.given import GivenSettings, path_of
 from scmodelforge.config.json_schema import config_schema
 from scmodelforge.config.plugins import load_plugins
-from scmodelforge.config.schema import RunConfig
+from scmodelforge.config.schema import ModelConfig, RunConfig
 from scmodelforge.config.sections import parse_sections
 from scmodelforge.config.tokenizer_checks import agree_on_mask_value
 
-__all__ = ["config_schema", "dump_config", "load_config", "load_plugins", "parse_config", "parse_without_model"]
+__all__ = [
+    "config_schema",
+    "drop_unread",
+    "dump_config",
+    "load_config",
+    "load_plugins",
+    "parse_config",
+    "parse_without_model",
+]
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: str | Path | GivenSettings, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a settings file.
 
     Plugins are imported first. Other spellings of a setting are moved to its home, each section is parsed into the
@@ -31,7 +40,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Parameters
     ----------
     path
-        A YAML or TOML file.
+        A YAML or TOML file, or settings in the place of one.
     overrides
         Changes, ``section.setting=value`` with the value in YAML. They replace what the file says, in any spelling.
 
@@ -44,9 +53,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     ConfigError
         If anything is wrong; its text has one line for each mistake.
     """
-    path = Path(path)
-    faults = Faults(str(path))
-    raw = read_settings(path, faults)
+    faults = Faults(str(path_of(path)))
+    raw = dict(path.values) if isinstance(path, GivenSettings) else read_settings(Path(path), faults)
     values = read_overrides(overrides, faults)
     raw = set_values(drop_other_spellings(raw, values), values, faults)
     return _parse(raw, faults)
@@ -99,28 +107,39 @@ def dump_config(config: RunConfig) -> str:
     """
     values = config.to_dict()
     model = values["model"]
-    reader = token_reader(config.model)
     del model["mask_ratio"]
     for section in (model, model.get("backbone", {})):
         if "n_bins" in values["tokenizer"]:
             section.pop("n_bins", None)
+    drop_unread(model, config.model)
+    return write_yaml(values)
+
+
+def drop_unread(values: dict[str, Any], model: ModelConfig) -> None:
+    """Take out of the plain values of a model's section, in place, defaults that its architecture does not read."""
+    reader = token_reader(model)
+    for section in (values, values.get("backbone", {})):
         for name in getattr(MODELS.get(reader.architecture), "unused_settings", frozenset()):
             field = type(reader).model_fields.get(name)
             if field is not None and name in section and section[name] == field.get_default(call_default_factory=True):
                 del section[name]
-    return write_yaml(values)
 
 
 def _parse(raw: dict[str, Any], faults: Faults) -> RunConfig:
     plugins = _import_plugins(raw.pop("plugins", None), faults)
-    sections = parse_sections(move_to_homes(raw, faults), faults)
-    agree_on_bins(sections, faults)
-    agree_on_mask_value(sections)
-    check_together(sections, faults)
+    raw = move_to_homes(raw, faults)
+    sections = parse_sections(raw, faults)
+    # Without a section of their own these are the base model's, which is not known yet.
+    absent = {name for name in ("tokenizer", "model") if "finetune" in raw and name not in raw}
+    known = {name: section for name, section in sections.items() if name not in absent}
+    agree_on_bins(known, faults)
+    agree_on_mask_value(known)
+    check_together(known, faults)
     faults.raise_if_any()
     config = RunConfig(plugins=plugins, **sections)  # type: ignore[arg-type]
     config.model.mask_ratio = config.tokenizer.masking.mask_ratio
-    warn_of_unused(config, faults.origin)
+    if not absent:
+        warn_of_unused(config, faults.origin)
     return config
 
 

@@ -9,10 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from scmodelforge._errors import ConfigError
-from scmodelforge._registry import BENCHMARKS, MODELS, SOURCES, TOKENIZERS, Registry
-from scmodelforge.config.schema import BenchmarkConfig, DataConfig, ModelConfig, Section, TokenizerConfig
+from scmodelforge._registry import BENCHMARKS, HEADS, MODELS, SOURCES, TASKS, TOKENIZERS, Registry
+from scmodelforge.config.head import HeadConfig
+from scmodelforge.config.schema import (
+    BenchmarkConfig,
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    Section,
+    TokenizerConfig,
+)
 
-__all__ = ["PARTS", "Part", "token_maker", "tokenizer_fact"]
+__all__ = ["HEAD", "PARTS", "Part", "allowed_objectives", "objective_of", "token_maker", "tokenizer_fact"]
+
+_DEFAULT_OBJECTIVE = "masked_gene_prediction"  # of models that name none, such as the tutorial's
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,13 @@ PARTS = {
     "data": Part(SOURCES, "source", DataConfig),
     "tokenizer": Part(TOKENIZERS, "strategy", TokenizerConfig),
     "model": Part(MODELS, "architecture", ModelConfig),
+    "finetune": Part(TASKS, "task", FinetuneConfig),
     "eval.benchmarks": Part(BENCHMARKS, "name", BenchmarkConfig),
 }
+
+
+#: The section ``model.head``, of a model around another one.
+HEAD = Part(HEADS, "kind", HeadConfig)
 
 
 def token_maker(tokenizer: TokenizerConfig) -> TokenizerConfig:
@@ -107,3 +122,18 @@ def tokenizer_fact(tokenizer: TokenizerConfig, name: str, default: Any) -> Any:
     """
     maker = token_maker(tokenizer)
     return getattr(maker, name, getattr(TOKENIZERS.get(maker.strategy), name, default))
+
+
+def objective_of(model: ModelConfig) -> str:
+    """Return the objective that settings of a model name, by default the model's own."""
+    if model.pretraining_task is not None:
+        return model.pretraining_task
+    architecture = MODELS.get(model.architecture)
+    own = getattr(model, "default_objective", None) or getattr(architecture, "default_objective", _DEFAULT_OBJECTIVE)
+    return str(own)
+
+
+def allowed_objectives(model: ModelConfig) -> tuple[str, ...] | None:
+    """Return the objectives that a model with some settings can be trained on; ``None`` if it does not say."""
+    own: tuple[str, ...] | None = getattr(model, "allowed_objectives", None)
+    return own or getattr(MODELS.get(model.architecture), "allowed_objectives", None)

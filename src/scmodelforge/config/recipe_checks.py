@@ -9,6 +9,7 @@ from scmodelforge._errors import nearest
 from scmodelforge._registry import MODELS, OBJECTIVES
 from scmodelforge.config.cell_labels import counted_terms
 from scmodelforge.config.faults import Faults
+from scmodelforge.config.parts import objective_of
 from scmodelforge.config.schema import DataConfig, EvalConfig, ModelConfig, SchedulerConfig, Section, TrainingConfig
 
 __all__ = ["check_recipe", "check_validated", "unread_schedule_settings"]
@@ -135,10 +136,10 @@ def _check_stopping(
 
 def _validation_metrics(model: ModelConfig | None) -> list[str]:
     """Return what validation gives of a model; nothing where that is not known."""
-    if model is None or model.architecture not in MODELS.names():
+    if model is None or model.architecture not in MODELS:
         return []
-    task = model.pretraining_task or getattr(MODELS.get(model.architecture), "default_objective", None)
-    if task not in OBJECTIVES.names():
+    task = objective_of(model)
+    if task not in OBJECTIVES:
         return []
     terms = (*getattr(OBJECTIVES.get(task), "loss_terms", ()), *counted_terms(model))
     return ["val/loss", *(f"val/{term}" for term in terms)]

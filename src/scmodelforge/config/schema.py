@@ -13,6 +13,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from scmodelforge.config.cell_sections import SamplingConfig, SplitConfig
 from scmodelforge.config.device_sections import FsdpConfig
+from scmodelforge.config.finetune_sections import FinetuneConfig
 from scmodelforge.config.gene_sections import OrthologsConfig
 from scmodelforge.config.guard_sections import BatchSize, GuardsConfig, check_batch_size
 from scmodelforge.config.output_sections import OutputConfig, WandbConfig
@@ -34,6 +35,7 @@ __all__ = [
     "EarlyStoppingConfig",
     "EmaConfig",
     "EvalConfig",
+    "FinetuneConfig",
     "FsdpConfig",
     "GuardsConfig",
     "MaskingConfig",
@@ -302,6 +304,8 @@ class RunConfig(Section):
     data: SerializeAsAny[DataConfig] = Field(default_factory=DataConfig)
     tokenizer: SerializeAsAny[TokenizerConfig] = Field(default_factory=TokenizerConfig)
     model: SerializeAsAny[ModelConfig] = Field(default_factory=ModelConfig)
+    finetune: SerializeAsAny[FinetuneConfig] | None = None
+    """Adapts a trained model instead of training a new one."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
     output: OutputConfig = Field(default_factory=OutputConfig)

@@ -13,7 +13,7 @@ from scmodelforge._errors import ConfigError
 from scmodelforge.config.backbone import has_backbone, with_backbone
 from scmodelforge.config.faults import Faults, shown
 from scmodelforge.config.messages import add_problems, add_unknown, is_mixture, nested_section
-from scmodelforge.config.parts import PARTS, Part
+from scmodelforge.config.parts import HEAD, PARTS, Part
 from scmodelforge.config.schema import BenchmarkConfig, EvalConfig, RunConfig, Section
 
 __all__ = ["parse_section", "parse_sections"]
@@ -36,7 +36,12 @@ def parse_sections(raw: Mapping[str, Any], faults: Faults) -> dict[str, Section]
     for name in raw:
         if name not in RunConfig.model_fields:
             add_unknown(name, RunConfig, "", faults)
-    names = [name for name, field in RunConfig.model_fields.items() if nested_section(field.annotation)]
+    fields = RunConfig.model_fields.items()
+    names = [
+        name
+        for name, field in fields
+        if nested_section(field.annotation) and (raw.get(name) is not None or field.default is not None)
+    ]
     parsed = {name: parse_section(name, raw.get(name), faults) for name in names}
     return {name: section for name, section in parsed.items() if section is not None}
 
@@ -118,6 +123,8 @@ def _parse_around(section: type[Section], raw: dict[str, Any], path: str, faults
         )
         return None
     is_right = _parse_part(PARTS["model"], below, f"{path}.backbone", faults) is not None
+    if isinstance(own.get("head"), dict) and _parse_part(HEAD, own["head"], f"{path}.head", faults) is None:
+        is_right, own = False, {key: value for key, value in own.items() if key != "head"}
     # With a mistake below, only those of its own are asked of the section.
     around = _validate(section, {**own, "backbone": below} if is_right else own, path, name, faults)
     return around if is_right else None

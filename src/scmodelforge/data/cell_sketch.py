@@ -58,6 +58,8 @@ class Shared:
     has_genes
         Whether the set was measured for all genes that identities in the sketch are made of. If not, its cells can have
         other identities than they have there.
+    is_complete
+        Whether the sketch is of all cells that matter.
     """
 
     asked: int
@@ -67,6 +69,7 @@ class Shared:
     repeated: int = 0
     is_sample: bool = False
     has_genes: bool = True
+    is_complete: bool = True
 
     @property
     def share(self) -> float:
@@ -86,7 +89,8 @@ class Shared:
             return True
         is_low = self.share <= (_LOW if self.is_sample else _FEW) and self._highest_share() <= _LOW
         is_told_apart = self.identified >= (1 - _UNIDENTIFIED) * self.asked and self.repeated <= _FEW * self.checked
-        return False if is_low and is_told_apart and self.has_genes and self.checked else None
+        knows = is_told_apart and self.has_genes and self.is_complete
+        return False if is_low and knows and self.checked else None
 
     def _highest_share(self) -> float:
         """Return the upper end of the 95 % interval of the share (Clopper & Pearson 1934), if those are a sample."""
@@ -118,11 +122,14 @@ class CellSketch:
     genes
         Which genes of the vocabulary the identities are made of, shape (number of genes,), bool: those that all files
         were measured for. A vocabulary that was extended has these genes first.
+    is_complete
+        Whether the set has all cells that a model was trained on; else there were others, of which nothing is known.
     """
 
     identities: np.ndarray
     is_whole: bool
     genes: np.ndarray
+    is_complete: bool = True
 
     def shared(self, identities: np.ndarray, *, has_genes: bool = True) -> Shared:
         """Look for cells with these identities, shape (n,), uint64; equal ones count each.
@@ -150,6 +157,7 @@ class CellSketch:
             repeated=len(asked) - len(np.unique(asked)),
             is_sample=not self.is_whole,
             has_genes=has_genes,
+            is_complete=self.is_complete,
         )
 
 
@@ -205,6 +213,8 @@ class SketchVisitor:
         Tell of positions, shape (n,), which are those of such cells, shape (n,), bool.
     size
         Identities that the sketch keeps.
+    genes
+        As of :class:`CellIdentities`.
     """
 
     def __init__(
@@ -215,8 +225,9 @@ class SketchVisitor:
         is_held_out: Callable[[np.ndarray], np.ndarray],
         *,
         size: int = SKETCH_SIZE,
+        genes: np.ndarray | None = None,
     ) -> None:
-        self._genes = common_genes(vocab, panels)
+        self._genes = common_genes(vocab, panels) if genes is None else genes
         self._identify = _Identify(vocab, self._genes)
         self._is_train, self._is_held_out, self._size = is_train, is_held_out, size
         self._held_out: list[np.ndarray] = []

@@ -65,15 +65,16 @@ def measure(
     from scmodelforge.data.inspect import gene_id_type
 
     known, total = int(np.count_nonzero(tokens >= 0)), len(tokens)
+    where = _named(vocab_name, is_fixed=is_fixed)
     warning = None
     if known < LOW_SHARE * min(total, num_genes):
         warning = (
-            f"Only {known:,} of the {total:,} genes of {panel.name} are in gene_vocab '{vocab_name}' "
-            f"({num_genes:,} genes); check {'' if is_fixed else 'data.gene_vocab and '}data.gene_id_column."
+            f"Only {known:,} of the {total:,} genes of {panel.name} are in {where} ({num_genes:,} genes); "
+            f"check {'' if is_fixed else 'data.gene_vocab and '}data.gene_id_column."
         )
     elif by_case > known / 2:
         warning = (
-            f"{by_case:,} of the {known:,} genes of {panel.name} that are in gene_vocab '{vocab_name}' match it only "
+            f"{by_case:,} of the {known:,} genes of {panel.name} that are in {where} match it only "
             "when letter case is ignored; if they are another species' genes, "
             + (_MAP_FIRST if is_fixed else "set data.orthologs to that species, or data.gene_vocab to from_data.")
         )
@@ -85,6 +86,8 @@ def no_overlap(panel: Panel, coverage: Coverage, vocab: GeneVocab) -> str:
     """Return the message for a file without any gene of a vocabulary."""
     from scmodelforge.data.inspect import gene_id_type
 
+    if not coverage.total:
+        return f"{panel.name} has no genes; at least one is needed."
     example = f" ({panel.gene_ids[0]}, ...)" if coverage.total else ""
     own = gene_id_type(np.array(vocab.genes, dtype=object))
     is_of_other_species = coverage.id_type == "ensembl_mouse" and own != "ensembl_mouse"
@@ -100,10 +103,14 @@ def no_overlap(panel: Panel, coverage: Coverage, vocab: GeneVocab) -> str:
     elif is_of_other_species:
         remedy = "set data.orthologs.species to mouse to use their human orthologs, or data.gene_vocab to from_data."
     return (
-        f"None of the {coverage.total:,} genes of {panel.name} are in gene_vocab '{vocab.name}'. "
+        f"None of the {coverage.total:,} genes of {panel.name} are in {_named(vocab.name, is_fixed=vocab.is_fixed)}. "
         f"Its gene ids look like {_ID_TYPES[coverage.id_type]}{example} while the vocabulary has {_ID_TYPES[own]} "
         f"({vocab.genes[0]}, ...); {remedy}"
     )
+
+
+def _named(vocab_name: str, *, is_fixed: bool) -> str:
+    return "the model's vocabulary" if is_fixed else f"gene_vocab '{vocab_name}'"
 
 
 def repeated_ids(panel: Panel) -> str | None:

@@ -106,6 +106,8 @@ def strip_version(gene: str) -> str:
     """
     if not gene.startswith("ENS"):
         return gene
+    if "." not in gene and "_" not in gene:
+        return gene  # most are such, and there are many
     match = _VERSIONED.fullmatch(gene)
     return match.group(1) if match else gene
 

@@ -84,7 +84,8 @@ def describe_values(sample: np.ndarray, indptr: np.ndarray | None = None) -> Val
     lowest, highest = float(values.min()), float(values.max())
     if lowest < 0:
         number = int(np.count_nonzero(values < 0))
-        return ValueKind("scaled", f"{number:,} of {len(values):,} values are negative, the lowest {lowest:.4g}")
+        few = ", the others whole numbers" if is_whole(values).all() else ""
+        return ValueKind("scaled", f"{number:,} of {len(values):,} values are negative, the lowest {lowest:.4g}{few}")
     if is_whole(values).all():
         return ValueKind("counts", f"whole numbers up to {highest:,.0f}")
     seen = f"not whole numbers, the highest {highest:.4g}"

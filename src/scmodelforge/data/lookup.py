@@ -156,4 +156,4 @@ def _bare(name: str) -> str:
 
 def _is_human(name: str) -> bool:
     table = human_genes()
-    return name in table.ensembl_of or _bare(name) in table.symbol_of
+    return name in table.symbol_of or name in table.ensembl_of or _bare(name) in table.symbol_of

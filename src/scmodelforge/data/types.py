@@ -288,8 +288,10 @@ class Batch(TypedDict, total=False):
     prefix_len: torch.Tensor  # (B,) int64: tokens at the beginning that see each other fully
     no_repeats: torch.Tensor  # () bool: a gene that was named cannot come again
     cell_types: torch.Tensor  # (B,) int64 label of each cell, IGNORE_INDEX where it has none
-    batch_labels: torch.Tensor  # (B,) int64 batch of each cell, IGNORE_INDEX where it has none
-
+    batch_labels: torch.Tensor  # (B,) int64 batch of each cell, likewise
+    cell_values: torch.Tensor  # (B, T) float32 numbers of each cell, standardised, NaN where unknown
+    gene_classes: torch.Tensor  # (B, S) int64: class of the gene at each position, IGNORE_INDEX where not a target
+    cell_embeddings: torch.Tensor  # (B, H) float32: what a frozen backbone gives, which is then not run
     cell_index: np.ndarray  # (B,) int64 position of each cell in its source
     lengths: np.ndarray  # (B,) int64
     cu_seqlens: np.ndarray  # (B + 1,) int32

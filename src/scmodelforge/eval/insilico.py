@@ -2,7 +2,8 @@
 
 The tokens of a cell are changed (:mod:`scmodelforge.eval.genes.changed_cells`), and the change of the embeddings is the
 effect (Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9). What is asked of a model is little
-(:class:`GeneModel`), so that this module needs none.
+(:class:`GeneModel`), so that this module needs none. Effects on genes and networks are found here; screens of very many
+perturbations, by their effects on cells, in :mod:`scmodelforge.eval.screens`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from scmodelforge.data.types import TokenBlock
 from scmodelforge.eval.genes.changed_cells import Perturbation, perturbed_cells
+from scmodelforge.eval.screens.effects import cosines
 
 __all__ = ["Effect", "EncodedCells", "GeneModel", "Perturbation", "gene_numbers", "perturb", "perturbed_cells"]
 
@@ -174,13 +176,13 @@ class _Sums:
         number_of: np.ndarray,
         states: dict[str, np.ndarray],
     ) -> None:
-        self._cells.append(1 - _cosines(first.cells, second.cells))
+        self._cells.append(1 - cosines(first.cells, second.cells))
         for name, state in states.items():
-            moved = _cosines(second.cells, state[None]) - _cosines(first.cells, state[None])
+            moved = cosines(second.cells, state[None]) - cosines(first.cells, state[None])
             self._states.setdefault(name, []).append(moved)
         one, two = (_places(each, tokens, number_of) for each in (before, after))
         numbers = number_of[before.ids[one]]
-        shift = 1 - _cosines(first.tokens[one], second.tokens[two])
+        shift = 1 - cosines(first.tokens[one], second.tokens[two])
         self._shift += np.bincount(numbers, weights=shift, minlength=len(self._shift))
         self._count += np.bincount(numbers, minlength=len(self._count))
         if first.expression is not None and second.expression is not None:
@@ -213,11 +215,3 @@ def _selected(encoded: EncodedCells, block: TokenBlock, rows: np.ndarray) -> Enc
     is_chosen = np.isin(np.repeat(np.arange(len(block)), block.lengths), rows)
     expression = None if encoded.expression is None else encoded.expression[rows]
     return EncodedCells(encoded.cells[rows], encoded.tokens[is_chosen], expression)
-
-
-def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the cosine of each pair of rows; 1 for equal ones, whatever their length."""
-    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
-    found = np.divide((first * second).sum(axis=-1), lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    return np.where((first == second).all(axis=-1), 1.0, np.clip(found, -1, 1))

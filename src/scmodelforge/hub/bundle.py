@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +28,16 @@ from torch import nn
 from scmodelforge import __version__
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._json_files import read_json_object
-from scmodelforge._registry import MODELS, TOKENIZERS
+from scmodelforge._registry import MODELS, OBJECTIVES, TOKENIZERS
 from scmodelforge.config.schema import ModelConfig
 from scmodelforge.constants import FORMAT_VERSION
 from scmodelforge.data.cell_sketch import CellSketch
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.hub.folder_settings import check_objective, read_folder_settings, read_model_settings
+from scmodelforge.hub.plugin_files import copy_plugins, find_plugins, require_inside
 from scmodelforge.hub.sketch_file import load_sketch, save_sketch
+from scmodelforge.hub.weights import check_depth, load_weights
 from scmodelforge.models.components.given import apply_embedding_spec
 from scmodelforge.models.components.special_tokens import apply_special_tokens
 from scmodelforge.models.registry import get_model
@@ -47,9 +49,21 @@ from scmodelforge.tokenizers.saved import (
     saved_strategy,
 )
 
-__all__ = ["Bundle", "BundleParts", "build_model", "copy_plugins", "load_bundle", "load_parts", "save_bundle"]
+__all__ = ["FILES", "Bundle", "BundleParts", "build_model", "load_bundle", "load_parts", "save_bundle"]
 
-_FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.json", "preprocessing.json", "fingerprint.json")
+#: Files that every model folder has.
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.json", "preprocessing.json", "fingerprint.json")
+
+#: Files whose content goes on as it is to whoever the model is passed on to: a link must not bring in another file.
+_TEXTS = (
+    "config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "preprocessing.json",
+    "labels.json",
+    "fingerprint.json",
+    "README.md",
+)
 
 _AGAIN = "copy or export the model again"
 
@@ -83,6 +97,8 @@ class Bundle:
         What tells which cells the model was trained on; ``None`` if that is not known.
     origin
         Address that :func:`~scmodelforge.hub.load.load_model` loaded it from, or empty. It is not saved.
+    folder
+        Model folder of ours that it was read from; ``None`` for any other. It is not saved.
     """
 
     model: nn.Module
@@ -96,6 +112,7 @@ class Bundle:
     plugins: list[str] = field(default_factory=list)
     trained_cells: CellSketch | None = None
     origin: str = ""
+    folder: Path | None = field(default=None, init=False)  # a changed copy is not what the folder holds
 
     def __post_init__(self) -> None:
         self.vocab.is_fixed = True  # messages on cells advise what can be done about them, and that is no setting
@@ -187,12 +204,14 @@ def load_bundle(folder: str | Path, *, trust_plugins: bool = False) -> Bundle:
     DataError
         If the folder is missing, incomplete, damaged, of a newer format, or its parts do not belong together.
     ConfigError
-        If its model is of an architecture that is not registered.
+        If it needs Python files of its own, and these are not trusted, or cannot be imported.
     """
     parts = load_parts(folder, trust_plugins=trust_plugins)
-    model = build_model(parts.model_config, parts.tokenizer)
-    _load_weights(model, Path(folder) / "model.safetensors")
-    return Bundle(model=model.eval(), **vars(parts))
+    model = _built(parts, Path(folder))
+    load_weights(model, Path(folder) / "model.safetensors")
+    bundle = Bundle(model=model.eval(), **vars(parts))
+    bundle.folder = Path(folder)
+    return bundle
 
 
 def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundleParts:
@@ -202,23 +221,17 @@ def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundlePart
     """
     folder = Path(folder)
     _check_files(folder)
-    settings = read_json_object(folder / "config.json", _AGAIN)
-    if settings.get("format_version") != FORMAT_VERSION:
-        msg = (
-            f"{folder}: model folder of format {settings.get('format_version')}, this version reads format "
-            f"{FORMAT_VERSION}; install the version that wrote it, scmodelforge {settings.get('scmodelforge_version')}."
-        )
-        raise DataError(msg)
-    plugins = settings.get("plugins", [])
-    architectures = {part["architecture"] for part in (settings["model"], settings["model"].get("backbone")) if part}
-    is_known = architectures <= {*MODELS.names()} and saved_strategy(folder) in TOKENIZERS.names()
-    if plugins and not is_known:
-        _import_plugins(plugins, folder, trusted=trust_plugins)
-    architecture = MODELS.get(settings["model"]["architecture"])
-    model_config = getattr(architecture, "config_class", ModelConfig).model_validate(settings["model"])
+    settings = read_folder_settings(folder)
+    plugins = find_plugins(folder, settings.plugins)
+    is_known = all(name in MODELS for name in settings.architectures) and saved_strategy(folder) in TOKENIZERS
+    is_whole = is_known and (settings.objective in OBJECTIVES or not trust_plugins)  # to embed it needs none
+    if plugins and not is_whole:
+        _import_plugins(settings.plugins, folder, trusted=trust_plugins)
+    check_objective(settings, folder, is_own_possible=bool(plugins) and not trust_plugins)
+    model_config = read_model_settings(settings, folder)
     tokenizer = load_tokenizer(folder)
     vocab = tokenizer.vocab
-    if model_config.vocab_size != len(vocab) or settings.get("vocab_digest", vocab.digest()) != vocab.digest():
+    if model_config.vocab_size != len(vocab) or settings.vocab_digest not in (None, vocab.digest()):
         its = f"{model_config.vocab_size} tokens" if model_config.vocab_size != len(vocab) else "other genes"
         msg = (
             f"{folder}: the model was made for {its}, not for the {len(vocab)} tokens in vocab.json; "
@@ -230,10 +243,10 @@ def load_parts(folder: str | Path, *, trust_plugins: bool = False) -> BundlePart
         tokenizer=tokenizer,
         vocab=vocab,
         preprocessor=load_preprocessor(folder),
-        objective=settings["objective"],
+        objective=settings.objective,
         labels=read_json_object(folder / "labels.json", _AGAIN) if (folder / "labels.json").exists() else {},
         fingerprint=read_json_object(folder / "fingerprint.json", _AGAIN),
-        plugins=[str(folder / plugin) if plugin.endswith(".py") else plugin for plugin in plugins],
+        plugins=plugins,
         trained_cells=load_sketch(folder),
     )
 
@@ -242,12 +255,14 @@ def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         msg = f"{folder} is not a folder; give the folder of a model (it holds config.json and model.safetensors)."
         raise DataError(msg)
-    missing = [name for name in _FILES if not (folder / name).is_file()]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         is_run = (folder / "model" / "config.json").is_file()
         advice = f"Did you mean {folder / 'model'}?" if is_run else "Export the model again."
         msg = f"{folder} is not a complete model folder: {', '.join(missing)} missing. {advice}"
         raise DataError(msg)
+    for name in _TEXTS:
+        require_inside(folder, folder / name)
 
 
 def _import_plugins(plugins: list[str], folder: Path, *, trusted: bool) -> None:
@@ -262,33 +277,14 @@ def _import_plugins(plugins: list[str], folder: Path, *, trusted: bool) -> None:
     load_plugins(plugins, folder)
 
 
-def copy_plugins(plugins: list[str], folder: Path) -> list[str]:
-    """Copy plugin files into a folder, so that it can be moved, and return their names in it; modules stay names."""
-    names = []
-    for plugin in plugins:
-        source = Path(plugin)
-        if source.suffix != ".py":
-            names.append(plugin)
-            continue
-        target = folder / "plugins" / source.name
-        target.parent.mkdir(exist_ok=True)
-        if source.resolve() != target.resolve():
-            shutil.copyfile(source, target)
-        names.append(f"plugins/{source.name}")
-    return names
-
-
-def _load_weights(model: nn.Module, path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
+def _built(parts: BundleParts, folder: Path) -> nn.Module:
+    """Make the model of a folder, whose settings may be right each by itself and not together."""
+    check_depth(parts.model_config.model_dump(), folder / "model.safetensors")
     try:
-        load_model(model, str(path), strict=True)
-    except SafetensorError as problem:
-        msg = f"{path}: damaged or not a safetensors file ({problem}). Copy or export the model again."
-        raise DataError(msg) from problem
-    except RuntimeError as problem:
-        msg = f"{path}: the weights do not fit the model of config.json: {' '.join(str(problem).split())}"
+        return build_model(parts.model_config, parts.tokenizer)
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as problem:
+        reason = " ".join(str(problem).split()) or type(problem).__name__
+        msg = f"{folder / 'config.json'}: no model can be made of its settings ({reason}); {_AGAIN}."
         raise DataError(msg) from problem
 
 

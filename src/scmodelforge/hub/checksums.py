@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from scmodelforge._errors import DataError
 from scmodelforge._places import cache_folder
 from scmodelforge.hub.pretrained import PublishedFile
 
-__all__ = ["check_published", "sha256_of"]
+__all__ = ["check_published", "digest_of", "sha256_of"]
 
-_CHUNK = 8 * 2**20
+#: Nanoseconds that clocks of disks may be behind.
+_TICK = 20_000_000
 
 
 def check_published(folder: Path, files: Iterable[PublishedFile], *, again: str) -> None:
@@ -51,40 +54,66 @@ def check_published(folder: Path, files: Iterable[PublishedFile], *, again: str)
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file; of one that was read before and has not changed, without reading it."""
-    path = path.resolve()
-    now = path.stat()
-    kept = _kept()
-    size, changed, found = kept.get(str(path), (None, None, ""))
-    if (size, changed) == (now.st_size, now.st_mtime_ns):
-        return found
-    found = _read(path)
-    _keep({**kept, str(path): (now.st_size, now.st_mtime_ns, found)})
+    """Return the sha256 of a file; of one that was read before and has not changed, without reading it.
+
+    A file has not changed if its place on the disk, its size and its times of change are those of before.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    try:
+        path = path.resolve()
+        before = _state(path)
+        kept = _kept()
+        *state, found = kept.get(str(path), (None, ""))
+        if state == before:
+            return str(found)
+        _let_clock_go_on(before[-1])
+        found = digest_of(path)
+        is_settled = _state(path) == before
+    except OSError as problem:
+        msg = f"{path}: cannot be read ({problem.strerror})."
+        raise DataError(msg) from problem
+    if is_settled:
+        _keep({**kept, str(path): (*before, found)})
     return found
 
 
-def _read(path: Path) -> str:
-    digest = hashlib.sha256()
+def _state(path: Path) -> list[int]:
+    """Return what a file has otherwise once it is written again; its own time can be set to any, the last one not."""
+    now = path.stat()
+    return [now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns]
+
+
+def _let_clock_go_on(changed: int) -> None:
+    """Wait until a change after this one has another time on the disk, whose clock may be coarse."""
+    waiting = changed + _TICK - time.time_ns()
+    if 0 < waiting <= _TICK:
+        time.sleep(waiting / 1e9)
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file, which is read."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file() -> Path:
     return cache_folder() / "checked.json"
 
 
-def _kept() -> dict[str, tuple[int, int, str]]:
-    """Return size, time of change and sha256 by path; nothing if they cannot be read."""
+def _kept() -> dict[str, tuple[Any, ...]]:
+    """Return by path what :func:`_state` gave, and sha256; nothing if they cannot be read."""
     try:
         found = json.loads(_file().read_text(encoding="utf-8"))
-        return {str(path): (int(size), int(changed), str(sha)) for path, (size, changed, sha) in found.items()}
+        return {str(path): (*map(int, state), str(sha)) for path, (*state, sha) in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def _keep(kept: dict[str, tuple[int, int, str]]) -> None:
+def _keep(kept: dict[str, tuple[Any, ...]]) -> None:
     """Write them whole or not at all; where that is not possible, files are read again next time."""
     temporary = _file().with_name(f".checked.{os.getpid()}.json")
     try:

@@ -8,17 +8,19 @@ from contextlib import contextmanager
 
 from scmodelforge._errors import DataError
 from scmodelforge.hub.addresses import HubRepository
+from scmodelforge.hub.tokens import LOG_IN, without_token
 
 __all__ = ["explained", "on_the_hub"]
 
 #: Packages whose errors mean that a request got no answer; which one it is depends on the version of the client.
 _NETWORK = frozenset({"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"})
-_LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
 _UNAUTHORISED, _FORBIDDEN, _TOO_MANY, _SERVER = 401, 403, 429, 500
 
 
 @contextmanager
-def on_the_hub(repository: HubRepository, unreachable: Callable[[str], str]) -> Iterator[None]:
+def on_the_hub(
+    repository: HubRepository, unreachable: Callable[[str], str], *, token: str | bool | None = None
+) -> Iterator[None]:
     """Turn what the hub, the network or the disk refuse in a block into one line.
 
     Parameters
@@ -27,6 +29,8 @@ def on_the_hub(repository: HubRepository, unreachable: Callable[[str], str]) -> 
         What is asked for.
     unreachable
         Makes the message for a hub that gives no answer of the reason.
+    token
+        The token that is sent, as the hub's client takes it; it is in no message.
 
     Raises
     ------
@@ -38,14 +42,25 @@ def on_the_hub(repository: HubRepository, unreachable: Callable[[str], str]) -> 
     except DataError:
         raise
     except Exception as problem:
-        text = explained(problem, repository, unreachable)
+        text = explained(problem, repository, unreachable, token=token)
         if text is None:
             raise
         raise DataError(text) from problem
 
 
-def explained(problem: BaseException, repository: HubRepository, unreachable: Callable[[str], str]) -> str | None:
+def explained(
+    problem: BaseException,
+    repository: HubRepository,
+    unreachable: Callable[[str], str],
+    *,
+    token: str | bool | None = None,
+) -> str | None:
     """Return the line for an error of the hub's client, ``None`` if it is none of the kind."""
+    text = _line(problem, repository, unreachable)
+    return None if text is None else without_token(text, token)
+
+
+def _line(problem: BaseException, repository: HubRepository, unreachable: Callable[[str], str]) -> str | None:
     from huggingface_hub import errors
 
     if isinstance(problem, errors.HFValidationError):
@@ -70,18 +85,22 @@ def _refusal(problem: BaseException, repository: HubRepository) -> str:
 
     name, page = f"hf://{repository.repo_id}", f"https://huggingface.co/{repository.repo_id}"
     if isinstance(problem, errors.GatedRepoError):
-        return f"{name}: its owners grant access; ask for it on {page}, then {_LOG_IN}."
+        return f"{name}: its owners grant access; ask for it on {page}, then {LOG_IN}."
     if isinstance(problem, errors.RevisionNotFoundError):
-        return f"{name}: no revision '{repository.revision or 'main'}'; its branches and commits are on {page}."
+        slash = "; a slash in the name of a branch is written %2F" if repository.folder else ""
+        return f"{name}: no revision '{repository.revision or 'main'}'; its branches and commits are on {page}{slash}."
     if isinstance(problem, errors.RepositoryNotFoundError):
-        return f"{name}: there is no such repository, or you may not read it; correct the name, or {_LOG_IN}."
+        no = f"{name}: there is no such repository, or you may not read it"
+        if problem.response.status_code in (_UNAUTHORISED, _FORBIDDEN):
+            return f"{no}; the hub asks for a token ({problem.response.status_code}): {LOG_IN}, or correct the name."
+        return f"{no}; correct the name, or {LOG_IN}."
     assert isinstance(problem, errors.HfHubHTTPError)
     status = problem.response.status_code
     if status == _UNAUTHORISED:
-        return f"{name}: the hub does not know your token (401); {_LOG_IN} to one that is valid."
+        return f"{name}: the hub does not know your token (401); {LOG_IN} to one that is valid."
     if status == _FORBIDDEN:
         said = problem.response.headers.get("X-Error-Message") or _first_line(problem)
-        return f"{name}: your token gives no right to do this (403: {said}); {_LOG_IN} to one with it."
+        return f"{name}: your token gives no right to do this (403: {said}); {LOG_IN} to one with it."
     if status == _TOO_MANY or status >= _SERVER:
         return f"{name}: the hub is busy or out of order (status {status}); try again later."
     return f"{name}: the hub refuses this (status {status}: {_first_line(problem)}); see {page}."

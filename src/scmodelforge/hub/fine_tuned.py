@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
 
-from scmodelforge._errors import ConfigError, DataError, listed
+from scmodelforge._errors import DataError, listed
+from scmodelforge.hub.adapters import bare_backbone
 from scmodelforge.hub.bundle import Bundle, build_model
+from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
 
@@ -55,8 +59,7 @@ def fine_tuned_from(
         told = f"{len(names)} cell types, of which {len({*names})} differ ({listed(names, 3)})"
         msg = f"{told}; give two or more, each once."
         raise DataError(msg)
-    is_around = isinstance(bundle.model, FineTuneModel)
-    source: nn.Module = bundle.model.backbone if isinstance(bundle.model, FineTuneModel) else bundle.model
+    is_around, source = isinstance(bundle.model, FineTuneModel), bare_backbone(bundle.model)
     settings = bundle.model_config.backbone_settings() if is_around else bundle.model_config  # type: ignore[attr-defined]
     config = FineTunedConfig(
         backbone=settings, vocab_size=len(bundle.vocab), head=head or CellTypeHeadConfig(), num_cell_types=len(names)
@@ -64,28 +67,25 @@ def fine_tuned_from(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(config, bundle.tokenizer)
-    _copy(source, model.backbone)  # type: ignore[arg-type]
+    backbone: Any = model.backbone
+    copy_weights(source, backbone)
     return replace(
         bundle,
         model=model.to(next(source.parameters()).device).eval(),
         model_config=config,
         objective=FineTuneModel.default_objective,
         labels={"column": column, "categories": names},
-        fingerprint={**copy.deepcopy(bundle.fingerprint), "fine_tuned_from": bundle.model_id},
+        fingerprint=_fingerprint(bundle, config, names, column=column, seed=seed),
         plugins=list(bundle.plugins),
+        origin="",  # it was not loaded from there
     )
 
 
-def _copy(source: nn.Module, backbone: nn.Module) -> None:
-    """Write the weights of a model into one of the same settings, of which parts were left out."""
-    weights, wanted = source.state_dict(), backbone.state_dict()
-    parts = tuple(f"{name}." for name in getattr(source, "pretraining_parts", ()))
-    left = {name for name in weights.keys() - wanted.keys() if not f"{name}.".startswith(parts)}
-    faults = {name for name in wanted if name not in weights or weights[name].shape != wanted[name].shape} | left
-    if faults:
-        msg = (
-            f"the model has other weights than its settings make ({listed(sorted(faults), 3)}); give it as it was "
-            "trained or loaded."
-        )
-        raise ConfigError(msg)
-    backbone.load_state_dict({name: weights[name] for name in wanted})
+def _fingerprint(
+    bundle: Bundle, config: FineTunedConfig, names: list[str], *, column: str, seed: int
+) -> dict[str, Any]:
+    """Return the fingerprint of the model with an identity of the new one: results of both must not be mixed up."""
+    own = [bundle.fingerprint.get("config_hash"), bundle.model_id, config.model_dump(mode="json"), names, column, seed]
+    found = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    base = copy.deepcopy(bundle.fingerprint)
+    return {**base, "config_hash": found, "step": 0, "fine_tuned_from": bundle.model_id}

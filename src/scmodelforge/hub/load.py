@@ -12,11 +12,13 @@ import torch
 from scmodelforge._errors import DataError
 from scmodelforge.hub.addresses import parse_address
 from scmodelforge.hub.bundle import Bundle, load_bundle
+from scmodelforge.hub.checksums import sha256_of
 from scmodelforge.hub.importers.base import Imported, Importer, find_importer, holdings
 from scmodelforge.hub.locate import Located, locate
-from scmodelforge.hub.pretrained import PretrainedModel
+from scmodelforge.hub.published_vocabulary import check_vocabulary, published_as
+from scmodelforge.hub.weights import require_finite
 
-__all__ = ["check_vocabulary", "import_published", "is_model_folder", "load_model"]
+__all__ = ["identity_of_weights", "import_published", "is_model_folder", "load_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -114,8 +116,10 @@ def import_published(
     imported.report.check(located.origin)
     imported.report.warn(located.origin)
     bundle = imported.bundle
-    if located.entry is not None:
-        check_vocabulary(bundle, located.entry, str(located.folder))
+    require_finite(bundle.model, located.origin)
+    entry = located.entry or published_as(bundle)
+    if entry is not None:
+        check_vocabulary(bundle, entry, str(located.folder))
     told = {"importer": name, "folder": located.folder.resolve().name, **bundle.fingerprint.get("imported_from", {})}
     told |= {"origin": located.origin} if "://" in located.origin else {}
     bundle.fingerprint = {**bundle.fingerprint, "imported_from": told}
@@ -124,27 +128,23 @@ def import_published(
     return name, imported
 
 
-def check_vocabulary(bundle: Bundle, entry: PretrainedModel, origin: str) -> None:
-    """Refuse another model than one of the list, also where no checksum is known.
-
-    Raises
-    ------
-    DataError
-        If it has another number of tokens.
-    """
-    if len(bundle.vocab) != entry.vocabulary.num_tokens:
-        msg = (
-            f"{origin}: its vocabulary has {len(bundle.vocab):,} tokens, that of {entry.name} "
-            f"{entry.vocabulary.num_tokens:,}; put the files of {entry.name} there."
-        )
-        raise DataError(msg)
-
-
 def _hash_of_weights(bundle: Bundle) -> str:
     found = hashlib.sha256()
     for tensor in bundle.model.state_dict().values():
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
+
+
+def identity_of_weights(bundle: Bundle) -> str:
+    """Return what tells the weights of a model, as it was loaded, from all others.
+
+    Files that were looked at before and have not changed are not read for it.
+    """
+    if bundle.folder is not None:
+        return sha256_of(bundle.folder / "model.safetensors")
+    if "imported_from" in bundle.fingerprint:  # of the files, or of the weights themselves
+        return str(bundle.fingerprint["config_hash"])
+    return _hash_of_weights(bundle)
 
 
 def _reader_of(located: Located, importer: str | None) -> tuple[str, Importer]:

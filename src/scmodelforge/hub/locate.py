@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import glob
+import re
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import DataError, nearest
 from scmodelforge.hub.addresses import Address, HubRepository, LocalFolder
 from scmodelforge.hub.checksums import check_published
-from scmodelforge.hub.faults import on_the_hub
-from scmodelforge.hub.pretrained import PretrainedModel, get_pretrained, own_folder
+from scmodelforge.hub.fetch import Fetch, Wanted
+from scmodelforge.hub.pretrained import PretrainedModel, get_pretrained, list_pretrained, own_folder
 
 __all__ = ["Located", "locate"]
 
@@ -37,7 +38,13 @@ class Located:
 
 
 def locate(
-    address: Address, *, offline: bool = False, endpoint: str | None = None, token: str | bool | None = None
+    address: Address,
+    *,
+    offline: bool = False,
+    endpoint: str | None = None,
+    token: str | bool | None = None,
+    cache: Path | None = None,
+    anew: bool = False,
 ) -> Located:
     """Find the files of a model, and fetch them if they are not here.
 
@@ -54,20 +61,23 @@ def locate(
         Address of the hub; ``None`` is the usual one, or ``HF_ENDPOINT``.
     token
         As the hub's client takes it; ``None`` is the one it finds, in ``HF_TOKEN`` or where ``hf auth login`` puts it.
+    cache
+        Folder of the client's cache; ``None`` is the usual one, or ``HF_HUB_CACHE``.
+    anew
+        Fetch from the hub again what is in the cache.
 
     Raises
     ------
     ConfigError
-        If the registry has no such name.
+        If the registry has no such name, or the token cannot be one.
     DataError
         If the files are not here and cannot be fetched: the message has the exact command that fetches them elsewhere,
         and where to put them. If a file is not the published one.
     """
-    fetch = _Fetch(offline=offline, endpoint=endpoint, token=token)
+    fetch = Fetch(offline=offline, endpoint=endpoint, token=token, cache=cache, anew=anew)
     if isinstance(address, LocalFolder):
         if not address.path.is_dir():
-            msg = f"{address.path}: no such folder; correct the path, or give hf://owner/name or scmodelforge://name."
-            raise DataError(msg)
+            raise DataError(_no_folder(address.path))
         model = address.path / "model"
         return Located(model if (model / "config.json").is_file() else address.path, str(address.path))
     if isinstance(address, HubRepository):
@@ -75,42 +85,35 @@ def locate(
     return _by_name(get_pretrained(address.name), fetch)
 
 
-@dataclass(frozen=True)
-class _Fetch:
-    offline: bool
-    endpoint: str | None
-    token: str | bool | None
-
-    def snapshot(self, place: HubRepository, files: Sequence[str], unreachable: Callable[[str], str]) -> Path:
-        """Return the folder of a repository in the client's cache, with some of its files, by patterns, or all."""
-        from huggingface_hub import snapshot_download
-
-        with on_the_hub(place, unreachable):
-            found = snapshot_download(
-                place.repo_id,
-                revision=place.revision,
-                allow_patterns=list(files) or None,
-                local_files_only=self.offline,
-                endpoint=self.endpoint,
-                token=self.token,
-                library_name="scmodelforge",
-            )
-        return Path(found)
+def _no_folder(path: Path) -> str:
+    """Return the message for a path that is no folder, with what may have been meant."""
+    if path.exists():
+        return f"{path} is a file; give the model's folder, or the folder of a run."
+    said, text = f"{path}: no such folder", str(path)
+    if text.lower() in {model.name for model in list_pretrained()}:
+        return f"{said}. Did you mean scmodelforge://{text.lower()}?"
+    beside = [each.name for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
+    near = nearest(path.name, beside)
+    if near:
+        return f"{said}.{near} Correct the path, or give hf://owner/name or scmodelforge://name."
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text):
+        return f"{said}; correct the path. For a repository on the hub give hf://{text}."
+    return f"{said}; correct the path, or give hf://owner/name or scmodelforge://name."
 
 
-def _in_repository(place: HubRepository, fetch: _Fetch) -> Located:
+def _in_repository(place: HubRepository, fetch: Fetch) -> Located:
     files = [f"{glob.escape(place.folder)}/*"] if place.folder else []
-    root = fetch.snapshot(place, files, lambda reason: _absent(place, reason))
+    root = fetch.snapshot(Wanted(place, str(place), files, lambda reason: _absent(place, reason)))
     folder = root / place.folder
     if not folder.is_dir() or not any(folder.iterdir()):
         what = f"no folder '{place.folder}'" if place.folder else "no file"
         page = f"https://huggingface.co/{place.repo_id}/tree/{place.revision or 'main'}"
         msg = f"hf://{place.repo_id}: there is {what} in the repository; see {page}."
         raise DataError(msg)
-    return Located(folder, _address(place, root.name))
+    return Located(folder, str(replace(place, revision=root.name)))
 
 
-def _by_name(entry: PretrainedModel, fetch: _Fetch) -> Located:
+def _by_name(entry: PretrainedModel, fetch: Fetch) -> Located:
     name, own = f"scmodelforge://{entry.name}", own_folder(entry)
     files = [each.path for each in entry.files]
     is_here = all((own / file).is_file() for file in files)
@@ -125,15 +128,12 @@ def _by_name(entry: PretrainedModel, fetch: _Fetch) -> Located:
         return Located(own, name, entry)
     place = HubRepository(entry.hub.repository, entry.hub.revision, entry.hub.folder)
     wanted = [f"{place.folder}/{file}" if place.folder else file for file in files]
+    patterns = [glob.escape(each) for each in wanted]
     root = fetch.snapshot(
-        place, [glob.escape(each) for each in wanted], lambda reason: _absent_by_name(name, place, wanted, own, reason)
+        Wanted(place, name, patterns, lambda reason: _absent_by_name(name, place, wanted, own, reason))
     )
     check_published(root / place.folder, entry.files, again=f"fetch it again: scmodelforge hub pull {name}")
-    return Located(root / place.folder, f"{name} ({_address(place, root.name)})", entry)
-
-
-def _address(place: HubRepository, revision: str) -> str:
-    return f"hf://{place.repo_id}@{revision}" + (f"/{place.folder}" if place.folder else "")
+    return Located(root / place.folder, f"{name} ({replace(place, revision=root.name)})", entry)
 
 
 def _absent(place: HubRepository, reason: str) -> str:

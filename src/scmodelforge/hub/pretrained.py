@@ -15,10 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from scmodelforge._errors import ConfigError, nearest
 from scmodelforge._places import cache_folder
+from scmodelforge.hub.addresses import HubRepository
 
 __all__ = [
     "HubPlace",
@@ -57,8 +58,12 @@ class HubPlace(_Entry):
     @property
     def address(self) -> str:
         """The place as :func:`~scmodelforge.hub.addresses.parse_address` reads it."""
-        revision = f"@{self.revision}" if self.revision else ""
-        return f"hf://{self.repository}{revision}" + (f"/{self.folder}" if self.folder else "")
+        return str(HubRepository(self.repository, self.revision, self.folder))
+
+    @model_validator(mode="after")
+    def _stays_in_the_repository(self) -> HubPlace:
+        HubRepository(self.repository, self.revision, self.folder)
+        return self
 
 
 class PublishedFile(_Entry):
@@ -70,6 +75,12 @@ class PublishedFile(_Entry):
     """``null`` if it is not known."""
     bytes: int | None = Field(None, gt=0)
     """Size; ``null`` if it is not known."""
+
+    @field_validator("path")
+    @classmethod
+    def _stays_in_the_folder(cls, path: str) -> str:
+        HubRepository("owner/name", None, path)
+        return path
 
 
 class Vocabulary(_Entry):

@@ -23,6 +23,8 @@ def save_sketch(sketch: CellSketch | None, folder: Path) -> None:
         path.unlink(missing_ok=True)
         return
     facts = {"is_whole": str(sketch.is_whole).lower(), "num_genes": str(len(sketch.genes))}
+    if not sketch.is_complete:
+        facts["is_complete"] = "false"
     save_file({"identities": sketch.identities, "genes": np.packbits(sketch.genes)}, path, metadata=facts)
 
 
@@ -44,7 +46,7 @@ def load_sketch(folder: Path) -> CellSketch | None:
             facts = found.metadata() or {}
             identities, bits = found.get_tensor("identities"), found.get_tensor("genes")
         genes = np.unpackbits(bits, count=int(facts["num_genes"])).astype(bool)
-        sketch = CellSketch(identities, facts["is_whole"] == "true", genes)
+        sketch = CellSketch(identities, facts["is_whole"] == "true", genes, facts.get("is_complete") != "false")
         _check(sketch)
     except (SafetensorError, KeyError, TypeError, ValueError) as problem:
         msg = f"{path}: damaged or not a sketch of cells ({problem}). Copy or export the model again."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from scmodelforge._errors import DataError
@@ -11,7 +13,9 @@ from scmodelforge.models.components.losses import masked_cross_entropy, masked_s
 __all__ = ["annotation_term", "reconstruction_term"]
 
 
-def annotation_term(logits: torch.Tensor, cell_types: torch.Tensor | None) -> dict[str, torch.Tensor]:
+def annotation_term(
+    logits: torch.Tensor, cell_types: torch.Tensor | None, *, weights: Sequence[float] | None = None
+) -> dict[str, torch.Tensor]:
     """Return ``annotation``, the mean cross-entropy over the cells whose class is known; nothing without classes.
 
     Parameters
@@ -20,6 +24,8 @@ def annotation_term(logits: torch.Tensor, cell_types: torch.Tensor | None) -> di
         Scores of cell types, shape (B, C).
     cell_types
         Classes, -100 where unknown, shape (B,).
+    weights
+        What the cross-entropy of a cell of each class is multiplied by; ``None`` is 1 each.
 
     Raises
     ------
@@ -36,7 +42,7 @@ def annotation_term(logits: torch.Tensor, cell_types: torch.Tensor | None) -> di
                 "0 on, and -100 where the type is unknown."
             )
             raise DataError(msg)
-    return {"annotation": masked_cross_entropy(logits, cell_types)}
+    return {"annotation": masked_cross_entropy(logits, cell_types, weights=weights)}
 
 
 def reconstruction_term(

@@ -80,7 +80,13 @@ class CellModel(nn.Module):
         -------
         Cell embeddings, shape (B, H), and hidden states of tokens, shape (B, S, H). Those at padding mean nothing.
         """
-        hidden = self._hidden_states(input_ids, attention_mask, values)
+        return self._cells_and_tokens(input_ids, attention_mask, values)
+
+    def _cells_and_tokens(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, values: torch.Tensor | None, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return embeddings of cells and of tokens; options are those of ``_hidden_states``."""
+        hidden = self._hidden_states(input_ids, attention_mask, values, **options)
         return self._pool(hidden, attention_mask), hidden
 
     def num_parameters(self, trainable_only: bool = True) -> int:
@@ -155,9 +161,8 @@ class MaskedGeneModel(CellModel):
             If a token or a label is not in the vocabulary; checked on the CPU only.
         """
         trace = Trace.asked(states=output_hidden_states, maps=output_attentions)
-        hidden = self._hidden_states(input_ids, attention_mask, values, **Trace.given(trace))  # (B, S, H)
+        embeddings, hidden = self._cells_and_tokens(input_ids, attention_mask, values, **Trace.given(trace))
         logits = self.head(hidden) if return_logits else None  # (B, S, V)
-        embeddings = self._pool(hidden, attention_mask)  # (B, H)
         if labels is None:
             return with_trace(ModelOutput(logits=logits, embeddings=embeddings), trace)
         self.embedding.check_ids(labels.masked_fill(labels == IGNORE_INDEX, 0))

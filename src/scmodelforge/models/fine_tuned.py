@@ -17,22 +17,30 @@ import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError
+from scmodelforge._registry import HEADS
+from scmodelforge.config.finetune_sections import AdapterConfig
 from scmodelforge.config.own import own_settings
 from scmodelforge.config.schema import ModelConfig
-from scmodelforge.models._scdiva_losses import annotation_term
+from scmodelforge.models._fine_tuned_parts import check_readable, summed, without_pretraining
 from scmodelforge.models._utils import count_parameters, required_vocab_size
+from scmodelforge.models.components.adapters import inject_adapters
 from scmodelforge.models.components.flops import forward_flops
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig, FineTunedConfig
-from scmodelforge.models.fine_tuned_heads import HEADS, CellTypeHead
+from scmodelforge.models.fine_tuned_heads import Seen
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import get_model, register_model
 
 __all__ = ["CellTypeHeadConfig", "FineTuneModel", "FineTunedConfig"]
 
+_NO_HEAD = (
+    "this fine_tuned model has no head (model.num_cell_types is not set); train one, or set it to the number of cell "
+    "types."
+)
+
 
 @register_model("fine_tuned")
 class FineTuneModel(nn.Module):
-    """A model of any architecture with a head that names cell types.
+    """A model of any architecture with a head.
 
     Parameters
     ----------
@@ -44,7 +52,7 @@ class FineTuneModel(nn.Module):
     backbone
         The model that reads the tokens, without what only its pretraining needed.
     head
-        Scores of cell types; ``None`` where their number is not set.
+        What reads the backbone; ``None`` where what sizes it is not set, such as the number of cell types.
 
     Raises
     ------
@@ -53,7 +61,7 @@ class FineTuneModel(nn.Module):
     """
 
     config_class: ClassVar[type[FineTunedConfig]] = FineTunedConfig
-    default_objective: ClassVar[str] = "cell_type_annotation"
+    default_objective: ClassVar[str] = "cell_type_annotation"  # of the usual head; settings say which theirs is
     allowed_objectives: ClassVar[tuple[str, ...]] = ("cell_type_annotation",)
     logits_of: ClassVar[str] = "cells"
     # What the backbone does not read it names itself.
@@ -64,14 +72,15 @@ class FineTuneModel(nn.Module):
         self.config = config
         self.vocab_size, self.hidden_dim = required_vocab_size(config), config.hidden_dim
         settings = config.backbone_settings()
-        self.backbone: Any = _without_pretraining(get_model(settings.architecture, settings))
-        _check_readable(self.backbone, settings.architecture, config.head)
-        self.head: CellTypeHead | None = None
-        if config.num_cell_types is not None:
-            reads_tokens = config.head.pooling == "first"
-            width = settings.hidden_dim if reads_tokens else self.embedding_dim
-            make = HEADS[config.head.kind]
-            self.head = make(config.head, width, config.num_cell_types, dropout=settings.dropout)
+        self.backbone: Any = without_pretraining(get_model(settings.architecture, settings))
+        check_readable(self.backbone, settings.architecture, config.head)
+        self.head: Any = None
+        if config.has_head:
+            width = self.embedding_dim if config.head.reads == "cells" else settings.hidden_dim
+            make: Any = HEADS.get(config.head.kind)
+            self.head = make(config, width=width, dropout=settings.dropout)
+        if config.adapter is not None:
+            self.add_adapter(config.adapter)
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> FineTuneModel:
@@ -88,6 +97,19 @@ class FineTuneModel(nn.Module):
             As for the class.
         """
         return cls(own_settings("model", "fine_tuned", config, FineTunedConfig))
+
+    def add_adapter(self, adapter: AdapterConfig) -> None:
+        """Put low-rank adapters into the backbone, whose other weights are no longer trained.
+
+        Raises
+        ------
+        ConfigError
+            If the backbone has no such linear layers.
+        ImportError
+            If ``peft`` is not installed.
+        """
+        inject_adapters(self.backbone, adapter, name=self.config.backbone.architecture)
+        self.config = self.config.model_copy(update={"adapter": adapter})
 
     def forward(
         self,
@@ -112,18 +134,19 @@ class FineTuneModel(nn.Module):
         values
             Expression values, shape (B, S). ``None`` stands for zeros.
         cell_types
-            Class of each cell, -100 where unknown, shape (B,).
+            Class of each cell, -100 where unknown, shape (B,), for a head that learns from it.
         return_logits
             Without it ``logits`` is ``None``.
         output_hidden_states, output_attentions
             Give ``hidden_states``, ``attentions`` of the backbone, which takes a pass of its own.
         **kwargs
-            Other keys of the batch, which the backbone may read.
+            Other labels that the head learns from, and other keys of the batch, which the backbone may read.
 
         Returns
         -------
-        ``logits``, scores of cell types, shape (B, C); ``embeddings``, those of the backbone; and with types ``loss``,
-        the mean cross-entropy over the cells whose type is known, in nats, 0 if there are none (``annotation``).
+        ``logits``, what the head gives, for cell types scores of shape (B, C); ``embeddings``, those of the backbone;
+        and with labels ``loss``, the sum of the head's terms but for those apart: for cell types the mean cross-entropy
+        over the cells whose type is known, in nats, 0 if there are none (``annotation``).
 
         Raises
         ------
@@ -133,19 +156,20 @@ class FineTuneModel(nn.Module):
             If a token is not in the vocabulary, or a class does not exist; checked on the CPU only.
         """
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "values": values, **kwargs}
+        labels = self._take_labels({"cell_types": cell_types} if cell_types is not None else {}, batch)
         traced = ModelOutput()
         if output_hidden_states or output_attentions:
             asked = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
             traced = self._look_inside(batch, **asked)
         scores, terms = None, None
-        if cell_types is not None or (return_logits and self.head is not None):
-            scores, embeddings = self._score(batch)
+        if labels or (return_logits and self.head is not None):
+            scores, seen = self._score(batch)
+            embeddings = seen.cells
+            terms = self.head.loss_terms(scores, labels, seen) if labels else None
         else:
             embeddings = self.encode(**batch)
-        if scores is not None and cell_types is not None:
-            terms = annotation_term(scores, cell_types)
         return ModelOutput(
-            loss=None if terms is None else terms["annotation"],
+            loss=None if terms is None else summed(terms, apart=self._measures),
             logits=scores if return_logits else None,
             embeddings=embeddings,
             hidden_states=traced.hidden_states,
@@ -176,9 +200,47 @@ class FineTuneModel(nn.Module):
         Raises
         ------
         ConfigError
+            If there is no head, or one of another kind.
+        """
+        if self.config.head.kind != "cell_types":
+            msg = f"the head of this model is of kind '{self.config.head.kind}' and names no cell types."
+            raise ConfigError(msg)
+        return self.score(input_ids, attention_mask, values, **kwargs)
+
+    def score(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        values: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Return what the head gives. Parameters as of ``forward``; labels have no effect.
+
+        Raises
+        ------
+        ConfigError
             If there is no head.
         """
-        return self._score({"input_ids": input_ids, "attention_mask": attention_mask, "values": values, **kwargs})[0]
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "values": values, **kwargs}
+        self._take_labels({}, batch)
+        return self._score(batch)[0]
+
+    @property
+    def terms_apart(self) -> frozenset[str]:
+        """Terms of the head that do not count when it is told how good the model is."""
+        found: frozenset[str] = getattr(self.head, "terms_apart", frozenset())
+        return found | self._measures
+
+    @property
+    def _measures(self) -> frozenset[str]:
+        """Terms of the head that are no loss, and are given in evaluation only."""
+        found: frozenset[str] = getattr(self.head, "measures", frozenset())
+        return found
+
+    def set_step(self, step: int) -> None:
+        """Tell the head how many steps are done, if it asks."""
+        if hasattr(self.head, "set_step"):
+            self.head.set_step(step)
 
     @property
     def forward_flops(self) -> Callable[[dict[str, Any]], int]:
@@ -187,9 +249,12 @@ class FineTuneModel(nn.Module):
         parts = getattr(self.backbone, "flop_parts", None)
 
         def tell(batch: dict[str, Any]) -> int:
+            head = forward_flops(self, [("head", 1)], batch)
+            if "cell_embeddings" in batch:
+                return head
             # An embedding needs each part once, whatever pretraining repeats.
             flops = own(batch) if parts is None else forward_flops(self.backbone, dict.fromkeys(parts), batch)
-            return int(flops) + forward_flops(self, [("head", 1)], batch)
+            return int(flops) + head
 
         return tell
 
@@ -227,19 +292,26 @@ class FineTuneModel(nn.Module):
         """Count the parameters, all of them or those that are trained."""
         return count_parameters(self, trainable_only=trainable_only)
 
-    def _score(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return scores of cell types, shape (B, C), and embeddings of cells, shape (B, H)."""
+    def _take_labels(self, given: dict[str, torch.Tensor], batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Take what the head learns from out of a batch, in place: nothing that reads the tokens may see it."""
+        if given and self.head is None:
+            raise ConfigError(_NO_HEAD)
+        own = () if self.head is None else self.head.labels
+        found = {name: batch.pop(name) for name in own if name in batch}
+        return {**{name: value for name, value in given.items() if name in own}, **found}
+
+    def _score(self, batch: dict[str, Any]) -> tuple[torch.Tensor, Seen]:
+        """Return what the head gives, and what it saw."""
         if self.head is None:
-            msg = (
-                "this fine_tuned model has no head (model.num_cell_types is not set); train one, or set it to the "
-                "number of cell types."
-            )
-            raise ConfigError(msg)
-        if not self.head.reads_tokens:
-            cells = self.encode(**batch)
-            return self.head(cells), cells
-        cells, tokens = self.backbone.encode_tokens(**batch)
-        return self.head(cells, tokens, batch["attention_mask"]), cells
+            raise ConfigError(_NO_HEAD)
+        tokens = None
+        if self.config.head.reads == "cells":
+            given = batch.pop("cell_embeddings", None)
+            cells = self.encode(**batch) if given is None else given
+        else:
+            cells, tokens = self.backbone.encode_tokens(**batch)
+        seen = Seen(cells, tokens, batch, self.backbone)
+        return self.head(seen), seen
 
     def _look_inside(self, batch: dict[str, Any], **asked: bool) -> ModelOutput:
         """Return what the backbone gives, with nothing hidden and nothing asked for."""
@@ -247,23 +319,3 @@ class FineTuneModel(nn.Module):
         seen["prefix_len"] = (batch["attention_mask"] != 0).sum(dim=1)  # each token sees the whole cell, as in encode
         output: ModelOutput = self.backbone(**seen, return_logits=False, **asked)
         return output
-
-
-def _without_pretraining(model: nn.Module) -> nn.Module:
-    """Take out of a model what it names as needed by its pretraining only, in place."""
-    for name in getattr(model, "pretraining_parts", ()):
-        owner, _, part = name.rpartition(".")
-        setattr(model.get_submodule(owner), part, None)
-    return model
-
-
-def _check_readable(backbone: nn.Module, name: str, head: CellTypeHeadConfig) -> None:
-    """Refuse a head that reads tokens of a model that gives none, or whose first one knows nothing of the others."""
-    if head.pooling != "first":
-        return
-    lacks = None if hasattr(backbone, "encode_tokens") else "has no hidden state of each token"
-    if lacks is None and not getattr(backbone, "first_sees_cell", True):
-        lacks = "has a first token that sees no other"
-    if lacks is not None:
-        msg = f"model.head.pooling is 'first', but architecture '{name}' {lacks}; set it to 'embedding'."
-        raise ConfigError(msg)

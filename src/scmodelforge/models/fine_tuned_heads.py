@@ -1,24 +1,92 @@
 """Heads of fine-tuned models: what reads the embedding of a cell, or its tokens.
 
-A head of another kind is a class of its own with a line in :data:`HEADS`.
+A head of another kind is a class with ``@register_head``, in the file of the task that trains it
+(``scmodelforge.finetuning.tasks``).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from scmodelforge._errors import ConfigError
+from scmodelforge._registry import HEADS
+from scmodelforge.config.head import HeadConfig
+from scmodelforge.constants import IGNORE_INDEX
+from scmodelforge.models._scdiva_losses import annotation_term
 from scmodelforge.models._utils import init_weights
 from scmodelforge.models.components.blocks import get_activation
 from scmodelforge.models.components.pooling import get_pooling
-from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig
+from scmodelforge.models.fine_tuned_config import CellHeadConfig, CellTypeHeadConfig, FineTunedConfig
 
-__all__ = ["HEADS", "CellTypeHead"]
+__all__ = ["CellHead", "CellTypeHead", "Head", "Seen", "register_head"]
+
+T = TypeVar("T", bound=type)
 
 
-class CellTypeHead(nn.Module):
-    """Scores of cell types: hidden layers with an activation, dropout, and a linear layer to the types.
+@dataclass(frozen=True)
+class Seen:
+    """What a head gets to see of a batch.
+
+    Attributes
+    ----------
+    cells
+        Embeddings of cells, shape (B, H).
+    tokens
+        Hidden states of their tokens, shape (B, S, D), for a head that reads them.
+    batch
+        What the backbone got: ``input_ids``, ``attention_mask``, ``values`` and other keys of the batch. Labels that
+        the head learns from are not among them.
+    backbone
+        The model that reads the tokens.
+    """
+
+    cells: torch.Tensor
+    tokens: torch.Tensor | None
+    batch: Mapping[str, Any]
+    backbone: nn.Module
+
+
+class Head(Protocol):
+    """What a head offers. It is a ``torch.nn.Module`` made as ``Head(config, width=..., dropout=...)``.
+
+    Attributes
+    ----------
+    config_class
+        Its settings.
+    labels
+        Keys of the batch that it learns from; they reach neither the backbone nor the scores.
+    apart
+        Terms that count for no loss; may be left out by a head that has none.
+    """
+
+    config_class: ClassVar[type[HeadConfig]]
+    labels: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: FineTunedConfig, *, width: int, dropout: float) -> None:
+        """Make a head that reads vectors of a width, of the settings of the model around it."""
+        ...
+
+    def __call__(self, seen: Seen) -> torch.Tensor:
+        """Return the scores: of cells, shape (B, ...), or of tokens, shape (B, S, ...)."""
+        ...
+
+    def loss_terms(self, scores: torch.Tensor, labels: Mapping[str, torch.Tensor], seen: Seen) -> dict[str, Any]:
+        """Return the mean of each term over its targets, named as in ``config_class.terms``."""
+        ...
+
+
+def register_head(kind: str) -> Callable[[T], T]:
+    """Return a decorator that registers a class of heads as ``model.head.kind``."""
+    return HEADS.register(kind)
+
+
+class CellHead(nn.Module):
+    """Scores of cells: hidden layers with an activation, dropout, and a linear layer.
 
     Parameters
     ----------
@@ -26,21 +94,15 @@ class CellTypeHead(nn.Module):
         Its settings.
     width
         Width of what it reads.
-    num_cell_types
-        Number of cell types C.
     dropout
         Dropout where the settings name none.
-
-    Attributes
-    ----------
-    reads_tokens
-        Whether it reads hidden states of tokens, or the embedding of the cell only.
+    num_scores
+        Scores of a cell.
     """
 
-    def __init__(self, config: CellTypeHeadConfig, width: int, num_cell_types: int, *, dropout: float) -> None:
+    def __init__(self, config: CellHeadConfig, *, width: int, dropout: float, num_scores: int) -> None:
         super().__init__()
-        self.reads_tokens = config.pooling == "first"
-        self.width, self.num_cell_types = width, num_cell_types
+        self._reads_first = config.reads == "first"
         self._first = get_pooling("cls")
         layers: list[nn.Module] = []
         for _ in range(config.hidden_layers):
@@ -48,44 +110,77 @@ class CellTypeHead(nn.Module):
             layers += [nn.Linear(width, width), nn.Tanh() if is_tanh else get_activation(config.activation)]
         self.layers = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout if config.dropout is None else config.dropout)
-        self.decoder = nn.Linear(width, num_cell_types)
+        self.decoder = nn.Linear(width, num_scores)
         self.apply(init_weights)
 
-    def forward(
-        self, cells: torch.Tensor, tokens: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Score the cell types.
-
-        Parameters
-        ----------
-        cells
-            Embeddings of cells, shape (B, H).
-        tokens
-            Hidden states of their tokens, shape (B, S, H); needed by a head that reads them.
-        attention_mask
-            1 for real tokens and 0 for padding, shape (B, S).
-
-        Returns
-        -------
-        Unnormalised logits, shape (B, C).
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Return the scores, shape (B, C), such as unnormalised logits.
 
         Raises
         ------
         ConfigError
             If what is read is not as wide as the model said.
         """
-        vectors = cells
-        if self.reads_tokens:
-            assert tokens is not None
-            vectors = self._first(tokens, attention_mask)
-        if vectors.shape[-1] != self.width:
+        vectors = seen.cells
+        if self._reads_first:
+            assert seen.tokens is not None
+            vectors = self._first(seen.tokens, seen.batch["attention_mask"])
+        width = self.decoder.in_features
+        if vectors.shape[-1] != width:
             msg = (
-                f"embeddings are {vectors.shape[-1]} wide and model.hidden_dim is {self.width}; a model whose "
+                f"embeddings are {vectors.shape[-1]} wide and model.hidden_dim is {width}; a model whose "
                 "embeddings have another width names it as embedding_dim."
             )
             raise ConfigError(msg)
         return self.decoder(self.dropout(self.layers(vectors)))
 
 
-#: Heads by ``model.head.kind``.
-HEADS: dict[str, type[CellTypeHead]] = {"cell_types": CellTypeHead}
+@register_head("cell_types")
+class CellTypeHead(CellHead):
+    """Scores of cell types.
+
+    Parameters
+    ----------
+    config
+        Settings of the model around it, with ``num_cell_types`` set.
+    width
+        Width of what it reads.
+    dropout
+        Dropout where the settings name none.
+    """
+
+    config_class: ClassVar[type[HeadConfig]] = CellTypeHeadConfig
+    labels: ClassVar[tuple[str, ...]] = ("cell_types",)
+    measures: ClassVar[frozenset[str]] = frozenset({"annotation_error"})
+
+    def __init__(self, config: FineTunedConfig, *, width: int, dropout: float) -> None:
+        own = config.head
+        assert isinstance(own, CellTypeHeadConfig)
+        assert config.num_cell_types is not None
+        if own.class_weights is not None and len(own.class_weights) != config.num_cell_types:
+            msg = (
+                f"model.head.class_weights has {len(own.class_weights)} weights for {config.num_cell_types} cell "
+                "types; leave it out and set finetune.class_weights."
+            )
+            raise ConfigError(msg)
+        super().__init__(own, width=width, dropout=dropout, num_scores=config.num_cell_types)
+        self._weights = own.class_weights
+
+    def loss_terms(
+        self, scores: torch.Tensor, labels: Mapping[str, torch.Tensor], seen: Seen
+    ) -> dict[str, torch.Tensor]:
+        """Return the terms of cells whose type is known; 0 without any.
+
+        Returns
+        -------
+        ``annotation``, the mean of their weighted cross-entropy in nats: the sum of weight times cross-entropy over
+        their number, not over the sum of their weights, so that it is a mean over targets as that of any term. In
+        evaluation also ``annotation_error``, the share of them that is called by another type.
+        """
+        types = labels["cell_types"]
+        terms = annotation_term(scores, types, weights=self._weights)
+        if not self.training:
+            is_known = types != IGNORE_INDEX
+            is_wrong = is_known & (scores.argmax(dim=1) != types)
+            terms["annotation_error"] = is_wrong.sum() / is_known.sum().clamp(min=1)
+        return terms

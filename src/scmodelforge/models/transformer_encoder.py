@@ -19,19 +19,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError, DataError
-from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.models._utils import init_weights, required_vocab_size
-from scmodelforge.models.base import MaskedGeneModel, transformer_arguments
+from scmodelforge.models.base import transformer_arguments
 from scmodelforge.models.components.blocks import Trace, with_trace
 from scmodelforge.models.components.embeddings import GeneExpressionEmbedding, blank_padding
 from scmodelforge.models.components.heads import ExpressionPredictionHead, MaskedGenePredictionHead
-from scmodelforge.models.components.losses import masked_squared_error, zero_truncated_poisson_loss
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.components.transformer import TransformerStack
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.models.registry import register_model
+from scmodelforge.models.transformer_encoder_cells import ChosenTokensModel, check_left_out_layers
 from scmodelforge.models.transformer_encoder_config import TransformerEncoderConfig
+from scmodelforge.models.transformer_encoder_values import with_value_loss
 
 if TYPE_CHECKING:
     from scmodelforge.config.schema import ModelConfig
@@ -40,7 +39,7 @@ __all__ = ["TransformerEncoder", "TransformerEncoderConfig"]
 
 
 @register_model("transformer_encoder")
-class TransformerEncoder(MaskedGeneModel):
+class TransformerEncoder(ChosenTokensModel):
     """Bidirectional transformer with masked gene prediction.
 
     Pre-norm blocks are followed by a final layer norm; prediction and pooling read its output.
@@ -87,12 +86,12 @@ class TransformerEncoder(MaskedGeneModel):
     value_loss
         With ``values``: ``squared_error``, or ``zero_truncated_poisson``, whose predictions are logarithms of rates.
     pooled_tokens, left_out_layers
-        What :meth:`encode` averages over, ``all`` tokens or ``genes``, and how many layers at the end it leaves out.
+        What embeddings of cells average over, ``all`` tokens or ``genes``, and the layers at the end they leave out.
 
     Raises
     ------
     ConfigError
-        If ``encode`` is to leave out all layers.
+        If embeddings of cells are to leave out all layers.
     """
 
     config_class: ClassVar[type[TransformerEncoderConfig]] = TransformerEncoderConfig
@@ -133,9 +132,7 @@ class TransformerEncoder(MaskedGeneModel):
         left_out_layers: int = 0,
     ) -> None:
         super().__init__()
-        if left_out_layers >= num_layers:
-            msg = f"model.left_out_layers is {left_out_layers}, of {num_layers} layers; leave at least one."
-            raise ConfigError(msg)
+        check_left_out_layers(left_out_layers, num_layers)
         self.pooled_tokens, self.left_out_layers = pooled_tokens, left_out_layers
         self.value_loss = value_loss
         self.predicts = predicts
@@ -253,55 +250,14 @@ class TransformerEncoder(MaskedGeneModel):
                 **kwargs,
             )
         trace = Trace.asked(states=output_hidden_states, maps=output_attentions)
-        hidden = self._hidden_states(input_ids, attention_mask, values, trace=trace, is_hidden=masked_positions)
-        embeddings = self._pool(hidden, attention_mask)  # (B, H)
+        embeddings, hidden = self._cells_and_tokens(
+            input_ids, attention_mask, values, trace=trace, is_hidden=masked_positions
+        )
         logits = self.head(hidden) if return_logits or labels is not None else None  # (B, S)
-        if labels is None or logits is None:
-            return with_trace(ModelOutput(logits=logits, embeddings=embeddings), trace)
-        if targets is None:
-            msg = "labels without targets: a model that predicts values needs them; give the batch of its objective."
-            raise DataError(msg)
-        measure = masked_squared_error if self.value_loss == "squared_error" else zero_truncated_poisson_loss
-        loss = measure(logits, targets, labels != IGNORE_INDEX)
-        shown = logits if return_logits else None
-        output = ModelOutput(loss=loss, logits=shown, embeddings=embeddings, loss_terms={"masked_value": loss})
+        output = ModelOutput(logits=logits if return_logits else None, embeddings=embeddings)
+        if labels is not None and logits is not None:
+            output = with_value_loss(output, logits, labels, targets, kind=self.value_loss)
         return with_trace(output, trace)
-
-    def encode(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        values: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """Embed cells: as ``forward`` does, but for ``pooled_tokens`` and ``left_out_layers``."""
-        left_out: dict[str, Any] = {"left_out": self.left_out_layers} if self.left_out_layers else {}
-        hidden = self._hidden_states(input_ids, attention_mask, values, **left_out)  # derived models may know none
-        return self._pool_tokens(hidden, input_ids, attention_mask)
-
-    def encode_tokens(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        values: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embed cells as ``encode`` does, and tokens by what leaves the last layer, whatever that leaves out.
-
-        Parameters and shapes are those of :meth:`CellModel.encode_tokens`.
-        """
-        trace = Trace.asked(states=self.left_out_layers > 0, maps=False)
-        hidden = pooled = self._hidden_states(input_ids, attention_mask, values, trace=trace)
-        if trace is not None:
-            pooled = self.encoder.final_norm(trace.hidden_states[-1 - self.left_out_layers])
-        return self._pool_tokens(pooled, input_ids, attention_mask), hidden
-
-    def _pool_tokens(self, hidden: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        if self.pooled_tokens == "genes" and self.pooling == "mean":
-            special = self.embedding.special_ids
-            is_gene = ~torch.isin(input_ids, special.on(input_ids.device)) | (input_ids == special.mask)
-            attention_mask = (attention_mask != 0) & is_gene
-        return self._pool(hidden, attention_mask)
 
     def _hidden_states(
         self,

@@ -51,6 +51,8 @@ class Preset:
         Values of ``tokenizer.ties``.
     compat
         Value of ``tokenizer.compat`` that gives the tokens of the official code, or ``None`` if there is none.
+    tables
+        Names of the files that may have the content of the published ones in another form.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Preset:
     id_columns: tuple[str, ...]
     ties: tuple[str, ...]
     compat: str | None = None
+    tables: tuple[str, ...] = ()
 
 
 def get_preset(name: str) -> Preset:
@@ -104,6 +107,7 @@ def geneformer(release: GeneformerRelease, settings: Mapping[str, Any], *, compa
         id_columns=("ensembl_id",),
         ties=("token", "stable", "numpy"),
         compat=compat,
+        tables=release.tables,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["num_blocks", "parameter_depths"]
+__all__ = ["block_prefixes", "num_blocks", "parameter_depths"]
 
 
 def parameter_depths(model: nn.Module) -> dict[str, int]:
@@ -23,7 +23,7 @@ def parameter_depths(model: nn.Module) -> dict[str, int]:
     -------
     Depths by parameter name. Without any block all are 0.
     """
-    blocks = _blocks(model)
+    blocks = block_prefixes(model)
     above = len(blocks) + 1
     depths: dict[str, int] = {}
     reached = 0
@@ -36,10 +36,10 @@ def parameter_depths(model: nn.Module) -> dict[str, int]:
 
 def num_blocks(model: nn.Module) -> int:
     """Return how many blocks :func:`parameter_depths` finds."""
-    return len(_blocks(model))
+    return len(block_prefixes(model))
 
 
-def _blocks(model: nn.Module) -> list[str]:
+def block_prefixes(model: nn.Module) -> list[str]:
     """Return the beginnings of the names of the parameters of each block; blocks within blocks are left out."""
     found: list[str] = []
     for path, module in model.named_modules():

@@ -19,7 +19,9 @@ _log = logging.getLogger(__name__)
 class Unfreezing:
     """A callback that freezes what is not to be trained yet.
 
-    A frozen parameter has no gradient, so the optimiser leaves it alone: no step, no decay, no moments. What is frozen
+    A frozen parameter has no gradient, so the optimiser leaves it alone: no step, no decay, no moments. A part of the
+    model that has parameters, none of which is trained, is in evaluation mode: dropout is for weights that learn, and
+    in others it would only be noise, and statistics of batches would go on changing them. What is frozen
     follows from the epoch alone, so that a resumed run needs nothing more. Parameters that the model itself has frozen
     stay frozen.
 
@@ -49,11 +51,21 @@ class Unfreezing:
         trained = _trained(run.model, self._stages, run.progress.epoch) & self._trainable
         for name, parameter in run.model.named_parameters():
             parameter.requires_grad_(name in trained)
+        _rest(run.model)
         sizes = {name: parameter.numel() for name, parameter in run.model.named_parameters()}
         _log.info(
             f"epoch {run.progress.epoch + 1}/{run.config.max_epochs}  training "
             f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters"
         )
+
+
+def _rest(model: nn.Module) -> None:
+    """Put the parts of a model that are frozen into evaluation mode, and all others into training mode."""
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
 
 
 def check_stages(model: nn.Module, stages: Sequence[UnfreezeConfig]) -> None:

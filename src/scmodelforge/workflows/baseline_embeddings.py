@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from scmodelforge._errors import ConfigError, nearest
 from scmodelforge.eval.baselines import hvg_embedding, pca_embedding, random_embedding
-from scmodelforge.workflows.scvi_baseline import FittedCells, scvi_embedding
+from scmodelforge.workflows.scvi_baseline import FittedCells, check_scvi, scvi_embedding
 
-__all__ = ["BASELINES", "BaselineCells", "baseline_embeddings", "in_order", "need_counts", "pca_of"]
+__all__ = ["BASELINES", "BaselineCells", "baseline_embeddings", "check_baselines", "in_order", "need_counts", "pca_of"]
 
 #: All baselines, in the order of tables. The last is trained, and needs the extra ``scvi``.
 BASELINES = ("pca", "hvg", "random", "untrained", "scvi")
@@ -25,6 +26,27 @@ class BaselineCells(FittedCells, Protocol):
     @property
     def positions(self) -> np.ndarray:
         """Number of each cell, shape (n,), which no other has."""
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Make sure that baselines are known, and that what they need is installed.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such baseline, or none is named.
+    ImportError
+        If scvi-tools is needed and not installed.
+    """
+    if not names:
+        msg = f"no baseline is named; a score says little without one. There are: {', '.join(BASELINES)}."
+        raise ConfigError(msg)
+    for name in names:
+        if name not in BASELINES:
+            msg = f"unknown baseline '{name}'.{nearest(name, BASELINES)} There are: {', '.join(BASELINES)}."
+            raise ConfigError(msg)
+    if "scvi" in names:
+        check_scvi()
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from scmodelforge import __version__
 from scmodelforge._registry import OBJECTIVES
-from scmodelforge.config.cell_labels import counted_terms, needed_labels
+from scmodelforge.config.cell_labels import counted_terms, names_cell_types
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import summary_table
 from scmodelforge.hub.bundle import Bundle, BundleParts
@@ -94,7 +94,7 @@ def _use(model: Bundle | BundleParts, address: str) -> str:
         f"scmodelforge embed cells.h5ad embedded.h5ad --model {address}{option}",
         "```",
     ]
-    if "cell_types" in needed_labels(model.model_config):
+    if names_cell_types(model.model_config):
         lines += ["", "It learned cell types: `smf.tl.annotate` and `scmodelforge predict` name those of other cells."]
     if model.plugins:
         files = ", ".join(f"`{Path(each).name}`" for each in model.plugins)
@@ -150,7 +150,7 @@ def _data(facts: dict[str, Any]) -> str:
 
 
 def _hidden(model: Bundle | BundleParts) -> str:
-    objective: Any = OBJECTIVES.get(model.objective) if model.objective in OBJECTIVES.names() else None
+    objective: Any = OBJECTIVES.get(model.objective) if model.objective in OBJECTIVES else None
     lines = []
     if objective is not None and objective.__doc__:
         lines.append(f"Objective `{model.objective}`: {objective.__doc__.strip().splitlines()[0]}")
@@ -176,7 +176,7 @@ def _hidden(model: Bundle | BundleParts) -> str:
 def _scores(model: Bundle | BundleParts, records: Sequence[Record]) -> CardScores:
     if not records:
         return CardScores("Not evaluated yet.", {})
-    knows_types = "cell_types" in needed_labels(model.model_config)
+    knows_types = names_cell_types(model.model_config)
     return CardScores(_evaluation(records, knows_types=knows_types), score_fields(model, records))
 
 

@@ -37,6 +37,14 @@ def config_hash(config: RunConfig) -> str:
     settings = config.model_dump(mode="json", exclude_defaults=True)
     settings.pop("output", None)
     settings["plugins"] = [name.rpartition("/")[2] for name in config.plugins]
+    finetune = settings.get("finetune", {})
+    for name in (
+        "base_model",
+        "dictionaries",
+        "trust_plugins",
+        "gene_labels",
+    ):  # which model it is stands in the fingerprint
+        finetune.pop(name, None)
     for section in ("data", "tokenizer", "model", "training", "eval"):
         settings.setdefault(section, {})
     for section, key in _PLACEMENT:

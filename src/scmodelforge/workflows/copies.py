@@ -14,7 +14,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.workflows.outputs import check_output
 
-__all__ = ["check_copy", "on_disk", "put_obs", "put_rows", "put_uns", "write_copy"]
+__all__ = ["check_copy", "num_rows", "on_disk", "put_columns", "put_rows", "put_uns", "write_copy"]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -110,11 +110,16 @@ def put_rows(file: Any, key: str, parts: Iterator[np.ndarray], shape: tuple[int,
         start += len(part)
 
 
-def put_obs(file: Any, columns: Mapping[str, Any]) -> None:
-    """Write columns of ``obs``; those that are there are replaced, new ones come last."""
+def num_rows(file: Any, table: str) -> int:
+    """Return the rows of ``obs`` or ``var``."""
+    return len(file[table][file[table].attrs["_index"]])
+
+
+def put_columns(file: Any, table: str, columns: Mapping[str, Any]) -> None:
+    """Write columns of ``obs`` or ``var``; those that are there are replaced, new ones come last."""
     from anndata.io import write_elem
 
-    obs = file["obs"]
+    obs = file[table]
     order = [str(name) for name in obs.attrs.get("column-order", ())]
     for name, values in columns.items():
         if name in obs:
@@ -125,18 +130,12 @@ def put_obs(file: Any, columns: Mapping[str, Any]) -> None:
 
 
 def put_uns(file: Any, key: str, facts: Mapping[str, Any]) -> None:
-    """Write ``uns[key]``. Of what is there only ``synthetic`` stays, by which made cells are known."""
-    from anndata.io import read_elem, write_elem
+    """Write ``uns[key]``; what is there is replaced."""
+    from anndata.io import write_elem
 
     if "uns" not in file:
         _new_group(file, "uns")
-    found = file["uns"].get(key)
-    kept = {"synthetic": read_elem(found["synthetic"])} if found is not None and "synthetic" in _names(found) else {}
-    write_elem(file["uns"], key, {**kept, **facts})
-
-
-def _names(item: Any) -> list[str]:
-    return [] if hasattr(item, "shape") else list(item)
+    write_elem(file["uns"], key, dict(facts))
 
 
 def _new_group(file: Any, name: str) -> Any:

@@ -14,6 +14,7 @@ from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge._optional import require
+from scmodelforge.config.given import GivenSettings, path_of
 from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import DataConfig, RunConfig
@@ -26,6 +27,7 @@ from scmodelforge.training.loop import Run, train_step
 from scmodelforge.training.memory import StepMemory
 from scmodelforge.training.out_of_memory import gib, has_checkpointing_off, memory_explained
 from scmodelforge.training.setup import make_fabric
+from scmodelforge.workflows.base_model import load_task, with_base
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.config_hash import config_hash
 from scmodelforge.workflows.longest_cells import measure_run
@@ -41,12 +43,12 @@ __all__ = ["dry_run"]
 _NUM_RECENT = 3
 
 
-def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = False) -> DryRun | None:
+def dry_run(settings: Path | GivenSettings, overrides: Sequence[str] = (), *, force: bool = False) -> DryRun | None:
     """Take the first steps of a run and say what the whole of it will need; nothing is written.
 
     Parameters
     ----------
-    config_path, overrides, force
+    settings, overrides, force
         As of :func:`~scmodelforge.workflows.pretrain.start_training`.
 
     Returns
@@ -60,7 +62,7 @@ def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = F
     RunError
         If memory runs out, or step after step is not finite.
     """
-    config = load_config(config_path, overrides)
+    config, config_path = load_config(settings, overrides), path_of(settings)
     folder = RunFolder.of(config, name=config_path.stem)
     make_absolute(config, folder, base=config_path.parent)
     if config.output.tensorboard:
@@ -71,15 +73,18 @@ def dry_run(config_path: Path, overrides: Sequence[str] = (), *, force: bool = F
             "training.strategy=auto and fewer model.num_layers, or start the run."
         )
         raise ConfigError(msg)
+    task = load_task(config)
+    if task is not None:
+        config = with_base(config, task, origin=str(config_path))
     try_model(config)
     fabric = make_fabric(config.training)
     fabric.launch()
     free = free_memory(fabric.device)
     with _without_caches(config.data):
-        data = prepare_data(config)
+        data = prepare_data(config, task)
     try:
         resolve_batch_size(config, data, fabric)
-        training = TrainingRun(config, folder, data, fabric, {"config_hash": config_hash(config)})
+        training = TrainingRun(config, folder, data, fabric, {"config_hash": config_hash(config)}, task=task)
         memory = measure_run(config, data, fabric, training.objective)
         run, _ = training.assemble()
         run.checkpoints = run.metrics = None

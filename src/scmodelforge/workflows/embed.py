@@ -7,18 +7,18 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
 
 from scmodelforge._errors import DataError, Interrupted
 from scmodelforge._wording import in_words_of
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.hub.bundle import Bundle
-from scmodelforge.hub.load import load_model
+from scmodelforge.hub.load import identity_of_weights, load_model
 from scmodelforge.workflows.copies import check_copy, on_disk, put_rows, put_uns, write_copy
 from scmodelforge.workflows.progress import Countdown
 from scmodelforge.workflows.ready_cells import (
@@ -32,7 +32,8 @@ from scmodelforge.workflows.ready_cells import (
 
 __all__ = ["OBSM_KEY", "embed_file"]
 
-OBSM_KEY, _UNS_KEY = "X_scmodelforge", "scmodelforge"
+#: Name of the embeddings in ``obsm``, and of where they come from in ``uns``.
+OBSM_KEY = "X_scmodelforge"
 _CELLS_BETWEEN_SAVES = 10_000
 #: Rows that are in memory at a time.
 _ROWS_AT_ONCE = 4096
@@ -61,16 +62,15 @@ def embed_file(
     """
     check_copy(data, out, force=force)
     bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
-    with in_words_of(COMMAND):
-        source = open_cells(data, layer=layer, gene_id_column=gene_id_column)
+    with in_words_of(COMMAND), closing(open_cells(data, layer=layer, gene_id_column=gene_id_column)) as source:
         cells = ready_cells(bundle, source)
         identity = _identity(source, bundle, [layer, gene_id_column])
         part = _embedded(bundle, cells, out, identity=identity, batch_size=batch_size)
-    facts = provenance(bundle, cells, str(model))
+    facts = provenance(bundle, cells)
 
     def change(file: object) -> None:
         put_rows(file, OBSM_KEY, part.rows(), (part.num_cells, part.num_columns))
-        put_uns(file, _UNS_KEY, facts)
+        put_uns(file, OBSM_KEY, facts)
 
     write_copy(data, out, change)
     part.remove()
@@ -105,24 +105,21 @@ def _embedded(bundle: Bundle, cells: ReadyCells, out: Path, *, identity: str, ba
     finally:
         part.close()
         countdown.close()
-        cells.source.close()
     return part
 
 
 def _identity(source: CellSource, bundle: Bundle, read_as: list[str | None]) -> str:
     """Return a hash of all that embeddings depend on: the cells, how they are read, and the model."""
-    found = hashlib.sha256()
-    for tensor in bundle.model.state_dict().values():
-        found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     facts = [
+        identity_of_weights(bundle),
+        bundle.model_config.model_dump(mode="json"),
         source.fingerprint(),
         read_as,
         bundle.vocab.digest(),
         bundle.tokenizer.to_dict(),
         bundle.preprocessor.to_dict(),
     ]
-    found.update(json.dumps(facts, sort_keys=True).encode())
-    return found.hexdigest()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 class _Partial:

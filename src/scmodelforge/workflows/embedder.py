@@ -5,6 +5,7 @@ These are the steps, and the names, of the models of Helical, so that code writt
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,13 +35,14 @@ def ready_adata(bundle: Bundle, adata: anndata.AnnData, *, layer: str | None, ge
     """
     with in_words_of(PYTHON):
         source = AnnDataSource(adata, layer=layer, gene_id_column=gene_id_column)
-        return ready_cells(bundle, source, names=PYTHON)
+        with closing(source):  # reading opens it again
+            return ready_cells(bundle, source, names=PYTHON)
 
 
 def embeddings_of(bundle: Bundle, cells: ReadyCells, *, batch_size: int) -> np.ndarray:
     """Return the embeddings of all cells, shape (n, H), float32; NaN for those without a gene the model knows."""
     rows = None
-    with in_words_of(PYTHON):
+    with in_words_of(PYTHON), closing(cells.source):
         for positions, vectors in given(bundle, cells, cells.positions, batch_size=batch_size):
             if rows is None:
                 rows = np.full((cells.report.num_cells, vectors.shape[1]), np.nan, dtype=np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError, nearest
+from scmodelforge._errors import ConfigError
 from scmodelforge.config.best_metric import OWN_CELLS
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.cached import cells_in_cache
@@ -23,7 +23,7 @@ from scmodelforge.eval.tables import Tables, about_cells, about_details, about_i
 from scmodelforge.hub.addresses import LocalFolder, parse_address
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.load import load_model
-from scmodelforge.workflows.baseline_embeddings import BASELINES
+from scmodelforge.workflows.baseline_embeddings import check_baselines
 from scmodelforge.workflows.chosen_benchmarks import choose_benchmarks
 from scmodelforge.workflows.evaluation_sets import run_evaluator, split_for_evaluation
 from scmodelforge.workflows.evaluation_splits import write_splits
@@ -33,11 +33,10 @@ from scmodelforge.workflows.outputs import check_output, whole_file
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
-from scmodelforge.workflows.scvi_baseline import check_scvi
 from scmodelforge.workflows.trained_cells import refuse_known_cells, repeated_cells, trained_cells_notes
 from scmodelforge.workflows.views import SeenCells
 
-__all__ = ["Choices", "EvaluationResult", "check_baselines", "evaluate_models"]
+__all__ = ["Choices", "EvaluationResult", "evaluate_models"]
 
 
 _OTHER_DATA = (
@@ -186,27 +185,6 @@ def _about_cells(each: _Prepared, records: list[Record]) -> str:
         there = len(each.data.split.validation)
         words.insert(0, about_cells(own[0].params.get("subsample_size", there), there))
     return " and ".join(words)
-
-
-def check_baselines(names: Sequence[str]) -> None:
-    """Make sure that baselines are known, and that what they need is installed.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such baseline, or none is named.
-    ImportError
-        If scvi-tools is needed and not installed.
-    """
-    if not names:
-        msg = f"no baseline is named; a score says little without one. There are: {', '.join(BASELINES)}."
-        raise ConfigError(msg)
-    for name in names:
-        if name not in BASELINES:
-            msg = f"unknown baseline '{name}'.{nearest(name, BASELINES)} There are: {', '.join(BASELINES)}."
-            raise ConfigError(msg)
-    if "scvi" in names:
-        check_scvi()
 
 
 @dataclass

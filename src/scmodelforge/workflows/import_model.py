@@ -11,9 +11,10 @@ from scmodelforge._errors import DataError
 from scmodelforge.hub.addresses import parse_address
 from scmodelforge.hub.bundle import save_bundle
 from scmodelforge.hub.importers.base import Imported
-from scmodelforge.hub.load import check_vocabulary, import_published, is_model_folder
+from scmodelforge.hub.load import import_published, is_model_folder
 from scmodelforge.hub.locate import locate
-from scmodelforge.hub.pretrained import PretrainedModel, list_pretrained
+from scmodelforge.hub.pretrained import PretrainedModel
+from scmodelforge.hub.published_vocabulary import published_as
 from scmodelforge.workflows.card import model_card
 
 __all__ = ["import_model"]
@@ -57,9 +58,7 @@ def import_model(
         msg = f"{located.folder} is a model folder of ours already: nothing to import; load or copy it as it is."
         raise DataError(msg)
     name, imported = import_published(located, dictionaries=dictionaries, importer=importer)
-    entry = located.entry or _entry_of(imported)
-    if entry is not None:
-        check_vocabulary(imported.bundle, entry, str(located.folder))
+    entry = located.entry or published_as(imported.bundle)
     imported.bundle.fingerprint["imported_from"] |= {
         "load_report": imported.report.lines(),
         **_published_facts(entry),
@@ -82,12 +81,6 @@ def _check_target(out: Path, *, force: bool) -> None:
         if not is_model_folder(out):
             msg = f"{out} is no model folder, so it is not replaced; choose another name."
             raise DataError(msg)
-
-
-def _entry_of(imported: Imported) -> PretrainedModel | None:
-    """Return what the list says of weights that are in it, by their sha256."""
-    found = set(imported.bundle.fingerprint["imported_from"]["files"].values())
-    return next((each for each in list_pretrained() if found & {file.sha256 for file in each.files}), None)
 
 
 def _published_facts(entry: PretrainedModel | None) -> dict[str, Any]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from scmodelforge._registry import MODELS, OBJECTIVES
+from scmodelforge._registry import OBJECTIVES
 from scmodelforge.config.cell_labels import counted_terms
+from scmodelforge.config.parts import objective_of
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.objectives.counted import Counted
 from scmodelforge.workflows.prepare import PreparedData
 
 __all__ = ["chosen_objective"]
-
-_DEFAULT_OBJECTIVE = "masked_gene_prediction"  # of models that name none, such as the tutorial's
 
 
 def chosen_objective(config: RunConfig, data: PreparedData) -> tuple[str, Any]:
@@ -25,9 +24,10 @@ def chosen_objective(config: RunConfig, data: PreparedData) -> tuple[str, Any]:
     data
         What was made of them: the tokens, and labels of cells that the model learns from.
     """
-    default = getattr(MODELS.get(config.model.architecture), "default_objective", _DEFAULT_OBJECTIVE)
-    name: str = config.model.pretraining_task or default
+    name = objective_of(config.model)
     made: Any = OBJECTIVES.get(name)(vocab=data.vocab, tokenizer_config=config.tokenizer, model_config=config.model)
+    if data.task is not None:
+        made = data.task.objective(made, config, data)
     terms = counted_terms(config.model)
     if not terms:
         return name, made

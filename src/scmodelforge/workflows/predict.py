@@ -1,101 +1,79 @@
-"""Cell types as a trained model names them, in memory or written into a copy of an AnnData file."""
+"""What a fine-tuned model predicts, in memory or written into a copy of an AnnData file.
+
+What predictions are called and how they are made says the task that trains heads of the model's kind
+(:meth:`~scmodelforge.finetuning.base.Task.predictor`). Kinds whose predictions are no columns have a workflow of their
+own, such as :mod:`scmodelforge.workflows.predict_perturbations`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._wording import in_words_of
+from scmodelforge.finetuning.base import task_of_head
+from scmodelforge.finetuning.predictions import Naming, Predictor
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.hub.load import load_model
-from scmodelforge.workflows.copies import check_copy, put_obs, put_uns, write_copy
-from scmodelforge.workflows.label_predictions import LabelHead, label_head
+from scmodelforge.models.fine_tuned_config import FineTunedConfig
+from scmodelforge.workflows.copies import check_copy, num_rows, put_columns, put_uns, write_copy
+from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.progress import Countdown
-from scmodelforge.workflows.ready_cells import (
-    COMMAND,
-    ReadyCells,
-    given,
-    open_cells,
-    provenance,
-    ready_cells,
-)
+from scmodelforge.workflows.ready_cells import COMMAND, ReadyCells, given, open_cells, provenance, ready_cells
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["KEY", "Naming", "facts_of_labels", "label_cells", "predict_file"]
+__all__ = [
+    "KEY",
+    "Naming",
+    "facts_of",
+    "predict_file",
+    "predicted_columns",
+    "predictor_of",
+    "require_rows",
+]
 
 #: How names of columns begin.
 KEY = "scmodelforge"
 
 
-@dataclass(frozen=True)
-class Naming:
-    """When and how a cell is said to be of no known type.
+def predictor_of(bundle: Bundle, naming: Naming) -> Any:
+    """Return what makes predictions of a model, a :class:`~scmodelforge.finetuning.predictions.Predictor`.
 
-    Attributes
-    ----------
-    min_confidence
-        Cells below are unknown.
-    unknown
-        What they are called.
+    Raises
+    ------
+    ConfigError
+        If it has no head, or what it learned cannot be named as asked.
     """
-
-    min_confidence: float = 0.0
-    unknown: str = "unknown"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_confidence <= 1:
-            msg = f"min_confidence is {self.min_confidence}; a probability is needed, from 0 to 1."
-            raise ConfigError(msg)
-        if not self.unknown:
-            msg = "unknown is empty; name what cells of no known type are called."
-            raise ConfigError(msg)
-
-    def head(self, bundle: Bundle, origin: str) -> LabelHead:
-        """Return what labels cells in a model.
-
-        Raises
-        ------
-        ConfigError
-            If it has learned no cell types, or one of them is called as unknown cells are.
-        """
-        head = label_head(bundle.model, bundle.model_config, bundle.labels)
-        if head is None:
-            msg = (
-                f"{origin or 'the model'} has learned no cell types ({bundle.model_config.architecture}, trained by "
-                f"{bundle.objective}); give one that has, such as scdiva with model.pretraining_task: "
-                "cell_type_annotation, or embed the cells and label them by their neighbours."
-            )
-            raise ConfigError(msg)
-        if self.unknown in head.names:
-            msg = f"'{self.unknown}' is a cell type of the model; choose another word for unknown cells."
-            raise ConfigError(msg)
-        return head
+    task = task_of_head(_kind(bundle) or "")
+    if task is None:
+        msg = (
+            f"{bundle.origin or 'the model'} has learned no cell types ({bundle.model_config.architecture}, trained by "
+            f"{bundle.objective}), nor has it another head; give one that has, such as scdiva with "
+            "model.pretraining_task: cell_type_annotation, fine-tune this one ('scmodelforge finetune'), or embed the "
+            "cells and label them by their neighbours."
+        )
+        raise ConfigError(msg)
+    return task.predictor(bundle, naming)
 
 
-def label_cells(
+def predicted_columns(
     bundle: Bundle,
-    head: LabelHead,
+    predictor: Any,
     cells: ReadyCells,
-    naming: Naming,
     *,
     batch_size: int,
     advance: Callable[[int], None] = lambda cells: None,
 ) -> dict[str, Any]:
-    """Name the type of each cell.
+    """Make the columns that a model predicts.
 
     Parameters
     ----------
-    bundle, head, cells
-        The model, what :meth:`Naming.head` returned for it, and the cells.
-    naming
-        When and how a cell is unknown.
+    bundle, predictor, cells
+        The model, what :func:`predictor_of` returned for it, and the cells.
     batch_size
         Cells in a forward pass.
     advance
@@ -103,18 +81,16 @@ def label_cells(
 
     Returns
     -------
-    ``label``, a pandas Categorical of all labels and the word for unknown cells, and ``confidence``, the probability
-    of the likeliest label, float32; NaN for cells without a gene the model knows.
+    By the ends of their names; those of genes have the order of the panel.
     """
-    num_cells, num_labels = cells.report.num_cells, len(head.names)
-    codes = np.full(num_cells, num_labels, dtype=np.int64)
-    confidence = np.full(num_cells, np.nan, dtype=np.float32)
-    for rows, probabilities in given(bundle, cells, cells.positions, batch_size=batch_size, head=head):
-        best = probabilities.argmax(axis=1)
-        confidence[rows] = probabilities[np.arange(len(rows)), best]
-        codes[rows] = np.where(confidence[rows] >= naming.min_confidence, best, num_labels)
-        advance(len(rows))
-    return {"label": _categorical(codes, [*head.names.tolist(), naming.unknown]), "confidence": confidence}
+    rows = np.full((cells.report.num_cells, 1), np.nan, dtype=np.float32)
+    for positions, found in given(bundle, cells, cells.positions, batch_size=batch_size, head=predictor):
+        if rows.shape[1] != found.shape[1]:
+            rows = np.full((len(rows), found.shape[1]), np.nan, dtype=np.float32)
+        rows[positions] = found
+        advance(len(positions))
+    columns: dict[str, Any] = predictor.columns(rows, cells.source.panels[0])
+    return columns
 
 
 def predict_file(
@@ -129,55 +105,65 @@ def predict_file(
     dictionaries: Path | None = None,
     trust_plugins: bool = False,
     force: bool = False,
+    bundle: Bundle | None = None,
 ) -> list[str]:
-    """Write ``obs['scmodelforge_label']`` and ``obs['scmodelforge_confidence']`` into a copy of an .h5ad file.
+    """Write what a model predicts into ``obs`` or ``var`` of a copy of an .h5ad file.
 
     Returns
     -------
     Closing lines for the user.
     """
     check_copy(data, out, force=force)
-    bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
-    head = naming.head(bundle, str(model))
-    with in_words_of(COMMAND):
-        source = open_cells(data, layer=layer, gene_id_column=gene_id_column)
-        try:
-            cells = ready_cells(bundle, source)
-            countdown = Countdown("predict", total=len(cells.positions))
-            try:
-                found = label_cells(bundle, head, cells, naming, batch_size=batch_size, advance=countdown.advance)
-            finally:
-                countdown.close()
-        finally:
-            source.close()
-    facts = facts_of_labels(bundle, cells, str(model), naming)
+    bundle = bundle or load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
+    predictor: Predictor = predictor_of(bundle, naming)
+    with in_words_of(COMMAND), ExitStack() as stack:
+        source = stack.enter_context(closing(open_cells(data, layer=layer, gene_id_column=gene_id_column)))
+        cells = ready_cells(bundle, source)
+        countdown = stack.enter_context(closing(Countdown("predict", total=len(cells.positions))))
+        found = predicted_columns(bundle, predictor, cells, batch_size=batch_size, advance=countdown.advance)
+    facts = facts_of(bundle, cells, predictor)
 
     def change(file: Any) -> None:
-        put_obs(file, {f"{KEY}_{name}": values for name, values in found.items()})
-        put_uns(file, f"{KEY}_label", facts)
+        require_rows(num_rows(file, predictor.table), found, f"{data} {predictor.table}")
+        put_columns(file, predictor.table, {f"{KEY}_{name}": values for name, values in found.items()})
+        put_uns(file, f"{KEY}_{predictor.key}", facts)
 
     write_copy(data, out, change)
-    unknown = int((found["label"] == naming.unknown).sum())
+    names = ", ".join(f"{predictor.table}['{KEY}_{name}']" for name in found)
     return [
         f"{cells.coverage.known:,} of {cells.coverage.total:,} genes are in the model's vocabulary; "
         f"{len(cells.report.empty):,} of {cells.report.num_cells:,} cells have none of them",
-        f"labels: {out} obs['{KEY}_label'], obs['{KEY}_confidence'] ({len(head.names):,} cell types; {unknown:,} of "
-        f"{cells.report.num_cells:,} cells {naming.unknown})",
-        f'next: python -c "import anndata; print(anndata.read_h5ad({str(out)!r}).obs.{KEY}_label.value_counts())"',
+        f"{predictor.key.replace('_', ' ')}: {out} {names} ({predictor.told(found)})",
+        f'next: python -c "import anndata; print(anndata.read_h5ad({str(out)!r}).{predictor.table}'
+        f'.{KEY}_{next(iter(found))}.value_counts())"',
     ]
 
 
-def facts_of_labels(bundle: Bundle, cells: ReadyCells, origin: str, naming: Naming) -> dict[str, Any]:
-    """Return where labels come from, in values that a file can hold."""
-    return {
-        **provenance(bundle, cells, origin),
-        "min_confidence": float(naming.min_confidence),
-        "unknown": naming.unknown,
-        "label_column": str(bundle.labels.get("column", "")),
-    }
+def facts_of(bundle: Bundle, cells: ReadyCells, predictor: Any) -> dict[str, Any]:
+    """Return where predictions come from, in values that a file can hold."""
+    return {**provenance(bundle, cells), **predictor.facts}
 
 
-def _categorical(codes: np.ndarray, names: list[str]) -> pd.Categorical:
-    import pandas as pd
+def require_rows(there: int, found: dict[str, Any], name: str) -> None:
+    """Refuse columns of genes for a table of other genes, such as those of ``raw``.
 
-    return pd.Categorical.from_codes(codes, categories=names)
+    Raises
+    ------
+    DataError
+        If the numbers of rows differ.
+    """
+    rows = len(next(iter(found.values())))
+    if rows != there:
+        msg = (
+            f"predictions are of {rows:,} genes and {name} has {there:,}: the counts are in raw, whose genes are "
+            "others; name counts of the genes of var by --layer."
+        )
+        raise DataError(msg)
+
+
+def _kind(bundle: Bundle) -> str | None:
+    """Return the kind of a model's head, ``None`` if it has none."""
+    config = bundle.model_config
+    if isinstance(config, FineTunedConfig) and config.head.kind != "cell_types":
+        return config.head.kind if config.has_head else None
+    return None if label_head(bundle.model, config, bundle.labels) is None else "cell_types"

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,10 +30,14 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.training_order import describe_sampling
 from scmodelforge.data.types import CellBlock
 from scmodelforge.data.vocab import GeneVocab
+from scmodelforge.workflows.base_cells import BaseCells
 from scmodelforge.workflows.cell_labels import CellLabels, learned_labels, set_label_sizes
 from scmodelforge.workflows.fitting import visitor_of
 from scmodelforge.workflows.usable_cells import membership, warn_of_repeated, without_unusable
-from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, select_genes
+from scmodelforge.workflows.vocabulary import build_vocab, check_vocab_size, chooses_genes, require_genes, select_genes
+
+if TYPE_CHECKING:
+    from scmodelforge.finetuning.base import Task
 
 __all__ = [
     "PreparedData",
@@ -87,6 +91,10 @@ class PreparedData(Readable):
         How many held-out cells of data that a model is trained on are training cells as well, if that is known.
     looked_for
         Identities of all cells of data that a model is only evaluated on, to be looked for among these.
+    task
+        The task of fine-tuning that learns from them, if there is one.
+    base_cells
+        How many held-out cells its base model was trained on, if that is known.
     """
 
     preprocessor: Preprocessor
@@ -99,6 +107,8 @@ class PreparedData(Readable):
     trained_cells: CellSketch | None = None
     repeated: Shared | None = None
     looked_for: CellIdentities | None = None
+    task: Task | None = None
+    base_cells: Shared | None = None
 
     def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
         """Return the cells from the cache, if there is one."""
@@ -111,7 +121,7 @@ def open_source(config: DataConfig) -> CellSource:
     return source
 
 
-def prepare_data(config: RunConfig) -> PreparedData:
+def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     """Open, check and split the data and fit what learns from training cells; fill in settings that follow from them.
 
     All is done in one streaming pass; one more before it where genes are chosen (``hvg_selection``,
@@ -119,34 +129,47 @@ def prepare_data(config: RunConfig) -> PreparedData:
     ``data.preprocessing`` are taken out first, then genes in too few of the remaining training cells, then those
     that are not variable.
 
+    Parameters
+    ----------
+    config
+        Settings of the run, which are filled in.
+    task
+        A task of fine-tuning: the vocabulary and the tokenizer of its base model are taken, and nothing is fitted.
+
     Raises
     ------
     DataError, ConfigError
         For everything a user can get wrong about data, before anything is written.
     """
+    base = None if task is None else task.base
     source = open_source(config.data)
     for line in getattr(source, "describe", list)():
         _log.info(line)
     check_columns(config, source)
-    vocab = build_vocab(config.data, source)
+    vocab = build_vocab(config.data, source) if base is None else base.vocab
+    if base is not None:
+        require_genes(vocab, source, name="the vocabulary of the base model")
     preprocessing = config.data.preprocessing
     if config.model.vocab_size is not None and not chooses_genes(preprocessing):
         check_vocab_size(config, vocab)
     split = choose_cells(source, config.data.split, expression=config.data.filter)
+    if task is not None:
+        split = task.choose_cells(config, source, split)
     preprocessor = Preprocessor(preprocessing)
     if hasattr(source, "kind"):
         for number, panel in enumerate(source.panels):
             preprocessor.check(source.kind(number).kind, name=panel.name)
-    tokenizer_class: Any = TOKENIZERS.get(config.tokenizer.strategy)
     expects = tokenizer_fact(config.tokenizer, "expects", "any")
     is_train = membership(split.train)
     vocab = select_genes(preprocessing, source, vocab, is_train, expects=expects)
-    tokenizer = tokenizer_class(config.tokenizer, vocab)
+    tokenizer: Any = _fresh_tokenizer(config, vocab) if base is None else base.tokenizer
     vocab = tokenizer.vocab  # genes without a given vector may have no token
     check_vocab_size(config, vocab)
-    visitor = visitor_of(tokenizer, is_train, preprocessor)
-    sketching = SketchVisitor(vocab, source.panels, is_train, membership(split.validation))
-    visitors: list[Any] = [sketching] if visitor is None else [sketching, visitor]
+    visitor = visitor_of(tokenizer, is_train, preprocessor) if base is None else None
+    known = None if base is None else BaseCells(base, source)
+    genes = None if known is None else known.genes
+    sketching = SketchVisitor(vocab, source.panels, is_train, membership(split.validation), genes=genes)
+    visitors: list[Any] = [sketching, *filter(None, [visitor]), *(known.visitors if known else [])]
     limits = CellLimits(preprocessing)
     report = scan(source, vocab, expects=expects, visitors=visitors, limits=limits)
     split, num_empty, num_dropped = without_unusable(split, report, limits)
@@ -163,9 +186,20 @@ def prepare_data(config: RunConfig) -> PreparedData:
     preprocessor, kept = keep_preprocessed(source, config.data, preprocessor)
     config.model.vocab_size = len(vocab)
     set_label_sizes(config.model, labels)
-    return PreparedData(
+    data = PreparedData(
         source, tokenizer, preprocessor, vocab, split, num_empty, num_dropped, kept, labels, trained_cells, repeated
     )
+    data.task = task
+    if task is not None and known is not None:
+        data.base_cells, data.trained_cells = known.held_out(split.validation), known.with_own(trained_cells)
+        task.read(config, data, reopen=open_source)
+        task.prepare(config, data)
+    return data
+
+
+def _fresh_tokenizer(config: RunConfig, vocab: GeneVocab) -> Any:
+    make: Any = TOKENIZERS.get(config.tokenizer.strategy)
+    return make(config.tokenizer, vocab)
 
 
 def keep_preprocessed(

@@ -13,6 +13,7 @@ from scmodelforge._console import is_first_process
 from scmodelforge._errors import ConfigError
 from scmodelforge._optional import require
 from scmodelforge.config.cell_labels import CELL_LABELS, needed_labels
+from scmodelforge.config.given import GivenSettings, path_of
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.sources.mixture import MixtureDataConfig
@@ -22,6 +23,7 @@ from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import keep_precision, make_fabric
+from scmodelforge.workflows.base_model import load_task, with_base
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.config_hash import config_hash
@@ -44,16 +46,20 @@ _FACTS = (
     "num_empty",
     "num_dropped",
     "repeated_cells",
+    "fine_tuned_from",
+    "cells_of_base",
 )
 
 
-def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: bool = False) -> TrainResult | None:
+def start_training(
+    settings: Path | GivenSettings, overrides: Sequence[str] = (), *, force: bool = False
+) -> TrainResult | None:
     """Train a new model.
 
     Parameters
     ----------
-    config_path
-        Settings file.
+    settings
+        Settings file, or settings in the place of one.
     overrides
         Changes of settings, ``a.b=c``.
     force
@@ -71,11 +77,13 @@ def start_training(config_path: Path, overrides: Sequence[str] = (), *, force: b
         When the run was asked to stop; its state is saved.
     """
     with Journal() as journal:
-        return _start(config_path, overrides, force=force, journal=journal)
+        return _start(settings, overrides, force=force, journal=journal)
 
 
-def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal: Journal) -> TrainResult | None:
-    config = load_config(config_path, overrides)
+def _start(
+    settings: Path | GivenSettings, overrides: Sequence[str], *, force: bool, journal: Journal
+) -> TrainResult | None:
+    config, config_path = load_config(settings, overrides), path_of(settings)
     folder = RunFolder.of(config, name=config_path.stem)
     make_absolute(config, folder, base=config_path.parent)
     is_first = is_first_process()
@@ -84,16 +92,21 @@ def _start(config_path: Path, overrides: Sequence[str], *, force: bool, journal:
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
     check_wandb(config.output.wandb)
+    task = load_task(config)
+    if task is not None:
+        config = with_base(config, task, origin=str(config_path))
     try_model(config)
     require_data_sets(config)
     fabric = make_fabric(config.training)
     fabric.launch()
-    data = prepare_data(config)
+    data = prepare_data(config, task)
     resolve_batch_size(config, data, fabric)
     fingerprint = make_fingerprint(config, data)
-    training = TrainingRun(config, folder, data, fabric, fingerprint)
+    training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     if is_first:
         folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, **training.facts()})
+        if task is not None:
+            task.write(folder.root)
     journal.begin(folder.root, step=0)
     fabric.barrier()
     return training.execute(checkpoint=None)
@@ -110,7 +123,13 @@ def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
         "num_empty": data.num_empty,
         "repeated_cells": None if data.repeated is None else asdict(data.repeated),
         "num_dropped": data.num_dropped,
+        **({} if config.finetune is None else _facts_of_base(config.finetune.base_model_id, data)),
     }
+
+
+def _facts_of_base(model_id: str | None, data: PreparedData) -> dict[str, Any]:
+    seen = None if data.base_cells is None else asdict(data.base_cells)
+    return {"fine_tuned_from": model_id, "cells_of_base": seen}
 
 
 def resume_training(root: Path) -> TrainResult | None:
@@ -133,6 +152,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
         msg = f"{root / 'config.yaml'} was changed since the run began; restore it, or start a new run with it."
         raise ConfigError(msg)
     check_wandb(config.output.wandb)
+    task = load_task(config)
     source = open_source(config.data)
     check_resumable(source, facts)
     keep_precision(config.training, facts.get("precision"))
@@ -143,9 +163,12 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
     data = PreparedData(
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
-    data.trained_cells, data.repeated = bundle.trained_cells, repeated_cells(facts)
+    data.trained_cells, data.repeated, data.task = bundle.trained_cells, repeated_cells(facts), task
+    data.base_cells = repeated_cells({"repeated_cells": facts.get("cells_of_base")})
+    if task is not None:
+        task.read(config, data, reopen=open_source)
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
-    training = TrainingRun(config, folder, data, fabric, fingerprint)
+    training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])
     return training.execute(checkpoint=checkpoint)
 
@@ -185,6 +208,11 @@ def make_absolute(config: RunConfig, folder: RunFolder, *, base: Path) -> None:
             for species in config.data.orthologs.all_species()
         ]
     _make_tokenizer_absolute(config.tokenizer)
+    if config.finetune is not None:
+        for name in ("base_model", "dictionaries", "gene_labels"):
+            given = getattr(config.finetune, name, None)
+            if given is not None and Path(given).expanduser().exists():
+                setattr(config.finetune, name, str(Path(given).expanduser().absolute()))
     config.output.run_dir = str(folder.root.absolute())
     config.output.log_dir = str(folder.logs.absolute())
     config.output.checkpoint_dir = str(folder.checkpoints.absolute())

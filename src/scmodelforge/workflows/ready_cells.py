@@ -23,18 +23,16 @@ from scmodelforge import __version__
 from scmodelforge._errors import DataError
 from scmodelforge._wording import worded
 from scmodelforge.config.schema import DataConfig
-from scmodelforge.data.coverage import Coverage
-from scmodelforge.data.inspect import describe_gene_ids
+from scmodelforge.data.coverage import Coverage, no_overlap, repeated_ids
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.scan import ScanReport, scan
 from scmodelforge.data.sources.local import LocalDataConfig
-from scmodelforge.data.types import Panel
 from scmodelforge.eval.embed import embed_batches, steady_batch
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows._content_keys import KeysFromContent
 from scmodelforge.workflows.prepare import Readable, open_source, sequential_loader
 
-__all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "open_cells", "provenance", "ready_cells"]
+__all__ = ["COMMAND", "PYTHON", "ReadyCells", "given", "open_cells", "placed", "provenance", "ready_cells"]
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +83,8 @@ def open_cells(data: Path, *, layer: str | None, gene_id_column: str | None) -> 
 def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] = COMMAND) -> ReadyCells:
     """Check that a model can embed the cells of a source, which has one panel.
 
+    Where no column with gene ids was named, those ids are read that the model has most genes of; the log says which.
+
     Parameters
     ----------
     bundle
@@ -99,15 +99,21 @@ def ready_cells(bundle: Bundle, source: CellSource, *, names: Mapping[str, str] 
     DataError
         If the cells have values a model cannot take, or none of the model's genes.
     """
+    if hasattr(source, "choose_gene_ids"):
+        source.choose_gene_ids(bundle.vocab)
     panel = source.panels[0]
     for line in getattr(source, "describe", list)():
         _log.info(worded(line, names))
-    _require_known_genes(bundle, panel)
+    coverage = bundle.vocab.coverage(panel)
+    if not coverage.known:
+        raise DataError(no_overlap(panel, coverage, bundle.vocab))
     report = scan(source, bundle.vocab, expects=bundle.tokenizer.expects)
     _require_linear(bundle, source)
-    for line in report.warnings:
+    for line in filter(None, [coverage.warning, repeated_ids(panel), *report.warnings]):
         _log.warning(worded(line, names))
-    return ReadyCells(source, bundle.vocab.coverage(panel), report)
+    if len(report.empty) and not report.warnings:
+        _log.warning(f"{len(report.empty):,} of {report.num_cells:,} cells have no gene that the model knows")
+    return ReadyCells(source, coverage, report)
 
 
 def given(
@@ -138,7 +144,7 @@ def given(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = KeysFromContent(bundle.tokenizer, bundle.vocab)
     with (
-        _placed(bundle.model if head is None else head, device) as module,
+        placed(bundle.model if head is None else head, device) as module,
         sequential_loader(
             Readable(cells.source, encoder, bundle.preprocessor.fitted(cells.source)),
             positions,
@@ -152,23 +158,17 @@ def given(
         yield from embed_batches(module, batches, device=device)
 
 
-def provenance(bundle: Bundle, cells: ReadyCells, origin: str) -> dict[str, str | int]:
+def provenance(bundle: Bundle, cells: ReadyCells) -> dict[str, str | int]:
     """Return where numbers come from, in values that a file can hold.
 
-    Parameters
-    ----------
-    bundle
-        The model.
-    cells
-        The cells.
-    origin
-        Address of the model; empty if it was given loaded.
+    ``model`` is where the model was loaded from, with the revision of a repository that was fetched; empty for one that
+    was made in this process.
     """
     import json
 
     return {
         "scmodelforge_version": __version__,
-        "model": origin,
+        "model": bundle.origin,
         "model_id": bundle.model_id,
         "architecture": bundle.model_config.architecture,
         "genes_known": int(cells.coverage.known),
@@ -179,7 +179,7 @@ def provenance(bundle: Bundle, cells: ReadyCells, origin: str) -> dict[str, str 
 
 
 @contextmanager
-def _placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+def placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     """Have a module on a device for a while; it may be a user's, who has it elsewhere."""
     before = next((tensor.device for tensor in module.parameters()), device)
     try:
@@ -188,25 +188,20 @@ def _placed(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
         module.to(before)
 
 
-def _require_known_genes(bundle: Bundle, panel: Panel) -> None:
-    if (bundle.vocab.map_panel(panel) >= 0).any():
-        return
-    msg = (
-        f"None of the {len(panel.gene_ids):,} genes of {panel.name} are in the model's vocabulary. They look like "
-        f"{describe_gene_ids(panel.gene_ids)}, the model's like {describe_gene_ids(bundle.vocab.genes)}; if another "
-        "var column has ids of the model's kind, name it with data.gene_id_column."
-    )
-    raise DataError(msg)
-
-
 def _require_linear(bundle: Bundle, source: CellSource) -> None:
-    """Refuse logged values where the model takes the logarithm itself: it would see other numbers than in training."""
+    """Refuse logged values where the model has learned from others, or takes the logarithm itself."""
     config = bundle.preprocessor.config
     kind = source.kind(0) if hasattr(source, "kind") else None
-    if kind is None or kind.kind in ("counts", "normalized") or not (config.normalize or config.log1p):
+    if kind is None or kind.kind in ("counts", "normalized"):
+        return
+    if config.normalize or config.log1p:
+        why = "the model normalises counts itself"
+    elif bundle.fingerprint.get("values") == "linear":
+        why = "the model was trained on counts"
+    else:
         return
     msg = (
-        f"the model normalises counts itself, and the values of {source.panels[0].name} look {kind.kind} "
-        f"({kind.evidence}); name the matrix that holds counts in data.layer."
+        f"{why}, and the values of {source.panels[0].name} look {kind.kind} ({kind.evidence}); name the matrix that "
+        "holds counts in data.layer."
     )
     raise DataError(msg)

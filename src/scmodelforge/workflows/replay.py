@@ -11,6 +11,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.training._loaders import make_loader
+from scmodelforge.workflows.base_model import load_task
 from scmodelforge.workflows.objective import chosen_objective
 from scmodelforge.workflows.prepare import PreparedData, prepare_data
 from scmodelforge.workflows.runfolder import RunFolder
@@ -56,7 +57,7 @@ def replay_batch(record: str | Path) -> list[list[dict[str, Any]]]:
         msg = f"{path} is not the record of a batch ({problem}); give a file that scmodelforge train wrote."
         raise DataError(msg) from problem
     _, config, _, _ = RunFolder.read(path.parent)
-    data = prepare_data(config)
+    data = prepare_data(config, load_task(config))
     collate = chosen_objective(config, data)[1]
     source, preprocess = data.ready()
     cells = place["global_batch_size"] // (world_size * facts["num_micro_batches"])

@@ -19,14 +19,14 @@ from scmodelforge.config.load import dump_config, load_config
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.constants import FORMAT_VERSION
 from scmodelforge.data.splits import CellSplit
-from scmodelforge.hub.bundle import copy_plugins
+from scmodelforge.hub.plugin_files import check_plugin_names, copy_plugins
 from scmodelforge.workflows.provenance import git_state, package_versions
 
 __all__ = ["RunFolder"]
 
 # All that a run or its checkpoints leave in a folder, also when killed at any moment.
 _OURS = re.compile(
-    r"run\.json|config\.yaml|splits\.json|(metrics|results|sessions|exported_results)\.jsonl(\..*)?|metrics\.csv|"
+    r"run\.json|config\.yaml|splits\.json|perturbations\.json|(metrics|results|sessions|exported_results)\.jsonl(\..*)?|metrics\.csv|"
     r"wandb|views|splits|checkpoints|plugins|model(\.writing)?|cells\.png|report\.html|events\.out\.tfevents\..*|last|best|"
     r"epoch_end\.json|step_\d+|\.writing_.*|\..*\.(tmp|writing)|(bad_batch|loss_spike)_step_\d+\.json"
 )
@@ -145,6 +145,7 @@ class RunFolder:
 
     def create(self, config: RunConfig, split: CellSplit, facts: dict[str, Any]) -> None:
         """Make the folder of a new run, deleting the run it replaces, and write its settings, split and facts."""
+        check_plugin_names(config.plugins)  # before anything is deleted
         for events in self.logs.glob("events.out.tfevents.*"):  # of the run that is replaced
             events.unlink()
         for folder in (self.root, self.checkpoints):

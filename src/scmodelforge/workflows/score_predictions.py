@@ -32,7 +32,7 @@ from scmodelforge.tokenizers.vector_files import read_vectors
 from scmodelforge.workflows.evaluate import EvaluationResult
 from scmodelforge.workflows.outputs import check_output, whole_file
 
-__all__ = ["score_predictions"]
+__all__ = ["score_predictions", "scored"]
 
 _NOT_SCORED = frozenset({"layers", "obsm", "obsp", "raw", "uns", "varm", "varp"})
 _DEFAULT_BENCHMARKS = ("perturbation_prediction",)
@@ -111,9 +111,7 @@ def score_predictions(
     )
     if export_to is not None:
         check_export(found, export_to)
-    facts = _facts(data, predictions, split, seed)
-    by_mean = _numbers_by_mean(found, vectors)
-    records = evaluate(made, _representations(found, vectors, facts, by_mean))
+    records, notes = scored(found, made, _facts(data, predictions, split, seed), vectors)
     exported = [] if export_to is None else export_covariates(found, export_to)
     if out is not None:
         with whole_file(out):
@@ -123,14 +121,38 @@ def score_predictions(
         terminal_tables(records),
         title=f"{len(found.comparison.groups):,} held-out perturbations (± half of the 95 % bootstrap interval)",
         lines=[
-            *_notes(found, records),
-            *_notes_on_baselines(by_mean, len(found.comparison.groups)),
+            *notes,
             *about_details(records),
             *([f"records: {out}"] if out else []),
             *exported,
         ],
         runs=[predictions.stem] * len(records),
     )
+
+
+def scored(
+    found: PerturbationPredictions, made: Sequence[Any], facts: dict[str, Any], vectors: GeneFactors | None
+) -> tuple[list[Record], list[str]]:
+    """Score predictions and every baseline, made from the training conditions alone.
+
+    Parameters
+    ----------
+    found
+        What :func:`~scmodelforge.eval.perturbation.inputs.read_predictions` returned.
+    made
+        The benchmarks.
+    facts
+        What all records have in common: ``dataset``, ``dataset_hash``, ``split_hash``, ``model_id`` and ``seed``.
+    vectors
+        Vectors of genes for baselines on them.
+
+    Returns
+    -------
+    The records, and what is to be said of them.
+    """
+    by_mean = _numbers_by_mean(found, vectors)
+    records = evaluate(made, _representations(found, vectors, facts, by_mean))
+    return records, [*_notes(found, records), *_notes_on_baselines(by_mean, len(found.comparison.groups))]
 
 
 def _facts(data: Path, predictions: Path, split: dict[str, list[tuple[str, str]]], seed: int) -> dict[str, Any]:

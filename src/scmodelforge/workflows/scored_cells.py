@@ -21,7 +21,7 @@ from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import read_counts
 from scmodelforge.workflows.trained_cells import trained_params
 
-__all__ = ["EvaluationSet", "ScoredCells"]
+__all__ = ["EvaluationSet", "ScoredCells", "hash_of"]
 
 
 @dataclass
@@ -127,7 +127,7 @@ class ScoredCells:
             label_key=label_key,
             batch_key=batch_key,
             group_key=group_key,
-            data_hash=_hash([entry["sha256"] for entry in each.data.source.fingerprint()]),
+            data_hash=hash_of([entry["sha256"] for entry in each.data.source.fingerprint()]),
             split_hash=split.to_dict()["hash"],
             seed=seed,
             label_sizes=None if labels is None else labels.sizes(np.concatenate([split.train, split.validation])),
@@ -238,5 +238,6 @@ def _one_key(each: EvaluationSet, field_name: str) -> str | None:
     return next(iter(keys), None)
 
 
-def _hash(parts: Sequence[str]) -> str:
+def hash_of(parts: Sequence[str]) -> str:
+    """Return the hash of data sets, of the hashes of their files."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

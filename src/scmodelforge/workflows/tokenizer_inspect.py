@@ -11,18 +11,50 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data.draws import cell_keys
 from scmodelforge.data.gather import read_rows
+from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.data.scan import check_values
 from scmodelforge.data.sources.local import LocalDataConfig
+from scmodelforge.hub.addresses import parse_address
+from scmodelforge.hub.bundle import load_parts
+from scmodelforge.hub.load import is_model_folder, load_model
+from scmodelforge.hub.locate import locate
 from scmodelforge.tokenizers.base import BaseTokenizer
 from scmodelforge.tokenizers.saved import load_preprocessor, load_tokenizer
 from scmodelforge.workflows.prepare import open_source
 
-__all__ = ["describe_tokenizer", "tokens_of_cell"]
+__all__ = ["describe_tokenizer", "tokenizer_at", "tokens_of_cell"]
 
 
-def describe_tokenizer(folder: str | Path) -> list[tuple[str, str]]:
-    """Return what a tokenizer in a folder is, as names and values."""
-    tokenizer = load_tokenizer(folder)
+def tokenizer_at(
+    address: str | Path, *, dictionaries: Path | None = None, trust_plugins: bool = False
+) -> tuple[BaseTokenizer, Preprocessor]:
+    """Return a saved tokenizer, and what is done to cells before it.
+
+    Parameters
+    ----------
+    address
+        Of a model, ours or published, or of a folder with a tokenizer alone.
+    dictionaries, trust_plugins
+        As of :func:`~scmodelforge.hub.load.load_model`.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As of :func:`~scmodelforge.hub.locate.locate`; if there is no tokenizer, or it is damaged.
+    """
+    folder = locate(parse_address(address)).folder
+    is_of_model = (folder / "config.json").is_file()
+    if (folder / "tokenizer.json").is_file() and not is_of_model:
+        return load_tokenizer(folder), load_preprocessor(folder)
+    if is_of_model and is_model_folder(folder):
+        parts = load_parts(folder, trust_plugins=trust_plugins)
+        return parts.tokenizer, parts.preprocessor
+    bundle = load_model(address, dictionaries=dictionaries)
+    return bundle.tokenizer, bundle.preprocessor
+
+
+def describe_tokenizer(tokenizer: BaseTokenizer) -> list[tuple[str, str]]:
+    """Return what a tokenizer is, as names and values."""
     vocab = tokenizer.vocab
     specials = ", ".join(f"{name} {token}" for name, token in sorted(vocab.special_tokens.items(), key=lambda x: x[1]))
     settings = tokenizer.config.model_dump(mode="json", exclude={"strategy", "masking"})
@@ -38,21 +70,20 @@ def describe_tokenizer(folder: str | Path) -> list[tuple[str, str]]:
 
 
 def tokens_of_cell(
-    folder: str | Path,
+    tokenizer: BaseTokenizer,
+    preprocessor: Preprocessor,
     paths: Sequence[str],
     cell: int,
     *,
     layer: str | None = None,
     gene_id_column: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the tokens that a saved tokenizer makes of one cell of some files, first to last.
-
-    The cell is preprocessed as the folder says (``preprocessing.json``), if it does.
+    """Return the tokens that a tokenizer makes of one cell of some files, first to last.
 
     Parameters
     ----------
-    folder
-        Where the tokenizer is.
+    tokenizer, preprocessor
+        The tokenizer, and what is done to the cell first.
     paths, layer, gene_id_column
         As under ``data``.
     cell
@@ -67,13 +98,13 @@ def tokens_of_cell(
     DataError
         If there is no such cell, no gene of its file is in the vocabulary, or its values are not what is needed.
     """
-    tokenizer, preprocessor = load_tokenizer(folder), load_preprocessor(folder)
     source: Any = open_source(LocalDataConfig(paths=list(paths), layer=layer, gene_id_column=gene_id_column))
     try:
         total = sum(source.file_sizes)
         if not 0 <= cell < total:
             msg = f"there is no cell {cell:,}; the files have cells 0 to {total - 1:,}."
             raise DataError(msg)
+        source.choose_gene_ids(tokenizer.vocab)
         starts = np.concatenate([[0], np.cumsum(source.file_sizes)[:-1]])
         file = int(np.searchsorted(starts, cell, side="right")) - 1
         tokenizer.vocab.require_overlap(source.panels[file])

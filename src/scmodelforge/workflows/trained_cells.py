@@ -64,7 +64,8 @@ def trained_params(data: PreparedData) -> dict[str, Any]:
     """Return what records say of their cells; nothing of those that the run held out, unless they were trained on."""
     shared = trained_share(data)
     if data.looked_for is None and (shared is None or not shared.verdict):
-        return {}
+        in_base = data.base_cells
+        return {} if in_base is None else {"base_trained_on": in_base.verdict, "base_cells_found": in_base.found}
     if shared is None:
         return {"trained_on": None}
     return {"trained_on": shared.verdict, "cells_looked_for": shared.checked, "cells_found": shared.found}
@@ -182,6 +183,8 @@ def _in_words(shared: Shared) -> str:
 def _why_unsure(shared: Shared) -> str:
     if shared.found:
         return f"{shared.found:,} of the {shared.checked:,} that were looked for may be"
+    if not shared.is_complete:
+        return "it was made of another model, whose training cells are not known or not measured alike"
     if not shared.has_genes:
         return "they were not measured for all genes that its training cells were"
     if shared.identified < shared.asked:

@@ -23,10 +23,11 @@ from scmodelforge.eval.callback import EvalCallback
 from scmodelforge.eval.harness import MODEL, skip_notes
 from scmodelforge.eval.records import append_records
 from scmodelforge.eval.tables import Tables, about_samples, terminal_tables
+from scmodelforge.finetuning.base import Task
 from scmodelforge.hub.bundle import Bundle, build_model, load_parts, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._files import write_text
-from scmodelforge.training._fsdp import build_for, shard_model, shards
+from scmodelforge.training._fsdp import build_for, shards
 from scmodelforge.training._launch import one_line_if_lost, part_ways
 from scmodelforge.training._loaders import make_loader
 from scmodelforge.training._sharded import settle
@@ -50,13 +51,15 @@ from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
+from scmodelforge.workflows.frozen_cells import FrozenCells, team_of
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
+from scmodelforge.workflows.perturbation_scores import PredictionScores, of_predictions
 from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.provenance import data_facts
 from scmodelforge.workflows.replay import cell_facts
 from scmodelforge.workflows.runfolder import RunFolder
-from scmodelforge.workflows.team import Team
+from scmodelforge.workflows.task_scores import FinishedRun
 from scmodelforge.workflows.trained_cells import trained_cells_notes
 from scmodelforge.workflows.views import CellViews, ViewFolder
 
@@ -81,6 +84,8 @@ class TrainResult:
         Headings and rows of the metrics.
     notes
         Further lines for the user.
+    next
+        The command that uses the model.
     """
 
     folder: RunFolder
@@ -88,13 +93,14 @@ class TrainResult:
     views: CellViews | None
     table: Tables
     notes: list[str] = field(default_factory=list)
+    next: str = "embed YOUR.h5ad embedded.h5ad"
 
     def closing_lines(self) -> list[str]:
         """Return where the results lie and the next command to type."""
         lines = [*self.notes, f"model:   {self.folder.model}"]
         return [
             *lines,
-            f"next:    scmodelforge embed YOUR.h5ad embedded.h5ad --model {shlex.quote(str(self.folder.root))}",
+            f"next:    scmodelforge {self.next} --model {shlex.quote(str(self.folder.root))}",
         ]
 
 
@@ -102,20 +108,30 @@ class TrainingRun:
     """One run: the parts made of its settings, and what happens with them."""
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, data: PreparedData, fabric: Any, fingerprint: dict[str, Any]
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        data: PreparedData,
+        fabric: Any,
+        fingerprint: dict[str, Any],
+        *,
+        task: Task | None = None,
     ) -> None:
-        self.config, self.folder, self.data, self.fabric = config, folder, data, fabric
+        self.config, self.folder, self.data, self.fabric, self.task = config, folder, data, fabric, task
         self.fingerprint = fingerprint
-        self.labels = _training_labels(config, data)
+        self.labels = {**_training_labels(config, data), **({} if task is None else task.facts())}
         self._views = ViewFolder(folder.views, seed=config.eval.seed)
         self._num_parameters = count_parameters(build_for(fabric, self._fresh_model))
         self.objective_name, self.objective = chosen_objective(config, data)
+        self._frozen = None if task is None or not task.embeds_once() else FrozenCells(config, data, self.objective)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
         self.evaluator: Evaluator | None = None
+        predicting, others = of_predictions(config.eval.benchmarks)
+        self.predictions = PredictionScores(config, data, predicting) if predicting else None
         # On every process: each embeds a part of the cells, though the first alone scores them.
-        if config.eval.benchmarks:
+        if others:
             self.evaluator = run_evaluator(
-                config,
+                config.model_copy(update={"eval": config.eval.model_copy(update={"benchmarks": others})}),
                 data,
                 untrained=self._fresh_model,
                 head_of=lambda model: label_head(model, config.model, self.labels),
@@ -147,7 +163,8 @@ class TrainingRun:
             max_epochs=self.config.training.max_epochs,
             results=self.folder.results,
         )
-        callbacks = recipe_callbacks(self.config.training, [evaluation] if self.config.eval.benchmarks else [])
+        callbacks = recipe_callbacks(self.config.training, [evaluation] if self.evaluator is not None else [])
+        callbacks += [] if self._frozen is None else [self._frozen]
         assert run.metrics is not None
         if checkpoint is not None:
             checkpoints.load(run, checkpoint, callbacks)
@@ -233,6 +250,8 @@ class TrainingRun:
         """Return the model with the run's first weights, whatever was drawn before; the drawing state is kept."""
         with torch.random.fork_rng():
             torch.manual_seed(self.config.training.seed)
+            if self.task is not None:
+                return self.task.fresh(self.config.model)
             return build_model(self.config.model, self.data.tokenizer)
 
     def _loader(self, positions: Any, *, shuffle: bool) -> CellLoader:
@@ -247,7 +266,7 @@ class TrainingRun:
             shuffle=shuffle,
             batch_size=known_batch_size(config),
             seed=config.seed,
-            collate=self.objective,
+            collate=self._frozen or self.objective,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             num_micro_batches=config.gradient_accumulation if shuffle else 1,
@@ -295,8 +314,9 @@ class TrainingRun:
 
     def _embed(self, run: Run) -> None:
         assert self.evaluator is not None
-        team = Team.of(self.fabric, place=lambda build: shard_model(self.fabric, build_for(self.fabric, build)))
-        self.evaluator.embed(run.model, device=self.fabric.device, autocast=self.fabric.autocast, team=team)
+        self.evaluator.embed(
+            run.model, device=self.fabric.device, autocast=self.fabric.autocast, team=team_of(self.fabric)
+        )
         settle(run.model)
 
     def _announce(self, run: Run) -> None:
@@ -346,17 +366,39 @@ class TrainingRun:
                 *about_samples(records),
                 *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
+                *([] if self.task is None else self.task.notes(records)),
             ]
+        if self.task is not None and not shards(self.fabric):
+            records += self._score_task(bundle)
+        if self.predictions is not None:
+            found, lines = self.predictions.score(bundle)
+            records, notes = [*records, *found], [*notes, *lines]
+            self._keep_records(records, bundle.fingerprint)
+            append_records(self.folder.results, found)
         write_text(self.folder.model / "README.md", model_card(bundle, records=records))
-        return TrainResult(self.folder, records, views, terminal_tables(records), notes)
+        result = TrainResult(self.folder, records, views, terminal_tables(records), notes)
+        if label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
+            result.next = "predict YOUR.h5ad labelled.h5ad"
+        return result
 
-    def _keep_records(self, records: list[Record], fingerprint: dict[str, Any]) -> None:
+    def _score_task(self, bundle: Bundle) -> list[Record]:
+        """Return what the task of a run scores itself; only the first process is left."""
+        assert self.task is not None
+        settle(self._run.model)
+        load_weights(self._run.model, self.folder.model / "model.safetensors")
+        where = {"device": self.fabric.device, "autocast": self.fabric.autocast}
+        records = self.task.score(FinishedRun(bundle, self.data, self.config, **where))
+        self._keep_records(records, bundle.fingerprint, beside=self.evaluator is not None)
+        return records
+
+    def _keep_records(self, records: list[Record], fingerprint: dict[str, Any], *, beside: bool = False) -> None:
         """Write the evaluation of the exported model, with the step it comes from."""
         for record in records:
             record.step, record.epoch = fingerprint["step"], fingerprint["epoch"]
             if record.representation == MODEL:
                 record.params["chosen_by"] = self.config.output.best_metric
-        self.folder.exported_results.unlink(missing_ok=True)
+        if not beside:
+            self.folder.exported_results.unlink(missing_ok=True)
         append_records(self.folder.exported_results, records)
 
 

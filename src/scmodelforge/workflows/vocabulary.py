@@ -16,7 +16,7 @@ from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.scan import scan
 from scmodelforge.data.vocab import GeneVocab
 
-__all__ = ["build_vocab", "check_vocab_size", "chooses_genes", "select_genes"]
+__all__ = ["build_vocab", "check_vocab_size", "chooses_genes", "require_genes", "select_genes"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,14 +26,18 @@ def build_vocab(config: DataConfig, source: CellSource) -> GeneVocab:
     vocab = _chosen(config, source)
     if config.orthologs is not None and config.gene_vocab != "from_data":
         vocab = vocab.with_orthologs(config.orthologs.all_species(), config.orthologs.policy)
+    require_genes(vocab, source, name=f"gene_vocab '{vocab.name}'")
+    return vocab
+
+
+def require_genes(vocab: GeneVocab, source: CellSource, *, name: str) -> None:
+    """Check that every file shares genes with a vocabulary, called by a name in what is said of each."""
     for panel in source.panels:
         coverage = vocab.require_overlap(panel)
         repeats = (
             f"; {coverage.repeats:,} of them share a gene with another, and are summed" if coverage.repeats else ""
         )
-        words = f"{coverage.known:,} of {coverage.total:,} genes are in gene_vocab '{vocab.name}'{repeats}"
-        _log.info(f"{panel.name}: {words}")
-    return vocab
+        _log.info(f"{panel.name}: {coverage.known:,} of {coverage.total:,} genes are in {name}{repeats}")
 
 
 def select_genes(

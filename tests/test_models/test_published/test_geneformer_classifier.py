@@ -65,7 +65,7 @@ def test_two_classes_without_names(tmp_path):
     weights = published()
     weights |= {"classifier.weight": weights["classifier.weight"][:2], "classifier.bias": torch.zeros(2)}
     folder = write(tmp_path, weights, **KIND)
-    assert load_geneformer_classifier(folder).head.num_cell_types == 2
+    assert load_geneformer_classifier(folder).head.decoder.out_features == 2
 
 
 @pytest.mark.parametrize(

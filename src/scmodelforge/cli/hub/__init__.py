@@ -1,4 +1,4 @@
-"""``scmodelforge hub``: models from and to other places. One file for each command."""
+"""``scmodelforge hub``: download, upload, import and export models. One file for each command."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import typer
 
 from scmodelforge.cli.hub import card, export, import_, pull, push
 
-app = typer.Typer(help="Models from and to other places.", no_args_is_help=True)
+app = typer.Typer(help="Download, upload, import and export models.", no_args_is_help=True)
 
 
 @app.callback()
 def hub() -> None:
-    """Models from and to other places."""
+    """Download, upload, import and export models."""
 
 
 app.command("pull")(pull.pull)

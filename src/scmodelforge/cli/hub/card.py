@@ -12,15 +12,29 @@ from scmodelforge.cli.hub.pull import quiet_unless_terminal
 
 
 def card(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Address of a model.")],
-    write: Annotated[bool, typer.Option("--write", help="Write it to README.md of the model folder.")] = False,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Model folder, the folder of a finished run, hf://owner/name or scmodelforge://name."
+        ),
+    ],
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the card to README.md in the model folder, instead of printing it.")
+    ] = False,
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the weights, such as apache-2.0; default that of the card.")
+        str | None, typer.Option(help="Licence of the weights, such as apache-2.0. Default: the one in its card.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --write: replace a card that was edited.")] = False,
-    trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --write: replace the card even if someone edited it.")
+    ] = False,
+    trust_plugins: Annotated[
+        bool,
+        typer.Option(
+            help="Run the Python files that come with the model; without this it is refused if it needs them."
+        ),
+    ] = False,
 ) -> None:
-    """Print or renew the card of a model, made of the facts of its folder.
+    """Print the model card: what the model was trained on, how it scores, its licence. --write updates README.md.
 
     Example: scmodelforge hub card runs/lung
     """

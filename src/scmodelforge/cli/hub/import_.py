@@ -12,16 +12,24 @@ from scmodelforge import _console
 
 def import_(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Folder as published, hf://owner/name, or scmodelforge://name.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder as it was published, hf://owner/name or scmodelforge://name.",
+        ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Model folder to write.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")],
     dictionaries: Annotated[
-        Path | None, typer.Option(help="Folder with the dictionaries of its tokens; default those that were fetched.")
+        Path | None,
+        typer.Option(help="Folder with the gene dictionaries it came with. Default: those that 'tokenizer fetch' got."),
     ] = None,
-    importer: Annotated[str | None, typer.Option(help="What reads it; default what recognises the folder.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model folder that is there.")] = False,
+    importer: Annotated[
+        str | None,
+        typer.Option(help="Format it was published in, such as geneformer or scgpt. Default: recognised by its files."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model in FOLDER, if one is there.")] = False,
 ) -> None:
-    """Write a published model as a model folder of ours.
+    """Convert a published model (Geneformer, scGPT, ...) into a model folder of scModelForge.
 
     Example: scmodelforge hub import scmodelforge://geneformer-v2 models/geneformer
     """

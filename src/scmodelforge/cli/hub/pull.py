@@ -13,15 +13,23 @@ from scmodelforge import _console
 
 def pull(
     address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="hf://owner/name[@revision][/folder] or scmodelforge://name.")
+        str,
+        typer.Argument(
+            metavar="ADDRESS",
+            help="hf://owner/name[@branch][/folder] on the Hugging Face hub, or scmodelforge://name.",
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="Folder to copy it to; default: only the cache.")
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="Folder to copy the model to. Default: it stays in the cache, where its address finds it.",
+        ),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Look on this machine only.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model that is in FOLDER.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Take what is on this machine; ask no hub.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model in FOLDER, if one is there.")] = False,
 ) -> None:
-    """Fetch a model by its address, into the cache or a folder.
+    """Download a model, and check that all its files are there.
 
     Example: scmodelforge hub pull hf://owner/lung models/lung
     """

@@ -12,25 +12,39 @@ from scmodelforge.cli.hub.pull import quiet_unless_terminal
 
 
 def push(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its exported model).")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or the folder of a finished run.")],
     repository: Annotated[
-        str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; made if it is not there.")
+        str,
+        typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face hub. It is made if there is none."),
     ],
-    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="Make the new repository private. One that is there and public is refused."),
+    ] = False,
     revision: Annotated[
-        str | None, typer.Option(help="Branch to push to, made if it is not there; default the main one.")
+        str | None, typer.Option(help="Branch to upload to; made if there is none. Default: main.")
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the weights, such as apache-2.0; default that of the card.")
+        str | None, typer.Option(help="Licence of the weights, such as apache-2.0. Default: the one in its card.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="AnnData file on which the copy must reach the same score (with --label).")
+        Path | None,
+        typer.Option(
+            help="AnnData file (.h5ad) of labelled cells to score the model on. Default: the held-out cells of the run."
+        ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="With --data: obs column with the cell types.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model of another kind.")] = False,
-    trust_plugins: Annotated[bool, typer.Option(help="Import the Python files the model folder names.")] = False,
+    label: Annotated[str | None, typer.Option(help="With --data: obs column that has the cell types.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also replace a model that is not of scModelForge.")] = False,
+    trust_plugins: Annotated[
+        bool,
+        typer.Option(
+            help="Run the Python files that come with the model; without this it is refused if it needs them."
+        ),
+    ] = False,
 ) -> None:
-    """Put a model on the hub, and load it back from there; status 1 if what comes back is not the model.
+    """Upload a model to the Hugging Face hub, download it again, and check that it is the same and scores the same.
+
+    It is scored here first: nothing is uploaded if that fails. Log in once with 'hf auth login', or set HF_TOKEN.
 
     Example: scmodelforge hub push runs/lung owner/lung
     """

@@ -142,11 +142,13 @@ class _OpenAnnData:
 
     def close(self) -> None:
         """Let go of matrices that were made."""
+        if self._last is not None and isinstance(self._last[1], _RowsOf):
+            self._last[1].close()
         self._last = None
 
     def _matrix(self, where: str) -> Any:
         if self._last is None or self._last[0] != where:
-            self._last = None  # before another one is made
+            self.close()  # before another one is made
             self._last = where, self._as_stored(where, self.matrices[where]())
         return self._last[1]
 
@@ -205,3 +207,7 @@ class _RowsOf:
         shape = len(found), len(found.panel.gene_ids)
         values = sp.csr_matrix((found.data, found.indices, found.indptr), shape=shape)
         return np.asarray(values[:, self._columns].toarray())
+
+    def close(self) -> None:
+        """Close what reads them; the next part that is asked for opens it again."""
+        self._cells.close()

@@ -8,24 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from scmodelforge._errors import DataError, nearest
-from scmodelforge.data.inspect import ValueKind, describe_gene_ids, describe_values, gene_id_type
-from scmodelforge.data.sources._frame import Frame, no_column
+from scmodelforge.data.inspect import ValueKind, describe_values
+from scmodelforge.data.sources._frame import Frame
+from scmodelforge.data.sources._gene_ids import find_gene_ids
 from scmodelforge.data.sources._matrix import CsrMatrix, DenseMatrix
 from scmodelforge.data.sources._open_matrix import ColumnsError, open_matrix
 from scmodelforge.data.sources._pool import OpenFile
 from scmodelforge.data.types import Panel
 
-__all__ = ["FileFacts", "examine"]
+__all__ = ["FileFacts", "examine", "var_of"]
 
 _SAMPLED_PARTS = 8
 _ROWS_OF_A_PART = 64
 _VALUES_BY_COLUMN = 65_536
 _LOOKS_LIKE_COUNTS = re.compile(r"count|raw|umi", re.IGNORECASE)
-#: var columns tried when var_names are no gene ids, best first.
-ID_COLUMNS = (
-    "feature_id", "ensembl_id", "ensembl_gene_id", "gene_ids", "gene_id", "ensembl",
-    "feature_name", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "symbol",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +40,8 @@ class FileFacts:
         Its obs columns.
     description
         One line on the cells, the genes and why this matrix.
+    genes_from
+        The end of it: where the gene ids are from.
     """
 
     panel: Panel
@@ -51,6 +49,7 @@ class FileFacts:
     kind: ValueKind
     obs_columns: list[str]
     description: str
+    genes_from: str
 
 
 def examine(file: OpenFile, name: str, *, layer: str | None, gene_id_column: str | None) -> FileFacts:
@@ -87,9 +86,9 @@ def examine(file: OpenFile, name: str, *, layer: str | None, gene_id_column: str
         matrix = _open(file, name, places[layer], num_cells=len(obs))
         kind = _sample_kind(file, matrix)
         reason = f"{_label(places[layer])} is read, as data.layer says ({kind.kind}: {kind.evidence})"
-    gene_ids, note = _gene_ids(Frame(file, _var_of(matrix.where), name), gene_id_column)
-    description = f"{name}: {len(obs):,} cells, {len(gene_ids):,} genes; {reason}{note}"
-    return FileFacts(Panel(gene_ids, name), matrix, kind, obs.columns, description)
+    gene_ids, note = find_gene_ids(Frame(file, var_of(matrix.where), name), gene_id_column)
+    description = f"{name}: {len(obs):,} cells, {len(gene_ids):,} genes; {reason}"
+    return FileFacts(Panel(gene_ids, name), matrix, kind, obs.columns, description, note)
 
 
 def _places(file: OpenFile, name: str) -> dict[str, str]:
@@ -141,7 +140,7 @@ def _find_counts(
 
 
 def _open(file: OpenFile, name: str, where: str, *, num_cells: int) -> CsrMatrix | DenseMatrix:
-    num_genes = len(Frame(file, _var_of(where), name))
+    num_genes = len(Frame(file, var_of(where), name))
     return open_matrix(file, where, f"{name}: {_label(where)}", shape=(num_cells, num_genes))
 
 
@@ -158,31 +157,8 @@ def _sample_kind(file: OpenFile, matrix: CsrMatrix | DenseMatrix) -> ValueKind:
     return describe_values(np.concatenate([data for data, _, _ in parts]), np.append(0, np.cumsum(lengths)))
 
 
-def _gene_ids(var: Frame, column: str | None) -> tuple[np.ndarray, str]:
-    """Return the gene ids, shape (G,), and a remark on where they are from."""
-    if column is not None:
-        if column not in var.columns:
-            hint = f" The index has {describe_gene_ids(var.index())}; to use it, leave data.gene_id_column out."
-            raise DataError(no_column(var.label, column, var.columns, setting=" (data.gene_id_column)") + hint)
-        return _column_texts(var, column), f"; gene ids from var column '{column}'"
-    names = np.array(var.index(), dtype=object)
-    if gene_id_type(names) != "unknown" or describe_gene_ids(names).startswith("Ensembl"):
-        return names, ""
-    for candidate in ID_COLUMNS:
-        if candidate in var.columns:
-            ids = _column_texts(var, candidate)
-            if gene_id_type(ids) != "unknown":
-                return ids, f"; gene ids from var column '{candidate}' (var_names are {describe_gene_ids(names)})"
-    return names, ""
-
-
-def _column_texts(var: Frame, column: str) -> np.ndarray:
-    codes, categories = var.codes(column)
-    names = np.array([*categories, ""], dtype=object)  # code -1 takes the last: no id
-    return np.asarray(names[codes])
-
-
-def _var_of(where: str) -> str:
+def var_of(where: str) -> str:
+    """Return the table of genes of a matrix."""
     return "raw/var" if where == "raw/X" else "var"
 
 

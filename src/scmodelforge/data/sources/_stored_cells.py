@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +13,16 @@ from scmodelforge._errors import DataError
 from scmodelforge.data.gather import gather_by_ranges
 from scmodelforge.data.inspect import ValueKind
 from scmodelforge.data.sources._as_stored import AsStored
-from scmodelforge.data.sources._examine import FileFacts, examine
+from scmodelforge.data.sources._duplicates import has_duplicates, summed
+from scmodelforge.data.sources._examine import FileFacts, examine, var_of
 from scmodelforge.data.sources._frame import Frame, no_column
-from scmodelforge.data.sources._matrix import CsrMatrix, Tables
+from scmodelforge.data.sources._gene_ids import best_gene_ids
+from scmodelforge.data.sources._matrix import CsrMatrix, Rows, Tables
 from scmodelforge.data.sources._pool import FilePool, OpenFile, StoredFile
 from scmodelforge.data.types import CellBlock, Panel, RowRange
+
+if TYPE_CHECKING:
+    from scmodelforge.data.vocab import GeneVocab
 
 __all__ = ["StoredCells"]
 
@@ -46,7 +52,9 @@ class StoredCells:
 
     def __init__(self, files: Sequence[StoredFile], *, layer: str | None, gene_id_column: str | None) -> None:
         self._pool = FilePool(files)
+        self._gene_id_column = gene_id_column
         self._tables: dict[int, Tables | None] = {}  # found when rows of a file are first asked for
+        self._has_duplicates: set[int] = set()  # files in which a cell was seen that has a gene twice
 
         def facts_of(number: int, file: OpenFile) -> FileFacts:
             return examine(file, files[number].name, layer=layer, gene_id_column=gene_id_column)
@@ -80,7 +88,21 @@ class StoredCells:
 
     def describe(self) -> list[str]:
         """Return a line for each file: its size, the matrix that is read, and why."""
-        return [facts.description for facts in self._files]
+        return [facts.description + facts.genes_from for facts in self._files]
+
+    def choose_gene_ids(self, vocab: GeneVocab) -> None:
+        """Take of each file the gene ids that a vocabulary has most genes of, unless a column was named.
+
+        :func:`~scmodelforge.data.sources._gene_ids.best_gene_ids` says which win of several.
+        """
+        if self._gene_id_column is not None:
+            return
+        for number, facts in enumerate(self._files):
+            with self._pool.use(number) as file:
+                found = best_gene_ids(Frame(file, var_of(facts.matrix.where), facts.panel.name), vocab)
+            if found is not None:
+                panel = Panel(found[0], facts.panel.name)
+                self._files[number] = replace(facts, panel=panel, genes_from=found[1])
 
     def obs(self, column: str) -> tuple[np.ndarray, list[str]]:
         """Return an obs column of all cells as codes, shape (N,), int32, -1 where missing, and its categories.
@@ -149,10 +171,10 @@ class StoredCells:
         if self._tables_of(rows.file) is not None:
             return self.read_rows(rows.file, np.arange(rows.start, rows.stop))
         with self._pool.use(rows.file, rows=(rows.start, rows.stop)) as file:
-            data, indices, indptr = facts.matrix.read(file, rows.start, rows.stop)
+            found = facts.matrix.read(file, rows.start, rows.stop)
         first = int(self._starts[rows.file])
         positions = np.arange(first + rows.start, first + rows.stop, dtype=np.int64)
-        return CellBlock(data, indices, indptr, facts.panel, positions)
+        return CellBlock(*self._each_gene_once(rows.file, found), facts.panel, positions)
 
     def read_rows(self, file: int, rows: np.ndarray) -> CellBlock:
         """Return some cells of a file, each once, in any order, as raw values. Safe to call from several threads.
@@ -176,15 +198,16 @@ class StoredCells:
         tables = self._tables_of(file)
         if tables is None or not isinstance(facts.matrix, CsrMatrix):
             return gather_by_ranges(self, file, rows)
-        data, indices, indptr = facts.matrix.gather(
-            self._pool[file].reader, tables, rows, at_once=self._pool[file].is_remote
-        )
-        return CellBlock(data, indices, indptr, facts.panel, int(self._starts[file]) + rows)
+        found = facts.matrix.gather(self._pool[file].reader, tables, rows, at_once=self._pool[file].is_remote)
+        return CellBlock(*self._each_gene_once(file, found), facts.panel, int(self._starts[file]) + rows)
 
     def row_lengths(self, file: int, rows: np.ndarray) -> np.ndarray | None:
-        """Return the stored values of some rows, shape (n,), int64, or ``None`` where :meth:`read_into` cannot read."""
+        """Return the stored values of some rows, shape (n,), int64, or ``None`` where :meth:`read_into` cannot read.
+
+        It cannot where a cell was seen that has a gene twice; all cells are read once before they are asked for so.
+        """
         matrix = self._files[file].matrix
-        if not isinstance(matrix, CsrMatrix) or self._tables_of(file) is None:
+        if not isinstance(matrix, CsrMatrix) or self._tables_of(file) is None or file in self._has_duplicates:
             return None
         return matrix.indptr[rows + 1] - matrix.indptr[rows]
 
@@ -200,6 +223,14 @@ class StoredCells:
         assert tables is not None
         assert isinstance(matrix, CsrMatrix)
         return matrix.gather_into(stored.reader, tables, rows, values, columns, at_once=stored.is_remote)
+
+    def _each_gene_once(self, file: int, rows: Rows) -> Rows:
+        """Return rows with the sum of the values of a gene that a cell has twice."""
+        num_genes = self._files[file].matrix.shape[1]
+        if not isinstance(self._files[file].matrix, CsrMatrix) or not has_duplicates(rows[1], rows[2], num_genes):
+            return rows
+        self._has_duplicates.add(file)
+        return summed(rows, num_genes)
 
     def _tables_of(self, file: int) -> Tables | None:
         if file not in self._tables:

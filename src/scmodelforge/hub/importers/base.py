@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from scmodelforge._errors import ConfigError, DataError, listed, nearest
 from scmodelforge._registry import IMPORTERS
 from scmodelforge.hub.bundle import Bundle
+from scmodelforge.hub.checksums import sha256_of
 
 __all__ = [
     "Imported",
@@ -206,6 +207,8 @@ def holdings(folder: Path) -> str:
 def check_files(folder: Path, names: Iterable[str], *, sha256: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the sha256 of files that are going to be read, before any of them is.
 
+    Files that were looked at before and have not changed are not read for it.
+
     Parameters
     ----------
     folder
@@ -218,10 +221,10 @@ def check_files(folder: Path, names: Iterable[str], *, sha256: Mapping[str, str]
     Raises
     ------
     DataError
-        If one that must have some sha256 is not there or has another.
+        If one that must have some sha256 is not there or has another, or one cannot be read.
     """
     wanted = dict(sha256 or {})
-    found = {name: _sha256(folder / name) for name in {**dict.fromkeys(names), **wanted} if (folder / name).is_file()}
+    found = {name: sha256_of(folder / name) for name in {**dict.fromkeys(names), **wanted} if (folder / name).is_file()}
     for name, digest in wanted.items():
         if found.get(name) != digest:
             fault = f"its sha256 is {found[name][:12]}..., not {digest[:12]}..." if name in found else "no such file"
@@ -280,12 +283,3 @@ def check_release(num_tokens: int, num_rows: int, origin: str) -> None:
             "take both from one release."
         )
         raise DataError(msg)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as problem:
-        msg = f"{path}: cannot be read ({problem.strerror})."
-        raise DataError(msg) from problem

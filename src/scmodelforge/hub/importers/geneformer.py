@@ -37,7 +37,7 @@ from scmodelforge.tokenizers.own_dictionaries import own_geneformer_files, read_
 from scmodelforge.tokenizers.presets import GENEFORMER_SETTINGS, Preset, get_preset
 from scmodelforge.tokenizers.rank_value import RankValueConfig, RankValueTokenizer
 
-__all__ = ["BODY", "GeneformerImporter", "geneformer_tokenizer"]
+__all__ = ["BODY", "GeneformerImporter", "embedding_as_published", "geneformer_tokenizer"]
 
 _log = logging.getLogger(__name__)
 
@@ -70,8 +70,7 @@ class GeneformerImporter:
         files = check_files(folder, ["config.json", path.name], sha256=sha256)
         config = read_geneformer_config(folder)
         tokenizer, read = geneformer_tokenizer(folder, config, dictionaries=dictionaries)
-        embeddings = {"pooled_tokens": "genes", "left_out_layers": min(1, config.num_layers - 1)}
-        config = config.model_copy(update=embeddings)
+        config = embedding_as_published(config)
         model, found = open_geneformer(folder, config)
         report = LoadReport(found.matched, found.missing, found.unexpected, found.reshaped, body=BODY)
         report.check(str(path))
@@ -86,6 +85,14 @@ class GeneformerImporter:
             fingerprint=imported_from("geneformer", folder, files, read),
         )
         return Imported(bundle, report)
+
+
+def embedding_as_published(config: TransformerEncoderConfig) -> TransformerEncoderConfig:
+    """Return the settings of a model so that it embeds cells as the official code does.
+
+    That is by the mean over genes of what leaves the layer before the last; of a single layer, what leaves that.
+    """
+    return config.model_copy(update={"pooled_tokens": "genes", "left_out_layers": min(1, config.num_layers - 1)})
 
 
 def geneformer_tokenizer(

@@ -17,7 +17,7 @@ from scmodelforge.config.preprocessing import PreprocessingConfig
 from scmodelforge.data.preprocess import Preprocessor
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.hub.importers.base import Imported, LoadReport, check_files, imported_from, register_importer
-from scmodelforge.hub.importers.geneformer import BODY, geneformer_tokenizer
+from scmodelforge.hub.importers.geneformer import BODY, embedding_as_published, geneformer_tokenizer
 from scmodelforge.models.components.special_tokens import apply_special_tokens
 from scmodelforge.models.fine_tuned import FineTuneModel
 from scmodelforge.models.published.geneformer import geneformer_config, geneformer_weights_file
@@ -56,9 +56,7 @@ class GeneformerClassifierImporter:
         settings, origin = read_json_object(folder / "config.json", "take all files"), str(folder / "config.json")
         body = geneformer_config(settings, origin=origin)
         tokenizer, read = geneformer_tokenizer(folder, body, dictionaries=dictionaries)
-        # As the official code embeds cells, whatever the head reads.
-        embeddings = {"pooled_tokens": "genes", "left_out_layers": min(1, body.num_layers - 1)}
-        body = body.model_copy(update=embeddings)
+        body = embedding_as_published(body)  # whatever the head reads
         config = geneformer_classifier_config(settings, origin=origin, backbone=body)
         model, found = open_geneformer_classifier(folder, config)
         everything = (*BODY, "bert.pooler.", "classifier.")

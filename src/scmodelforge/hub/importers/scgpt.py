@@ -52,6 +52,6 @@ class ScGPTImporter:
             vocab=tokenizer.vocab,
             preprocessor=Preprocessor(PreprocessingConfig()),
             objective=model.config.pretraining_task or ScGPT.default_objective,
-            fingerprint=imported_from("scgpt", folder, files),
+            fingerprint={**imported_from("scgpt", folder, files), "values": "linear"},
         )
         return Imported(bundle, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
 import torch
@@ -37,7 +37,9 @@ Restriction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def masked_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, *, weights: Sequence[float] | None = None
+) -> torch.Tensor:
     """Average the cross-entropy over the labelled positions.
 
     Parameters
@@ -46,12 +48,15 @@ def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
         Unnormalised scores, shape (..., V).
     labels
         Target classes, -100 where there is none, shape (...).
+    weights
+        What the loss of each class is multiplied by, V of them; ``None`` is 1 each. The mean is still over the number
+        of positions, so that means of parts add up to that of the whole by these numbers.
 
     Returns
     -------
     Scalar in nats, at least in single precision. Without labelled positions it is 0, with gradients of 0.
     """
-    return _summed(logits.flatten(0, -2), labels.flatten()) / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    return _summed(logits.flatten(0, -2), labels.flatten(), weights) / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def gathered_cross_entropy(
@@ -200,9 +205,10 @@ def _check_counts(targets: torch.Tensor) -> None:
         raise DataError(msg)
 
 
-def _summed(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _summed(rows: torch.Tensor, labels: torch.Tensor, weights: Sequence[float] | None = None) -> torch.Tensor:
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    return F.cross_entropy(rows, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    of_classes = None if weights is None else rows.new_tensor(weights)
+    return F.cross_entropy(rows, labels, weight=of_classes, ignore_index=IGNORE_INDEX, reduction="sum")
 
 
 def _has_bare_decoder(head: Callable[[torch.Tensor], torch.Tensor]) -> TypeGuard[ClassificationHead]:

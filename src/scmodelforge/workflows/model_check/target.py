@@ -71,7 +71,7 @@ def _checked(part: object, target: str) -> type[nn.Module]:
 def _registered(target: str, folder: Path) -> type:
     if _is_path(target) or (folder / f"{target}.py").is_file():
         file = target if _is_path(target) else f"{target}.py"
-        if target not in MODELS.names():
+        if target not in MODELS:
             msg = f"'{target}' names no class; write the class of the model too: {file}:MyModel."
             raise ConfigError(msg)
     return MODELS.get(target)

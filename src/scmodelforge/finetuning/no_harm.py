@@ -1,0 +1,44 @@
+"""Whether a fine-tuned embedding is worse than one that was there before: said plainly at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scmodelforge.eval.base import Record
+from scmodelforge.eval.standing import MODEL
+
+__all__ = ["harm_notes"]
+
+#: What representations are called in words.
+_NAMES = {"untrained": "the base model before fine-tuning (zero-shot)", "pca": "PCA of the counts"}
+_BENCHMARK = "batch_integration"
+
+
+def harm_notes(records: Iterable[Record]) -> list[str]:
+    """Return what the scores of integration say, a line each; none where the model was not scored.
+
+    Parameters
+    ----------
+    records
+        Scores of the model with those of its baselines.
+    """
+    found = list(records)
+    notes = []
+    if any(record.representation == "untrained" for record in found):
+        notes.append("'untrained' in these tables is the base model before fine-tuning (zero-shot)")
+    for record in found:
+        is_total = (record.benchmark, record.metric, record.representation) == (_BENCHMARK, "total", MODEL)
+        if is_total and record.value is not None:
+            notes += _of_total(record, record.value)
+    return notes
+
+
+def _of_total(record: Record, value: float) -> list[str]:
+    rivals = {name: record.baselines[name] for name in _NAMES if name in record.baselines}
+    better = [f"{_NAMES[name]} {rival:.3f}" for name, rival in rivals.items() if value < rival]
+    if not better:
+        return []
+    return [
+        f"warning: fine-tuning did harm on {record.dataset}: the total of the fine-tuned model is {value:.3f}, "
+        f"below {' and '.join(better)}; use that embedding, or try other weights (docs/batch_integration.md)"
+    ]

@@ -1,0 +1,249 @@
+"""Cells as a model predicts them to be after perturbations, as AnnData that ``evaluate --predictions`` scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scmodelforge._errors import ConfigError, DataError, listed
+from scmodelforge._wording import in_words_of
+from scmodelforge.data.draws import mix
+from scmodelforge.data.protocols import CellSource
+from scmodelforge.eval.perturbation.conditions import Group
+from scmodelforge.finetuning.perturbation.expression import Expression, open_expression
+from scmodelforge.finetuning.perturbation.predicting import Trained, trained
+from scmodelforge.hub.bundle import Bundle
+from scmodelforge.workflows.outputs import check_output, whole_file
+from scmodelforge.workflows.ready_cells import COMMAND, ReadyCells, given, open_cells, provenance, ready_cells
+
+if TYPE_CHECKING:
+    import anndata
+
+__all__ = ["Asked", "has_perturbations", "predict_perturbations", "predict_perturbations_file", "predicted_cells"]
+
+_MOST_CELLS = 200
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is predicted.
+
+    Attributes
+    ----------
+    conditions
+        Names of perturbations (``A``, ``A+B``); ``None`` is the test conditions of the model's run.
+    means
+        Give the mean of each condition in place of cells.
+    dose
+        Dose of all; ``None`` is the mean of training.
+    max_cells
+        Most control cells of each covariate that are predicted from.
+    """
+
+    conditions: Sequence[str] | None = None
+    means: bool = False
+    dose: float | None = None
+    max_cells: int = _MOST_CELLS
+
+    @classmethod
+    def of_option(cls, conditions: str | None, **others: Any) -> Asked:
+        """Return what a command asks for: names with commas between, or a file with a name a line."""
+        if conditions is None:
+            return cls(None, **others)
+        is_file = Path(conditions).is_file()
+        text = Path(conditions).read_text(encoding="utf-8-sig") if is_file else conditions.replace(",", "\n")
+        return cls([line.strip() for line in text.splitlines() if line.strip()], **others)
+
+
+def has_perturbations(bundle: Bundle) -> bool:
+    """Return whether a model predicts perturbations."""
+    return "perturbations" in bundle.labels
+
+
+def predict_perturbations(
+    bundle: Bundle, cells: ReadyCells, stored: CellSource | None, asked: Asked, *, batch_size: int
+) -> anndata.AnnData:
+    """Predict the control cells of some data after perturbations.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    cells
+        The cells, of which the controls are read.
+    stored
+        The same cells with the values of ``X``, as of
+        :func:`~scmodelforge.finetuning.perturbation.expression.open_expression`.
+    asked
+        What is predicted.
+    batch_size
+        Cells in a forward pass.
+
+    Returns
+    -------
+    Control cells plus the predicted change, log1p, or a mean a condition; with the run's columns of condition and
+    covariate in ``obs``. Values may be negative: they are not cut off, so that means stay what was predicted.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the model predicts no perturbations, there are no controls, or genes are not known.
+    """
+    model = trained(bundle.model, bundle.model_config, bundle.vocab, bundle.labels, origin=bundle.origin)
+    controls = _controls(model, cells)
+    groups = _groups(model, asked, list(controls))
+    expression = open_expression(cells.source, bundle.vocab, stored=stored)
+    parts = []
+    for covariate in sorted({group.covariate for group in groups}):
+        own = [group for group in groups if group.covariate == covariate]
+        chosen = _chosen(controls[covariate], asked.max_cells)
+        vectors = np.concatenate([rows for _, rows in given(bundle, cells, chosen, batch_size=batch_size)])
+        parts.append(predicted_cells(model, expression, chosen, vectors, own, means=asked.means, dose=asked.dose))
+    import anndata as ad
+
+    found = ad.concat(parts) if len(parts) > 1 else parts[0]
+    found.uns["scmodelforge_perturbations"] = {
+        **provenance(bundle, cells),
+        "expression": expression.describe(),
+        "control": model.facts["control"],
+    }
+    return found
+
+
+def predicted_cells(
+    model: Trained,
+    expression: Expression,
+    chosen: np.ndarray,
+    vectors: np.ndarray,
+    groups: Sequence[Group],
+    *,
+    means: bool = False,
+    dose: float | None = None,
+) -> anndata.AnnData:
+    """Return control cells of one covariate after perturbations.
+
+    Parameters
+    ----------
+    model, expression
+        The model, and the cells' expression.
+    chosen, vectors
+        Positions of control cells, ascending, and their embeddings.
+    groups
+        The perturbations.
+    means, dose
+        As of :class:`Asked`.
+    """
+    import anndata as ad
+    import pandas as pd
+
+    place = {token: number for number, token in enumerate(model.tokens.tolist())}
+    shared = [number for number, token in enumerate(expression.tokens.tolist()) if token in place]
+    if not shared:
+        msg = "none of the genes that the model predicts is in these data; give data of its genes."
+        raise DataError(msg)
+    columns = [place[expression.tokens[number]] for number in shared]
+    control = expression.matrix(chosen)[:, shared].toarray()
+    rows, labels = [], []
+    for group in groups:  # one after another: together they may be large
+        after = control + model.changes(vectors, group.covariate, [group], dose=dose)[:, 0][:, columns]
+        rows.append(after.mean(axis=0, keepdims=True) if means else after)
+        labels += [group] * len(rows[-1])
+    facts = model.facts
+    obs = {facts["condition_column"]: [group.perturbation for group in labels]}
+    if facts["covariate_column"]:
+        obs[facts["covariate_column"]] = [group.covariate for group in labels]
+    counts = np.concatenate([np.arange(len(each)) for each in rows])
+    names = [f"{group.label}-{count}" for group, count in zip(labels, counts, strict=True)]
+    var = pd.DataFrame(index=[expression.genes[number] for number in shared])
+    return ad.AnnData(np.concatenate(rows).astype(np.float32), obs=pd.DataFrame(obs, index=names), var=var)
+
+
+def predict_perturbations_file(
+    bundle: Bundle,
+    data: Path,
+    out: Path,
+    asked: Asked,
+    *,
+    batch_size: int,
+    layer: str | None = None,
+    gene_id_column: str | None = None,
+    force: bool = False,
+) -> list[str]:
+    """Write what a model predicts for the control cells of an .h5ad file; return closing lines for the user."""
+    if out.resolve() == data.resolve():
+        msg = f"{out} is the file that is read; name another one for the predictions."
+        raise ConfigError(msg)
+    check_output(out, force=force)
+    with in_words_of(COMMAND):
+        source = open_cells(data, layer=layer, gene_id_column=gene_id_column)
+        stored = None if layer else open_cells(data, layer="X", gene_id_column=gene_id_column)
+        try:
+            cells = ready_cells(bundle, source)
+            found = predict_perturbations(bundle, cells, stored, asked, batch_size=batch_size)
+        finally:
+            source.close()
+            if stored is not None:
+                stored.close()
+    with whole_file(out):
+        writing = out.with_name(out.name + ".writing")
+        found.write_h5ad(writing)
+        writing.replace(out)
+    facts = bundle.labels["perturbations"]
+    column, covariate = facts["condition_column"], facts["covariate_column"]
+    number = len(found.obs[[name for name in (column, covariate) if name]].drop_duplicates())
+    what = "means" if asked.means else "cells"
+    is_logged = "logged" in found.uns["scmodelforge_perturbations"]["expression"]
+    more = f" --covariate {covariate}" if covariate else ""
+    lines = [
+        f"predicted: {out}, {found.n_obs:,} {what} of {number:,} perturbations over {found.n_vars:,} genes "
+        f"({found.uns['scmodelforge_perturbations']['expression']})"
+    ]
+    if not is_logged:
+        lines.append("to score them, give --data with the same scale in X: log1p of counts of 10,000 a cell")
+    lines.append(
+        f"next: scmodelforge evaluate --predictions {out} --data {data} --scale log1p --condition {column} "
+        f"--control {facts['control']}{more} --train-conditions RUN/perturbations.json"
+    )
+    return lines
+
+
+def _controls(model: Trained, cells: ReadyCells) -> dict[str, np.ndarray]:
+    """Return the control cells of each covariate."""
+    facts = model.facts
+    codes, names = cells.source.obs(facts["condition_column"])
+    if facts["control"] not in names:
+        msg = (
+            f"no cell is a control: obs column '{facts['condition_column']}' has no value '{facts['control']}', which "
+            f"means control to this model. There are: {listed(sorted(names), 5)}."
+        )
+        raise DataError(msg)
+    is_control = codes == list(names).index(facts["control"])
+    is_control &= np.isin(np.arange(len(codes)), cells.positions)
+    if not facts["covariate_column"]:
+        return {"": np.flatnonzero(is_control)}
+    places, covariates = cells.source.obs(facts["covariate_column"])
+    found = {
+        str(name): np.flatnonzero(is_control & (places == number))
+        for number, name in enumerate(covariates)
+        if str(name) in facts["covariates"]
+    }
+    return {name: own for name, own in found.items() if len(own)}
+
+
+def _groups(model: Trained, asked: Asked, covariates: list[str]) -> tuple[Group, ...]:
+    """Return what is predicted; it needs controls."""
+    groups = model.part("test") if asked.conditions is None else model.groups(asked.conditions, covariates)
+    lacking = sorted({group.covariate for group in groups} - set(covariates))
+    if lacking or not covariates:
+        msg = f"there are no control cells of {listed(lacking or model.facts['covariates'], 3)} in these data."
+        raise DataError(msg)
+    return groups
+
+
+def _chosen(positions: np.ndarray, most: int) -> np.ndarray:
+    draws = mix(0, "control cells", positions)
+    return np.sort(positions[np.argsort(draws, kind="stable")[:most]])
