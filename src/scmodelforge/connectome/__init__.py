@@ -20,6 +20,18 @@ if TYPE_CHECKING:
         metrics_by_group,
         pair_groups,
     )
+    from scmodelforge.connectome.models import (
+        ConnectomeModel,
+        get_connectome_model,
+        list_connectome_models,
+        register_connectome_model,
+    )
+    from scmodelforge.connectome.models.cross_attention import CrossAttentionGene2VecModel
+    from scmodelforge.connectome.models.self_attention import (
+        SharedSelfAttentionGene2VecModel,
+        SharedSelfAttentionModel,
+        SharedSelfAttentionPoolingModel,
+    )
     from scmodelforge.connectome.nulls import null_expression, surrogate_maps
     from scmodelforge.connectome.regions import Regions, without_missing
     from scmodelforge.connectome.splits import (
@@ -33,16 +45,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Baseline",
+    "ConnectomeModel",
+    "CrossAttentionGene2VecModel",
     "PairedDifference",
     "PlantedRegions",
     "RegionPairDataset",
     "RegionSplit",
     "Regions",
+    "SharedSelfAttentionGene2VecModel",
+    "SharedSelfAttentionModel",
+    "SharedSelfAttentionPoolingModel",
     "connectivity_matrix",
     "connectivity_metrics",
     "geodesic_distance",
     "get_baseline",
+    "get_connectome_model",
     "list_baselines",
+    "list_connectome_models",
     "metrics_by_group",
     "minmax_scaled",
     "null_expression",
@@ -55,6 +74,7 @@ __all__ = [
     "region_pair_collate",
     "region_wise_split",
     "register_baseline",
+    "register_connectome_model",
     "split_regions",
     "surrogate_maps",
     "without_missing",
@@ -71,6 +91,18 @@ _HOMES = {
         "geodesic_distance",
         "metrics_by_group",
         "pair_groups",
+    ),
+    "models": (
+        "ConnectomeModel",
+        "get_connectome_model",
+        "list_connectome_models",
+        "register_connectome_model",
+    ),
+    "models.cross_attention": ("CrossAttentionGene2VecModel",),
+    "models.self_attention": (
+        "SharedSelfAttentionGene2VecModel",
+        "SharedSelfAttentionModel",
+        "SharedSelfAttentionPoolingModel",
     ),
     "nulls": ("null_expression", "surrogate_maps"),
     "regions": ("Regions", "without_missing"),
