@@ -147,6 +147,11 @@ class _ChunkModel(SharedEncoderModel):
             self.encoder = RegionEncoder(chunks, readout, None, chunks.num_tokens, arguments)
             self.head = PairHead(2 * width, self.arguments["deep_hidden_dims"], dropout_rate)
 
+    def fit_inputs(self, expression: torch.Tensor) -> None:
+        """Standardise each gene over the regions of training."""
+        chunks: Any = self.encoder.tokens
+        chunks.fit_scales(expression)
+
     @staticmethod
     def _readout(d_model: int, encoder_output_dim: int, num_tokens: int) -> tuple[nn.Module, int]:
         """Return what makes the code, and its width."""

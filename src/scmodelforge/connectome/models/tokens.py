@@ -17,6 +17,7 @@ Binning = Literal["uniform", "quantile", "learned"]
 BINNINGS = ("uniform", "quantile", "learned")
 
 _LEARNED_WIDTH = 200  # of gene vectors that are learned: as many numbers as gene2vec has
+_CHUNK_SPREAD = 0.5  # of vectors that tell chunks apart: about that of projected expression
 _SOFTNESS = 0.25  # of a learned boundary, in widths of a bin
 
 
@@ -122,6 +123,8 @@ class GeneTokens(nn.Module):
 class GeneChunks(nn.Module):
     """A token for so many genes one after another, with a learned vector that tells which they are.
 
+    Expression is standardised for each gene first, by :meth:`fit_scales`: regions differ little from the mean.
+
     Parameters
     ----------
     num_genes
@@ -134,16 +137,30 @@ class GeneChunks(nn.Module):
         Whether there is that vector. Without it pooled tokens are a set of profiles of unknown genes.
     """
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, num_genes: int, chunk_size: int, d_model: int, *, tell_apart: bool = True) -> None:
         super().__init__()
         self.chunk_size = chunk_size
         self.num_tokens = -(-num_genes // chunk_size)
         self.projection = nn.Linear(chunk_size, d_model)
         self.chunk_embedding = nn.Embedding(self.num_tokens, d_model) if tell_apart else None
+        if self.chunk_embedding is not None:
+            nn.init.normal_(self.chunk_embedding.weight, std=_CHUNK_SPREAD)
+        self.register_buffer("mean", torch.zeros(num_genes))
+        self.register_buffer("scale", torch.ones(num_genes))
+
+    def fit_scales(self, expression: torch.Tensor) -> None:
+        """Take the mean and standard deviation of each gene over some regions, shape (R, G)."""
+        spread = expression.std(dim=0, correction=0)
+        self.mean.copy_(expression.mean(dim=0))
+        self.scale.copy_(torch.where(spread > 0, spread, 1))
 
     def forward(self, expression: torch.Tensor) -> torch.Tensor:
         """Make tokens of expression, (B, G) to (B, T, H)."""
         missing = self.num_tokens * self.chunk_size - expression.shape[1]
-        chunks = functional.pad(expression, (0, missing)).unflatten(1, (self.num_tokens, self.chunk_size))
+        scaled = (expression - self.mean) / self.scale
+        chunks = functional.pad(scaled, (0, missing)).unflatten(1, (self.num_tokens, self.chunk_size))
         tokens = self.projection(chunks)
         return tokens if self.chunk_embedding is None else tokens + self.chunk_embedding.weight
