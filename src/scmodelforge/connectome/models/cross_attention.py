@@ -134,21 +134,8 @@ class CrossAttentionGene2VecModel(ConnectomeModel):
             raise ConfigError(msg)
         genes = required_genes(gene_embeddings, region_pair_dataset)
         require_whole("num_cls_tokens", num_cls_tokens, 1)
-        if query_self_attention is None:
-            query_self_attention = pooling_mode == "cls"
         with seeded(seed):
-            self.encoder = CrossAttentionGene2VecEncoder(
-                genes,
-                ExpressionBins(expression_bins, binning, len(genes.names)),
-                SummaryTokens(d_model, num_cls_tokens, cls_init),
-                d_model=d_model,
-                nhead=nhead,
-                num_layers=num_layers,
-                dropout=transformer_dropout,
-                pooling_mode=pooling_mode,
-                use_alibi=use_alibi,
-                query_self_attention=query_self_attention,
-            )
+            self.encoder = _encoder(genes, self.arguments)
             self.head = PairHead(d_model, self.arguments["deep_hidden_dims"], dropout_rate)
         self.is_symmetric = bidirectional
         self.needs_coords = self.encoder.summary.is_spatial
@@ -212,3 +199,20 @@ class CrossAttentionGene2VecModel(ConnectomeModel):
     def extra_facts(self) -> dict[str, Any]:
         """Return which genes have tokens, and how long their vectors are if these are given."""
         return facts_of_genes(self.encoder.shared_gene_indices, self.encoder.tokens.given)
+
+
+def _encoder(genes: SharedGenes, arguments: Mapping[str, Any]) -> CrossAttentionGene2VecEncoder:
+    """Return the encoder that the arguments of a model describe."""
+    among_queries = arguments["query_self_attention"]
+    return CrossAttentionGene2VecEncoder(
+        genes,
+        ExpressionBins(arguments["expression_bins"], arguments["binning"], len(genes.names)),
+        SummaryTokens(arguments["d_model"], arguments["num_cls_tokens"], arguments["cls_init"]),
+        d_model=arguments["d_model"],
+        nhead=arguments["nhead"],
+        num_layers=arguments["num_layers"],
+        dropout=arguments["transformer_dropout"],
+        pooling_mode=arguments["pooling_mode"],
+        use_alibi=arguments["use_alibi"],
+        query_self_attention=arguments["pooling_mode"] == "cls" if among_queries is None else among_queries,
+    )
