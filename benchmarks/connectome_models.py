@@ -64,11 +64,11 @@ DROPOUT: dict[str, Any] = {"transformer_dropout": 0.5, "dropout_rate": 0.5}
 #: Few genes and few bins leave little to learn regions by.
 CROSS_REAL: dict[str, Any] = {"batch_size": 64, "num_layers": 2, "weight_decay": 0.5, "expression_bins": 3}
 PLACES: dict[str, Any] = {"cls_init": "spatial", "pooling_mode": "cls", "deep_hidden_dims": [128, 64]}
-#: Name of a row: the model, its arguments beside the preset, how many genes it takes, whether it knows places. They were
-#: chosen on one fold of seed 100, by hand, of a dozen settings.
+#: Name of a row: the model, its arguments beside the preset, how many genes it takes, whether it knows places. They
+#: were chosen by hand, of a dozen settings, on one fold of seed 100.
 MODELS: dict[str, tuple[str, dict[str, Any], int | None, bool]] = {
     "cross attention, genes": (CROSS, {**CROSS_REAL, "learning_rate": 1e-3, "epochs": 12}, 24, False),
-    "cross attention, genes + places": (CROSS, {**CROSS_REAL, **PLACES, "expression_bins": 2, "epochs": 25}, 8, True),
+    "cross attention, genes + places": (CROSS, {**CROSS_REAL, **PLACES, "expression_bins": 2, "epochs": 16}, 8, True),
     "shared self-attention": (
         "shared_self_attention",
         {**SMALL_STEPS, **DROPOUT, "token_encoder_dim": 81, "encoder_output_dim": 4, "use_alibi": False, "epochs": 10},
