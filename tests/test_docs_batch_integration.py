@@ -41,7 +41,7 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
     os.symlink(ROOT / "configs", tmp_path / "configs")
     datasets.load("pbmc68k_reduced")[:50].to_memory().write_h5ad("cells.h5ad")
     for text in blocks(PAGE, "bash"):
-        program, *words = shlex.split(text)
+        program, *words = shlex.split(text.replace("\\\n", " "))
         assert program == "scmodelforge"
         if words[0] in ("train", "finetune"):
             words += [word for name, value in SHORT.items() for word in ("--set", f"{name}={value}")]

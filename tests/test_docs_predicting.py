@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import scipy.sparse as sp
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
@@ -17,7 +18,9 @@ from tests.test_life_cycle import invoke
 @pytest.mark.slow
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    planted(6, 24, cells=12, controls=30).write_h5ad("screen.h5ad")
+    screen = planted(6, 24, cells=12, controls=30)
+    screen.X = sp.csr_matrix(screen.X)
+    screen.write_h5ad("screen.h5ad")
     config = write(tmp_path, "base", BASE, Path("screen.h5ad"), data={"gene_vocab": "from_data"})
     invoke("train", "--config", config, "--set", "output.run_dir=runs/base")
     page = "perturbation_prediction.md"

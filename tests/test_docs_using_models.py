@@ -35,14 +35,20 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_code_of_the_page_runs(folder, capsys):
     """UMAP is left to scanpy's own tests: it may be missing, and compiles for half a minute."""
     pytest.importorskip("scanpy")
-    first, annotation, backed = blocks("python")
+    first, annotation, whatever, backed = blocks("python")
     names: dict = {}
     lines = [line for line in first.splitlines() if not line.startswith("sc.")]
     assert len(first.splitlines()) - len(lines) == 2
-    exec("\n".join([*lines, annotation, backed]), names)
+    exec("\n".join([*lines, annotation, whatever, backed]), names)
     adata = names["adata"]
     np.testing.assert_array_equal(names["backed"].obsm["X_scmodelforge"], adata.obsm["X_scmodelforge"])
     assert "scmodelforge_confidence" in capsys.readouterr().out
+    assert "scmodelforge_label" in names["predicted"].obs
+
+
+def test_every_function_of_tl_is_in_the_table():
+    named = re.findall(r"^\| `tl\.(\w+)` \|", PAGE, re.MULTILINE)
+    assert sorted(named) == sorted(smf.tl.__all__)
 
 
 def test_settings_of_the_page_train_a_model_that_labels(folder):

@@ -57,7 +57,7 @@ def test_the_loss_curve_is_that_of_one_process_and_everything_is_written_once(tm
     for config in (one, two):
         done = run_command("train", "--config", config)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("accuracy_linear_probe") == 1
+        assert done.stdout.count("Held-out cells (") == 1
         assert done.stderr.count("held out 2 of 5 donors") == 1
     first, second = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert list(first) == list(second)
@@ -125,7 +125,7 @@ def test_torchrun_starts_a_sharded_run_that_is_that_of_one_process(tmp_path):
     assert "training.devices is 1, but torchrun started 2 processes on each node; use --set" in refused.stderr
     done = run_command("train", "--config", two, launcher=torchrun)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("accuracy_linear_probe") == 1
+    assert done.stdout.count("Held-out cells (") == 1
     first, second = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert list(first) == list(second)
     assert max(abs(first[step] - second[step]) for step in first) < 1e-5
@@ -219,7 +219,7 @@ def test_two_nodes_of_one_process_each_train_together(tmp_path, kind):
     first, second = map(finished, nodes)
     assert first.returncode == 0, first.stderr
     assert second.returncode == 0, second.stderr
-    assert first.stdout.count("accuracy_linear_probe") == 1
+    assert first.stdout.count("Held-out cells (") == 1
     assert "accuracy_linear_probe" not in second.stdout
     assert "on 2 x cpu" in first.stderr
 

@@ -8,6 +8,7 @@ import pytest
 
 from scmodelforge import _registry
 from scmodelforge.config import dump_config, load_config
+from scmodelforge.config.schema import RunConfig
 from scmodelforge.tokenizers.binned_expression import BinnedExpressionConfig
 from tests.test_config.conftest import MINIMAL, ToyTokens
 
@@ -360,13 +361,20 @@ class TestSplit:
 
 class TestUnusedSettings:
     def test_are_warned_of_when_they_are_set(self, write, caplog):
-        path = write(MINIMAL + "model: {architecture: gene_pooling, num_heads: 8, n_bins: 7}")
+        path = write(MINIMAL + "model: {architecture: gene_pooling, num_heads: 4, n_bins: 7}")
         with caplog.at_level(logging.WARNING, logger="scmodelforge"):
             load_config(path)
         assert [record.getMessage() for record in caplog.records] == [
             f"{path}: model.n_bins has no effect on architecture 'gene_pooling'.",
             f"{path}: model.num_heads has no effect on architecture 'gene_pooling'.",
         ]
+
+    def test_are_not_mentioned_at_their_default(self, write, caplog):
+        """As a run's own config.yaml has them, which nobody wrote."""
+        default = RunConfig().model.num_heads
+        with caplog.at_level(logging.WARNING, logger="scmodelforge"):
+            load_config(write(MINIMAL + f"model: {{architecture: gene_pooling, num_heads: {default}}}"))
+        assert caplog.records == []
 
     @pytest.mark.parametrize("architecture", ["gene_pooling", "transformer_encoder", "plain"])
     def test_are_not_mentioned_when_they_are_not(self, write, caplog, toys, architecture):

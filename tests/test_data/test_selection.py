@@ -150,10 +150,10 @@ class TestSplitFile:
         with pytest.raises(DataError, match=rf"data\.split\.file: .*{words}"):
             read_split(path, HashedSource())
 
-    def test_a_run_s_own_split_does_not_say_of_which_files(self, tmp_path):
+    def test_a_run_s_own_split_away_from_its_run_does_not_say_of_which_files(self, tmp_path):
         split = split_cells(HashedSource(), SplitConfig(), excluded=NONE)
         (tmp_path / "splits.json").write_text(json.dumps(split.to_dict()))
-        with pytest.raises(DataError, match="does not say which files it is a split of, as a run's own"):
+        with pytest.raises(DataError, match=r"does not say which files it is a split of, and no run\.json beside"):
             read_split(tmp_path / "splits.json", HashedSource())
 
     def test_cells_that_the_filter_leaves_out_are_taken_from_both_sides(self, tmp_path):

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._registry import MODELS
 from scmodelforge.cli.main import app
 from scmodelforge.config.finetune_sections import AdapterConfig
@@ -177,6 +177,30 @@ class TestFolders:
         with torch.no_grad():
             expected = load_bundle(run / "model").model.encode(**batch())
             torch.testing.assert_close(read.base_model.model.encode(**batch()), expected, atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize(
+        ("file", "change", "said"),
+        [
+            ("adapter_model", lambda own: own.pop(min(n for n in own if "lora_B" in n)), "1 weights are not there"),
+            (
+                "adapter_model",
+                lambda own: own.update({"x": torch.ones(1)}),
+                "of no layer of the model",
+            ),
+            ("adapter_model", lambda own: own.update({min(own): torch.ones(1, 1)}), "1 weights are of another shape"),
+            ("head", lambda own: own.pop("decoder.bias"), "1 weights are not there (decoder.bias)"),
+        ],
+    )
+    def test_weights_that_are_not_those_of_the_settings_are_refused(self, file, change, said, run, base, tmp_path):
+        invoke("hub", "export", run, tmp_path / "adapter", "--adapter")
+        path = tmp_path / "adapter" / f"{file}.safetensors"
+        own = load_file(path)
+        change(own)
+        save_file(own, path)
+        with pytest.raises(DataError) as refusal:
+            load_adapter(tmp_path / "adapter", load_bundle(base / "model"))
+        assert said in str(refusal.value)
+        assert "\n" not in str(refusal.value)
 
     def test_of_another_base_model_is_refused(self, run, tmp_path):
         invoke("hub", "export", run, tmp_path / "adapter", "--adapter")

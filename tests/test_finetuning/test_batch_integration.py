@@ -147,6 +147,10 @@ class TestRefusals:
             ),
             ({"finetune__head": {"adversary": 1.0}}, "adversary"),
             (
+                {"finetune__head": {"reconstruction_weight": 0.0}},
+                "so there is no val/loss for output.best_metric",
+            ),
+            (
                 {
                     "finetune__head": dict.fromkeys(
                         ("adversary_weight", "contrast_weight", "reconstruction_weight"), 0.0

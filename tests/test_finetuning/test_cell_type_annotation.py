@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.cli.main import app
+from scmodelforge.eval.base import Record
+from scmodelforge.finetuning.no_harm import gain_notes
 from scmodelforge.finetuning.tasks.cell_type_annotation import class_weights
 from scmodelforge.hub import load_bundle
 from tests.test_life_cycle import invoke
@@ -104,7 +106,10 @@ def test_types_that_only_held_out_cells_have_are_told_and_not_learned(settings, 
 @pytest.mark.parametrize(
     ("changes", "finetune", "words"),
     [
-        ({}, {}, "data.label_column is not set"),
+        ({}, {}, "but task 'cell_type_annotation' needs the obs column of the types of cells; name it. There are: "),
+        ({}, {}, "cell_type"),
+        ({"data": {"label_column": "score"}}, {}, "of which each would be a type; use task 'regression'"),
+        (LABELS, {"head": {"class_weights": [1.0, 2.0]}}, "head.class_weights is filled in when a run starts, from "),
         ({"data": {"label_column": "kind"}}, {}, "kind"),
         ({"data": {"label_column": "one"}}, {}, "the training cells have 1 label(s) in obs column 'one'"),
         (LABELS, {"class_weights": {"typ0": 2.0}}, "finetune.class_weights names 'typ0'"),
@@ -121,3 +126,47 @@ def test_what_cannot_be_learned_is_one_line(changes, finetune, words, settings, 
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_texts_that_mean_missing_are_told_of(settings, tmp_path):
+    adata = scored_cells()
+    adata.obs["kind"] = ["nan" if number % 5 == 0 else f"type{number % 2}" for number in range(adata.n_obs)]
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    data = {"label_column": "kind", "paths": [str(tmp_path / "cells.h5ad")]}
+    said = invoke("train", "--config", settings(changes={"data": data, "training": {"max_epochs": 1}}))
+    assert "the text 'nan' of " in said
+    assert "'type0'" not in said
+
+
+def test_numbers_that_are_names_are_types(settings, tmp_path):
+    """Clusters are numbered, also by whole numbers that are stored as others."""
+    adata = scored_cells()
+    adata.obs["cluster"] = np.arange(adata.n_obs) % 30 * 1.0
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    data = {"label_column": "cluster", "paths": [str(tmp_path / "cells.h5ad")]}
+    invoke("train", "--config", settings(changes={"data": data, "training": {"max_epochs": 1}}))
+
+
+class TestWhetherItGained:
+    @staticmethod
+    def records(head: float, probe: float) -> list[Record]:
+        of_model = [("macro_f1_head", head), ("macro_f1_linear_probe", head)]
+        rows = [("model", *each) for each in of_model] + [("untrained", "macro_f1_linear_probe", probe)]
+        return [Record("cell_type_annotation", "heldout", name, metric, value) for name, metric, value in rows]
+
+    def test_a_base_model_that_does_as_well_is_told_of(self):
+        (line,) = gain_notes(self.records(0.7, 0.72))
+        assert "gained nothing on heldout: macro F1 of the head is 0.700, of a linear probe on the base" in line
+        assert len(gain_notes(self.records(0.7, 0.7))) == 1
+
+    def test_nothing_is_said_where_it_did_or_that_is_not_known(self):
+        assert gain_notes(self.records(0.8, 0.7)) == []
+        assert gain_notes(self.records(0.8, 0.9)[:2]) == []
+
+    def test_the_metrics_are_those_of_the_benchmark(self, settings, place):
+        data = {"label_column": "cell_type"}
+        changes = {"data": data, "training": {"max_epochs": 1}, "eval": {"benchmarks": ["cell_type_annotation"]}}
+        invoke("train", "--config", path := settings(changes=changes))
+        lines = (path.parent / "run" / "exported_results.jsonl").read_text().splitlines()
+        found = {(each["representation"], each["metric"]) for each in map(json.loads, lines)}
+        assert {("model", "macro_f1_head"), ("untrained", "macro_f1_linear_probe")} <= found

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from scmodelforge._registry import TASKS
 from scmodelforge.cli.main import app
+from scmodelforge.config.schema import FinetuneConfig
 from scmodelforge.finetuning.recipes import recipe_of
 from scmodelforge.hub import load_bundle
+from scmodelforge.workflows.adapted_training import RATES
 from tests.conftest import make_adata
 from tests.test_life_cycle import invoke, losses
 
@@ -208,3 +210,41 @@ def test_fine_tuning_a_fine_tuned_model_takes_its_backbone(run, cells, tmp_path)
     shutil.copytree(run / "model", tmp_path / "model")
     invoke(*words(tmp_path / "model", cells, tmp_path / "again", "--epochs", 1, "--eval", "", label="batch"))
     assert load_bundle(tmp_path / "again" / "model").labels["column"] == "batch"
+
+
+class TestAdaptation:
+    """What of training follows from what is adapted, wherever that is set."""
+
+    def settings(self, base, cells, tmp_path, *more) -> dict:
+        invoke(*words(base, cells, tmp_path / "run", "--epochs", 1, "--eval", "", *more))
+        return yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["optimizer"]
+
+    def test_the_learning_rate_is_its_own(self, base, cells, tmp_path):
+        assert self.settings(base, cells, tmp_path)["lr"] == RATES["full"]
+
+    def test_the_learning_rate_that_is_given_counts(self, base, cells, tmp_path):
+        more = ("--adaptation", "frozen", "--set", "training.lr=7e-4")
+        assert self.settings(base, cells, tmp_path, *more)["lr"] == 7e-4
+
+    def test_a_head_alone_has_its_rate_and_no_layers_below(self, base, cells, tmp_path):
+        more = ("--epochs", 1, "--eval", "", "--set", "finetune.adaptation=frozen")
+        said = " ".join(invoke(*words(base, cells, tmp_path / "run", *more)).split())
+        found = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["optimizer"]
+        assert found["lr"] == RATES["frozen"]
+        assert found["layer_decay"] is None
+        assert "training.optimizer.layer_decay is not read: adaptation 'frozen' trains the head alone" in said
+
+    def test_every_adaptation_has_a_rate_and_the_page_names_it(self):
+        assert {*RATES} == {*FinetuneConfig.model_fields["adaptation"].annotation.__args__}
+        page = (ROOT / "docs" / "finetuning.md").read_text()
+        assert all(f"`{lr:.0e}`".replace("e-0", "e-") in page for lr in RATES.values())
+
+    def test_a_recipe_with_a_head_leaves_the_rate_to_the_adaptation(self):
+        for name in ("cell_type_annotation", "regression", "gene_classification"):
+            recipe = yaml.safe_load(recipe_of(name).read_text())
+            assert "lr" not in recipe["training"].get("optimizer", {})
+
+    def test_a_recipe_evaluates_at_the_end_only(self):
+        for name in ("cell_type_annotation", "continued_pretraining", "batch_integration"):
+            recipe = yaml.safe_load(recipe_of(name).read_text())
+            assert recipe["eval"]["every_n_epochs"] == recipe["training"]["max_epochs"]

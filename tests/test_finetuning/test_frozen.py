@@ -6,17 +6,23 @@ import json
 import os
 import signal
 
+import anndata as ad
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from scmodelforge import tl
 from scmodelforge.cli.main import app
-from scmodelforge.models.fine_tuned import FineTuneModel
+from scmodelforge.hub import load_bundle
+from scmodelforge.models.fine_tuned import FineTunedConfig, FineTuneModel
+from scmodelforge.models.fine_tuned_heads import Seen
 from scmodelforge.training import loop
 from scmodelforge.training.unfreezing import Unfreezing
 from scmodelforge.workflows import frozen_cells
-from tests.test_finetuning.test_command import words
+from scmodelforge.workflows.adapted_training import RATES
+from tests.test_finetuning.test_command import refused, words
 from tests.test_life_cycle import invoke, losses
 
 MORE = ("--adaptation", "frozen", "--epochs", 3, "--lr", 1e-2, "--eval", "", "--set", "finetune.head.dropout=0.3")
@@ -36,7 +42,7 @@ def run(base, cells, tmp_path_factory):
 
 class TestCached:
     def test_losses_are_those_without_a_cache(self, run, base, cells, tmp_path, monkeypatch):
-        monkeypatch.setattr(frozen_cells.FrozenCells, "on_fit_start", lambda self, run: None)
+        monkeypatch.setattr(frozen_cells.FrozenCells, "__call__", lambda self, tokens: self._objective(tokens))
         invoke(*words(base, cells, tmp_path / "run", *MORE))
         cached, plain = losses(run), losses(tmp_path / "run")
         assert cached.keys() == plain.keys()
@@ -83,6 +89,68 @@ class TestCached:
         more = ("--set", "finetune.head.pooling=first")
         monkeypatch.setattr(frozen_cells.FrozenCells, "__init__", lambda *given: pytest.fail("it is not read"))
         invoke(*words(base, cells, tmp_path / "run", *MORE, *more))
+
+
+class TestStandardised:
+    """Embeddings of which nearly all is the same in each cell, as those of models trained briefly are."""
+
+    def heads(self, standardised):
+        config = FineTunedConfig(
+            backbone={"hidden_dim": 16, "num_layers": 1, "num_heads": 2},
+            vocab_size=34,
+            num_cell_types=3,
+            head={"standardised": standardised, "dropout": 0.0},
+        )
+        torch.manual_seed(0)
+        return FineTuneModel(config).head
+
+    def learned(self, head, cells, types, *, steps=150):
+        optimizer = torch.optim.AdamW(head.parameters(), lr=RATES["frozen"])
+        for _ in range(steps):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(head(Seen(cells, None, {}, head)), types).backward()
+            optimizer.step()
+        return float((head(Seen(cells, None, {}, head)).argmax(dim=1) == types).float().mean())
+
+    def test_a_head_learns_what_a_thousandth_of_them_says(self):
+        draw = torch.Generator().manual_seed(0)
+        types = torch.arange(90) % 3
+        own = torch.randn(3, 16, generator=draw)[types] + 0.3 * torch.randn(90, 16, generator=draw)
+        cells = 10 * torch.randn(16, generator=draw) + 0.01 * own
+        head = self.heads(True)
+        head.scale.fit(cells.numpy())
+        assert self.learned(head, cells, types) == 1
+        assert self.learned(self.heads(False), cells, types) < 0.9
+
+    def test_a_constant_column_is_not_divided(self):
+        head = self.heads(True)
+        rows = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
+        rows[:, 3] = 7.1
+        head.scale.fit(rows.numpy())
+        found = head.scale(rows)
+        assert found[:, 3].abs().max() < 1e-5
+        assert found.std(dim=0, correction=0)[:3] == pytest.approx(1, abs=1e-5)
+
+    def test_it_is_that_of_training_cells_and_saved(self, run, base, cells):
+        adata = ad.read_h5ad(cells)
+        tl.embed(adata, base)
+        spans = json.loads((run / "splits.json").read_text())["train"]
+        train = np.concatenate([np.arange(*span) for span in spans])
+        assert 0 < len(train) < len(adata)
+        rows = adata.obsm["X_scmodelforge"][train]
+        scale = load_bundle(run / "model").model.head.scale
+        assert scale.mean == pytest.approx(rows.mean(axis=0), abs=1e-5)
+        assert scale.sd == pytest.approx(rows.std(axis=0), abs=1e-5)
+
+    def test_a_head_that_learned_nothing_is_told_of_at_the_end(self, base, cells, tmp_path):
+        more = ("--adaptation", "frozen", "--epochs", 1, "--lr", 1e-9, "--set", "eval.baselines=[random]")
+        output = invoke(*words(base, cells, tmp_path / "run", *more))
+        assert "warning: the head names" in output
+        assert "it learned nothing" in output
+
+    def test_what_is_trained_has_none(self, base, cells, tmp_path):
+        line = refused(*words(base, cells, tmp_path / "run", "--set", "finetune.head.standardised=true"))
+        assert "finetune.head.standardised is set, but embeddings change in training" in line
 
 
 class TestModes:

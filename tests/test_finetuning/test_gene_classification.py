@@ -10,13 +10,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from scmodelforge._errors import DataError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.cli.main import app
 from scmodelforge.config.schema import TokenizerConfig
 from scmodelforge.data.types import TokenBlock
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.eval.gene_classes import expression_features, guess_by_expression
-from scmodelforge.finetuning.gene_labels import genes_of_vocab, read_gene_labels, split_genes
+from scmodelforge.finetuning.gene_labels import (
+    fold_genes,
+    genes_of_vocab,
+    read_gene_labels,
+    split_genes,
+    split_named_genes,
+    without_header,
+)
 from scmodelforge.finetuning.predictions import Naming
 from scmodelforge.finetuning.tasks.gene_classification import GeneClassHeadConfig, GeneClassificationTask
 from scmodelforge.hub import load_bundle
@@ -193,3 +200,49 @@ def test_what_cannot_be_learned_is_one_line(path, words, settings, tmp_path):
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_are_those_of_the_genes_that_are_learned_from(settings, place, tmp_path):
+    labels = {gene: "unknown" if name == "odd" else name for gene, name in CLASSES.items()}
+    path = tmp_path / "genes.tsv"
+    lines = ["gene\tclass", *(f"{gene}\t{name}" for gene, name in labels.items()), "NONE1\tlost", "NONE2\tlost"]
+    path.write_text("\n".join(lines))
+    said = " ".join(run(settings, str(path)).split())
+    assert "the first line ('gene', 'class') is passed over as a header" in said
+    assert "1 of the classes of finetune.gene_labels have no gene that is learned from, and are left out: lost" in said
+    assert load_bundle(tmp_path / "run" / "model").model_config.head.classes == ["even", "unknown"]
+    assert "'unknown' is a class of genes here" in said
+    records = [json.loads(line) for line in (tmp_path / "run" / "exported_results.jsonl").read_text().splitlines()]
+    assert {each["metric"] for each in records} == {"accuracy", "macro_f1"}  # a class of that name is scored
+    assert all("checkpoint_chosen_on_scored_cells" not in each["params"] for each in records)  # genes are scored
+    given = ["predict", str(place / "cells.h5ad"), str(tmp_path / "out.h5ad"), "--model", str(tmp_path / "run")]
+    refused = CliRunner().invoke(app, given)
+    assert refused.exit_code == 2
+    assert "--unknown NAME" in refused.stderr
+    invoke(*given, "--unknown", "unsure")
+
+
+class TestNamedGenes:
+    def test_they_are_held_out_by_any_name(self):
+        vocab = GeneVocab.from_genes(["ENSG00000141510", "ENSG00000146648", "ENSG00000136997"], name="test")
+        labels = {"ENSG00000141510": "a", "ENSG00000146648": "b", "ENSG00000136997": "a"}
+        train, held_out = split_named_genes(labels, ["TP53"], vocab)
+        assert held_out == {"ENSG00000141510": "a"}
+        assert train.keys() == labels.keys() - held_out.keys()
+        with pytest.raises(ConfigError, match="names NONE, of which a class is not known"):
+            split_named_genes(labels, ["NONE"], vocab)
+        with pytest.raises(ConfigError, match="leaves genes of 1 class"):
+            split_named_genes(labels, ["EGFR"], vocab)
+
+    def test_folds_hold_out_each_gene_once_and_never_all_of_a_class(self):
+        labels = {**CLASSES, "one": "single", "two": "pair", "three": "pair"}
+        folds = fold_genes(labels, folds=3, seed=0)
+        assert sorted(gene for fold in folds for gene in fold) == sorted(labels.keys() - {"one"})
+        for fold in folds:
+            assert {labels[gene] for gene in labels.keys() - set(fold)} == set(labels.values())
+
+
+def test_a_first_line_with_a_known_gene_or_a_class_of_others_is_no_header():
+    vocab = GeneVocab.from_genes(["TP53"], name="test")
+    for labels in ({"TP53": "x", "B": "y"}, {"A": "x", "TP53": "x", "C": "y"}):
+        assert without_header(labels, vocab, path="f") == labels

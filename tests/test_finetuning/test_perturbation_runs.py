@@ -16,9 +16,12 @@ from typer.testing import CliRunner
 
 from scmodelforge import tl
 from scmodelforge.cli.main import app
+from scmodelforge.config.load import load_config
 from scmodelforge.eval.perturbation.splits import read_conditions
 from scmodelforge.eval.records import read_records
+from scmodelforge.hub.bundle import load_bundle
 from scmodelforge.training import loop
+from scmodelforge.workflows.evaluation_sets import split_for_evaluation
 from tests.test_finetuning.planted import CONTROL, planted
 from tests.test_life_cycle import invoke, losses
 
@@ -77,6 +80,32 @@ def test_the_test_conditions_are_scored_beside_every_baseline(run):
     split = {part: {name for _, name in own} for part, own in read_conditions(run / "perturbations.json").items()}
     assert set(records[0].tables["per_perturbation"]["perturbation"]) == split["test"]
     assert not split["test"] & (split["train"] | split["validation"])
+
+
+def test_the_model_knows_which_perturbed_cells_it_learned_from(folder, tmp_path):
+    """Cells of training and validation conditions are trained cells as controls are; those to be scored are not."""
+    planted(6, 24, cells=12, controls=30, seed=1).write_h5ad(tmp_path / "other.h5ad")
+    base = write(tmp_path, "base", BASE, tmp_path / "other.h5ad", data={"gene_vocab": "from_data"})
+    invoke("train", "--config", base)
+    ad.read_h5ad(folder / "screen.h5ad").write_h5ad(tmp_path / "screen.h5ad")
+    invoke("train", "--config", tuned(folder, "run", tmp_path / "screen.h5ad", base_model=str(tmp_path / "base")))
+    run = tmp_path / "run"
+    conditions = {part: {name for _, name in own} for part, own in read_conditions(run / "perturbations.json").items()}
+    bundle = load_bundle(run / "model")
+    data = split_for_evaluation(load_config(run / "config.yaml").data, bundle)
+    names = ad.read_h5ad(folder / "screen.h5ad").obs["condition"].to_numpy(str)
+    for part, names_of_part in conditions.items():
+        rows = data.looked_for.values[np.isin(names, list(names_of_part))]
+        shared = bundle.trained_cells.shared(rows)
+        assert shared.checked == len(rows) > 0
+        assert shared.found == (0 if part == "test" else len(rows))
+
+
+def test_it_is_said_that_the_base_model_was_trained_on_cells_to_be_scored(run):
+    (record, *_) = read_records(run / "exported_results.jsonl")
+    facts = json.loads((run / "run.json").read_text())["scored_cells_of_base"]
+    assert record.params["base_trained_on"] is True
+    assert record.params["base_cells_found"] == facts["found"] > 0
 
 
 def test_the_winner_is_named(folder, tmp_path, run):
@@ -160,6 +189,21 @@ class TestPredictions:
         result = CliRunner().invoke(app, ["predict", *words, str(folder / "base"), "--means"])
         assert (result.exit_code, "--means has no effect" in result.output) == (2, True)
 
+    @pytest.mark.parametrize(
+        ("model", "words", "message"),
+        [
+            ("base", ["--dose", "0"], "--dose has no effect with a model that did not learn perturbations"),
+            ("base", ["--conditions", ""], "--conditions has no effect with a model that did not learn perturbations"),
+            ("run", ["--unknown", "unknown"], "--unknown has no effect with a model that learned perturbations"),
+            ("run", ["--min-confidence", "0"], "--min-confidence has no effect with a model that learned perturba"),
+            ("run", ["--dose", "5"], "--dose (5) has no effect with a model that was trained without doses"),
+        ],
+    )
+    def test_options_without_effect_are_refused_whatever_they_are(self, folder, run, tmp_path, model, words, message):
+        files = [str(folder / "screen.h5ad"), str(tmp_path / "out.h5ad"), "--model", str(folder / model)]
+        result = CliRunner().invoke(app, ["predict", *files, *words])
+        assert (result.exit_code, message in " ".join(result.output.split())) == (2, True), result.output
+
 
 def renamed(names: dict[str, str]):
     def change(screen):
@@ -182,6 +226,8 @@ def renamed(names: dict[str, str]):
         (lambda screen: screen[screen.obs["condition"].isin([CONTROL, "GENE001"])].copy(), {}, r"has 1 perturbation"),
         (lambda screen: screen, {"hold_out": "transfer"}, "name their column in finetune.covariate_column"),
         (lambda screen: screen, {"conditions_file": "x.txt"}, "both say what is held out"),
+        (lambda screen: screen, {"conditions_file": "x", "hold_out": None, "held_out": 0.5}, "held_out has no ef"),
+        (lambda screen: screen, {"conditions_file": "x", "hold_out": None, "split_seed": 1}, "split_seed has no"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learned_from_is_said_in_a_line(folder, tmp_path, change, settings, message):
@@ -273,3 +319,32 @@ def run_recipe(screen: Path, base: Path, tmp_path: Path) -> None:
         "train", "--config", recipe, *(part for name, value in words.items() for part in ("--set", f"{name}={value}"))
     )
     assert (tmp_path / "run" / "perturbations.json").is_file()
+
+
+class TestFolds:
+    def test_a_sweep_scores_each_perturbation_once_and_chooses_by_others(self, folder, tmp_path):
+        data = tmp_path / "screen.h5ad"
+        ad.read_h5ad(folder / "screen.h5ad").write_h5ad(data)
+        config = tuned(folder, "swept", data)
+        given = ["finetune", "--config", str(config), "--epochs", "1", "--folds", "2", "--out", str(tmp_path / "out")]
+        said = invoke(*given)
+        splits = [read_conditions(path) for path in sorted(tmp_path.glob("out/*/fold_*/perturbations.json"))]
+        held = [{name for _, name in split["test"]} for split in splits]
+        pairs = {name for name in ad.read_h5ad(data).obs["condition"] if "+" in name}
+        assert held[0] | held[1] == pairs
+        assert not held[0] & held[1]
+        for split in splits:
+            assert split["validation"]
+            assert not set(split["test"]) & {*split["train"], *split["validation"]}
+        assert "chosen on: other held-out perturbations than those that are scored" in said
+
+        metric = "eval/perturbation_prediction/heldout/rmse"
+        for more, told in [
+            (("--set", f"output.best_metric={metric}"), "would choose the setting by the perturbations that it scores"),
+            (("--sweep", "finetune.split_seed=1,2"), "which perturbations are held out is the sweep's own"),
+            (("--folds", "40"), "--folds 40 is more than the 15 combinations that can be held out"),
+        ]:
+            result = CliRunner().invoke(app, [*given, *more, "--force"])
+            assert result.exit_code == 2
+            assert told in " ".join(result.stderr.split())
+            assert (tmp_path / "out" / "table.tsv").is_file()  # what is there is replaced by what can begin

@@ -11,10 +11,12 @@ import torch
 from typer.testing import CliRunner
 
 import scmodelforge as smf
+from scmodelforge._errors import ConfigError
 from scmodelforge.cli.main import app
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.regression import mean_absolute_error, pearson, r_squared, ridge_on_components, score_numbers
-from scmodelforge.finetuning.tasks.regression import ValuesHead, ValuesHeadConfig
+from scmodelforge.finetuning.predictions import Naming
+from scmodelforge.finetuning.tasks.regression import RegressionTask, ValuesHead, ValuesHeadConfig
 from scmodelforge.hub import load_bundle
 from scmodelforge.models.fine_tuned import FineTunedConfig, FineTuneModel
 from scmodelforge.workflows.runfolder import RunFolder
@@ -105,6 +107,17 @@ def test_a_cell_without_a_number_changes_nothing(loss):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+def made(benchmark, name, metric, value, **facts):
+    return Record(benchmark, "cells", name, metric, value, **facts)
+
+
+def test_a_checkpoint_chosen_by_the_scored_cells_is_told_to_be_so(finished):
+    records = [json.loads(line) for line in (finished / "run" / "exported_results.jsonl").read_text().splitlines()]
+    for each in records:
+        own = each["params"].get("checkpoint_chosen_on_scored_cells", False)
+        assert own is (each["representation"] == "model")
+
+
 class TestScores:
     def test_by_hand(self):
         truth, found = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 5.0])
@@ -122,6 +135,32 @@ class TestScores:
         for each in score_numbers("age", truth, {"model": np.array([1.0, 9.0, 3.0, 4.5])}, record):
             assert (each.n, each.n_skipped) == (3, 1)
             assert each.interval[0] <= each.value <= each.interval[1]
+
+    def test_donors_are_drawn_whole(self):
+        rng = np.random.default_rng(0)
+        donors = np.repeat(["a", "b", "c", "d", ""], 40)
+        truth = rng.normal(size=200)
+        # what is wrong is wrong of whole donors
+        found = truth + np.repeat([0.0, 2.0, -2.0, 0.1, 0.0], 40) + rng.normal(0, 0.1, 200)
+        own = {"groups": donors, "group_key": "donor_id"}
+        (mae,) = (
+            each for each in score_numbers("age", truth, {"model": found}, made, **own) if each.metric == "mae_age"
+        )
+        assert mae.group_key == "donor_id"
+        assert mae.params == {"num_groups": 4, "num_without_group": 40}
+        width, of_cells = (high - low for low, high in (mae.group_interval, mae.interval))
+        assert width > 3 * of_cells
+        few = {"groups": np.where(donors == "", "", "a"), "group_key": "donor_id"}
+        for each in score_numbers("age", truth, {"model": found}, made, **few):
+            assert (each.group_interval, each.group_key, each.params["num_groups"]) == (None, None, 1)
+
+    def test_fewer_than_two_numbers_are_a_record_with_its_reason(self):
+        truth = np.array([1.0, np.nan, np.nan])
+        found = score_numbers("age", truth, {"model": np.ones(3), "training_mean": np.ones(3)}, made)
+        assert len(found) == 6
+        for each in found:
+            assert (each.value, each.n, each.n_skipped) == (None, 0, 3)
+            assert each.skipped_reason == "1 of the held-out cells have a number in obs column 'age'; two are needed"
 
     def test_ridge_finds_what_is_linear_in_the_components(self):
         import scipy.sparse as sp
@@ -150,3 +189,43 @@ def test_what_cannot_be_learned_is_one_line(finetune, words, settings, tmp_path)
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()[-1]) > 0
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "value"),
+    [
+        ("regression", "means", [1.0]),
+        ("regression", "sds", [1.0]),
+        ("regression", "columns", ["score"]),
+        ("gene_classification", "classes", ["a", "b"]),
+        ("gene_classification", "train_genes", {"GENE000": "a"}),
+        ("gene_classification", "held_out_genes", {"GENE000": "a"}),
+        ("perturbation_prediction", "num_genes", 7),
+        ("perturbation_prediction", "has_dose", True),
+    ],
+)
+def test_what_a_run_fills_in_is_refused(task, name, value, settings):
+    path = settings(task=task, head={name: value})
+    result = CliRunner().invoke(app, ["train", "--config", str(path)])
+    assert result.exit_code == 2
+    assert f"head.{name} is filled in when a run starts, from " in result.stderr
+
+
+def test_the_settings_of_a_run_make_it_again(finished, tmp_path):
+    import yaml
+
+    settings = yaml.safe_load((finished / "run" / "config.yaml").read_text())
+    settings["output"] = {"run_dir": str(tmp_path / "again"), "tensorboard": False}
+    settings["training"]["max_epochs"] = 1
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(settings))
+    invoke("train", "--config", tmp_path / "again.yaml")
+    heads = (load_bundle(run / "model").model_config.head for run in (finished / "run", tmp_path / "again"))
+    assert next(heads).means == next(heads).means
+
+
+@pytest.mark.parametrize(
+    ("naming", "name"), [(Naming(min_confidence=0.5), "min_confidence"), (Naming(unknown="?"), "unknown")]
+)
+def test_numbers_are_never_unknown(naming, name):
+    with pytest.raises(ConfigError, match=f"{name} has no effect with a model that learned numbers; leave it out"):
+        RegressionTask.predictor(None, naming)

@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from scmodelforge.hub import load_bundle, load_model
+from scmodelforge.report.sections.overview import overview
+from scmodelforge.workflows.fine_tuning_facts import next_command
+from scmodelforge.workflows.run_record import RunRecord
 from tests.conftest import make_adata
 from tests.test_life_cycle import invoke, losses
 
@@ -41,7 +44,10 @@ def write(path: Path, settings: dict, **changes) -> Path:
     settings["output"]["run_dir"] = str(path.with_suffix(""))
     for name, value in changes.items():
         section, _, key = name.partition("__")
-        settings.setdefault(section, {})[key] = value
+        if key:
+            settings.setdefault(section, {})[key] = value
+        else:
+            settings[section] = value
     path.write_text(yaml.safe_dump(settings))
     return path
 
@@ -89,6 +95,27 @@ class TestWhatTheBaseModelBrings:
         resolved = yaml.safe_load((tmp_path / "tuned" / "config.yaml").read_text())
         assert resolved["model"]["backbone"]["hidden_dim"] == 16
         assert resolved["finetune"]["base_model_id"] == base.model_id
+
+    def test_which_gene_ids_are_read(self, folder, tmp_path):
+        """Those that the base model knows most of, as by all that uses a model; also when resumed and evaluated."""
+        adata = make_adata(96, 30)
+        adata.var["ensembl_id"] = adata.var_names
+        adata.var_names = [name if i % 2 else f"ENSG{99_000_000 + i:011d}" for i, name in enumerate(adata.var_names)]
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        invoke("train", tuned(folder, tmp_path, "plain"))
+        said = invoke("train", tuned(folder, tmp_path, data__paths=[str(tmp_path / "cells.h5ad")]))
+        assert "30 of 30 genes are in the vocabulary of the base model" in said
+        assert losses(tmp_path / "tuned") == losses(tmp_path / "plain")
+        *_, last = sorted((tmp_path / "tuned" / "checkpoints").iterdir())
+        shutil.rmtree(last)
+        invoke("train", "--resume", tmp_path / "tuned")
+        assert losses(tmp_path / "tuned") == losses(tmp_path / "plain")
+        words = ("--benchmark", "cell_type_annotation", "--label", "cell_type", "--allow-trained-cells")
+        tables = []
+        for cells in (tmp_path / "cells.h5ad", folder / "cells.h5ad"):
+            said = invoke("evaluate", tmp_path / "plain", "--data", cells, *words)
+            tables.append([line for line in said.splitlines() if "accuracy" in line])
+        assert tables[0] == tables[1] != []
 
     def test_its_settings_make_the_same_run_again(self, folder, tmp_path):
         invoke("train", tuned(folder, tmp_path))
@@ -215,6 +242,61 @@ class TestRefusals:
         assert "put that model back" in result.output
 
 
+class TestPlugins:
+    """Files of Python that the folder of the base model names."""
+
+    @pytest.fixture
+    def base(self, folder, tmp_path) -> Path:
+        copy = tmp_path / "base"
+        shutil.copytree(folder / "base" / "model", copy)
+        (copy / "plugins").mkdir()
+        (copy / "plugins" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').close()\n")
+        settings = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(
+            json.dumps({**settings, "plugins": ["plugins/own.py"], "objective": "theirs"})
+        )
+        return copy
+
+    def test_are_neither_run_nor_handed_on_when_nobody_trusts_them(self, folder, tmp_path, base):
+        invoke("train", tuned(folder, tmp_path, finetune__base_model=str(base)))
+        assert not (tmp_path / "ran").exists()
+        assert load_bundle(tmp_path / "tuned" / "model").plugins == []
+        assert not list((tmp_path / "tuned").rglob("own.py"))
+
+    def test_go_with_the_model_when_trusted(self, folder, tmp_path, base):
+        (base / "config.json").write_text(
+            (base / "config.json").read_text().replace('"theirs"', '"masked_gene_prediction"')
+        )
+        invoke("train", tuned(folder, tmp_path, finetune__base_model=str(base), finetune__trust_plugins=True))
+        assert (tmp_path / "ran").exists()
+        assert [Path(name).name for name in load_bundle(tmp_path / "tuned" / "model").plugins] == ["own.py"]
+
+
+class TestMetrics:
+    """What a head measures, and what the task's own benchmark gives, can end a run and choose its checkpoint."""
+
+    @pytest.mark.parametrize("metric", ["val/annotation_error", "val/annotation"])
+    def test_of_the_head(self, folder, tmp_path, metric):
+        stopping = {"metric": metric, "mode": "min", "patience": 1, "min_delta": 10.0}
+        path = tuned(folder, tmp_path, training__early_stopping=stopping, output__best_metric=metric)
+        assert f"stopped early after epoch 2/3: {metric}" in invoke("train", path)
+
+    def test_of_the_benchmark_that_the_task_brings(self, folder, tmp_path):
+        metric = "eval/cell_type_annotation/heldout/accuracy_head"
+        stopping = {"metric": metric, "mode": "max", "patience": 1, "min_delta": 10.0}
+        path = tuned(folder, tmp_path, training__early_stopping=stopping, output__best_metric=metric)
+        settings = yaml.safe_load(path.read_text())
+        del settings["eval"]
+        path.write_text(yaml.safe_dump(settings))
+        assert f"stopped early after epoch 2/3: {metric}" in invoke("train", path)
+
+    def test_that_nothing_gives(self, folder, tmp_path):
+        stopping = {"metric": "val/masked_gene", "mode": "min"}
+        said = refused(tuned(folder, tmp_path, training__early_stopping=stopping))
+        assert "val/annotation_error" in said
+        assert "val/masked_gene" in said
+
+
 def test_a_head_is_taken_off_a_model_that_has_one(folder, tmp_path):
     """The backbone of a fine-tuned model is fine-tuned again, under a new head."""
     invoke("train", tuned(folder, tmp_path, "first", training__max_epochs=1))
@@ -224,3 +306,74 @@ def test_a_head_is_taken_off_a_model_that_has_one(folder, tmp_path):
     assert second.labels["categories"] == ["b0", "b1"]
     one, other = first.model.backbone.state_dict(), second.model.backbone.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class TestTheBaseModelAmongTheScores:
+    """``untrained`` is the base model with a fresh head, at the end of the run and whenever it is evaluated later."""
+
+    WORDS = ("--eval", "embedding_quality", "--label", "cell_type", "--baselines", "untrained")
+
+    def untrained(self, path: Path) -> dict[str, float]:
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        return {each["metric"]: each["value"] for each in records if each["representation"] == "untrained"}
+
+    def test_it_is_the_same_then_and_later(self, folder, tmp_path):
+        scores = {"benchmarks": ["embedding_quality"], "baselines": ["untrained"]}
+        said = invoke("train", tuned(folder, tmp_path, eval=scores))
+        base = load_model(folder / "base").model_id
+        assert (
+            f"'untrained' in these tables is the base model before fine-tuning (zero-shot), with a fresh head: {base}"
+            in said
+        )
+        said = invoke("evaluate", tmp_path / "tuned", "--out", tmp_path / "later.jsonl")
+        assert "is the base model before fine-tuning" in said
+        later = self.untrained(tmp_path / "later.jsonl")
+        assert later == pytest.approx(self.untrained(tmp_path / "tuned" / "exported_results.jsonl"), abs=1e-6)
+        assert later
+
+    def test_without_the_base_model_it_is_left_out(self, folder, tmp_path):
+        shutil.copytree(folder / "base", tmp_path / "base")
+        invoke("train", tuned(folder, tmp_path, finetune__base_model=str(tmp_path / "base"), training__max_epochs=1))
+        shutil.rmtree(tmp_path / "base")
+        for model in ("tuned", "tuned/model"):
+            out = tmp_path / f"{Path(model).name}.jsonl"
+            words = ("--data", folder / "cells.h5ad", "--allow-trained-cells", "--out", out)
+            said = invoke("evaluate", tmp_path / model, *words, *self.WORDS)
+            assert "'untrained' is left out: it is the base model" in said
+            assert not self.untrained(out)
+
+
+class TestWhatItSaysOfItself:
+    def test_in_run_card_and_report(self, folder, tmp_path):
+        said = invoke("train", tuned(folder, tmp_path, finetune__adaptation="frozen", training__max_epochs=1))
+        run = tmp_path / "tuned"
+        command = f"scmodelforge predict YOUR.h5ad labelled.h5ad --model {run}"
+        assert command in said
+        bundle = load_bundle(run / "model")
+        head = sum(each.numel() for name, each in bundle.model.named_parameters() if name.startswith("head."))
+        base = load_model(folder / "base").model_id
+        sentence = (
+            f"Fine-tuned from base (model {base}) for cell type annotation, adaptation 'frozen': {head:,} parameters"
+        )
+        card = (run / "model" / "README.md").read_text()
+        assert sentence in card
+        assert "scmodelforge predict cells.h5ad labelled.h5ad --model" in card
+        assert str(folder) not in card
+        head_of_page = overview(RunRecord.read(run))
+        assert any(sentence in each for each in head_of_page.sentences)
+        assert any(command.partition(" --model")[0] in each for each, _ in head_of_page.commands)
+
+    def test_low_rank_adapters_are_what_is_trained(self, folder, tmp_path):
+        pytest.importorskip("peft")
+        invoke("train", tuned(folder, tmp_path, finetune__adaptation="lora", training__max_epochs=1))
+        facts = load_bundle(tmp_path / "tuned" / "model").fingerprint["fine_tuning"]
+        model = load_bundle(tmp_path / "tuned" / "model").model
+        trained = [
+            each.numel() for name, each in model.named_parameters() if "lora_" in name or name.startswith("head.")
+        ]
+        assert facts["trained_parameters"] == sum(trained)
+
+    @pytest.mark.parametrize("task", ["regression", "gene_classification", "perturbation_prediction"])
+    def test_what_does_not_embed_is_asked_to_predict(self, task):
+        assert next_command(task).startswith("predict ")
+        assert next_command("continued_pretraining").startswith("embed ")

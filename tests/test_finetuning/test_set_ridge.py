@@ -82,3 +82,18 @@ def test_a_covariate_learns_from_the_other():
 
 def test_the_order_of_genes_has_no_effect():
     assert np.array_equal(set_features([[3, 1]], KNOWN, NONE), set_features([[1, 3]], KNOWN, NONE))
+
+
+def test_a_condition_is_left_out_at_all_its_doses(monkeypatch):
+    values = np.concatenate([changes(noise=0.3), changes(noise=0.3, seed=1)])
+    for name in ("_CONSTANT", "_SHARED", "_COMBINED"):
+        monkeypatch.setattr(prior, name, (0.1,))
+    monkeypatch.setattr(prior, "_ROUNDS", 1)
+    monkeypatch.setattr(prior, "_scale", lambda changes, noises, size: 1.0)
+    whole = fit(values, 0.3, sets=SETS * 2)
+    for row, own in enumerate(SETS):
+        is_kept = np.array([other != own for other in SETS * 2])
+        rest = fit(values[is_kept], 0.3, sets=[other for other in SETS * 2 if other != own])
+        expected = set_features([own], KNOWN, NONE) @ rest.weights[0]
+        for place in (row, row + len(SETS)):
+            assert np.allclose(expected, whole.without_condition[place], atol=1e-5)

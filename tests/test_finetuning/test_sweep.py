@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
 from scmodelforge.config.load import parse_config
+from scmodelforge.hub import load_bundle
 from scmodelforge.training import loop
 from scmodelforge.workflows.folds import make_folds
 from scmodelforge.workflows.prepare import open_source
@@ -20,6 +21,7 @@ from scmodelforge.workflows.sweep_table import SweepResult, Tried
 from tests.conftest import make_adata
 from tests.test_finetuning.test_command import refused, words
 from tests.test_life_cycle import invoke
+from tests.test_workflows.ready_models import GENES
 
 MORE = ("--epochs", 1, "--adaptation", "frozen", "--sweep", "training.optimizer.lr=1e-4,1e-2", "--folds", 2)
 
@@ -89,6 +91,48 @@ class TestRuns:
         assert "the same command goes on from there" in result.stderr
         invoke(*words(base, cells, tmp_path / "out", *MORE))
         assert (tmp_path / "out" / "table.tsv").read_text() == (swept[0] / "table.tsv").read_text()
+
+
+class TestBeginning:
+    def test_what_its_first_run_refuses_leaves_nothing_and_the_mended_command_begins(self, base, cells, tmp_path):
+        out = tmp_path / "out"
+        weights = ("--set", "finetune.class_weights={nobody: 2.0}")  # known to be wrong when the cells are read
+        assert "finetune.class_weights names 'nobody'" in refused(*words(base, cells, out, *MORE, *weights))
+        assert not out.exists()
+        (out / "folds").mkdir(parents=True)
+        (out / "sweep.json").write_text('{"hash": "of a sweep that ended before its first run"}')
+        settings = (*MORE[:4], "--sweep", "training.optimizer.lr=1e-3", "--folds", 2)
+        assert "best by val/loss over 2 folds" in invoke(*words(base, cells, out, *settings))
+
+    def test_other_data_at_the_same_place_are_another_sweep(self, base, tmp_path):
+        cells, out = tmp_path / "cells.h5ad", tmp_path / "out"
+        make_adata(60, 30).write_h5ad(cells)
+        given = words(base, cells, out, *MORE[:4], "--sweep", "training.optimizer.lr=1e-3", "--folds", 2)
+        invoke(*given)
+        make_adata(60, 30, seed=1).write_h5ad(cells)
+        assert "holds a sweep of other settings, of another base model or of other data" in refused(*given)
+        assert json.loads((out / "sweep.json").read_text())["base_model_id"]
+
+    def test_it_says_what_the_choice_is_made_on(self, swept):
+        assert "chosen on: cells that are scored as well: its scores are the best of several" in swept[1]
+
+
+class TestGenes:
+    def test_each_gene_is_held_out_by_one_fold(self, settings, place, tmp_path):
+        genes = tmp_path / "genes.tsv"
+        genes.write_text("".join(f"{gene}\t{number % 2}\n" for number, gene in enumerate(GENES)))
+        given = ["finetune", "--config", settings(task="gene_classification", gene_labels=str(genes)), "--epochs", 1]
+        given += ["--sweep", "training.optimizer.lr=1e-3", "--folds", 2, "--out", tmp_path / "out"]
+        said = invoke(*given)
+        heads = [load_bundle(run / "model").model_config.head for run in runs(tmp_path / "out")]
+        held = [set(head.held_out_genes) for head in heads]
+        assert held[0] | held[1] == set(GENES)
+        assert not held[0] & held[1]
+        assert all(not own & set(head.train_genes) for own, head in zip(held, heads, strict=True))
+        assert "Held-out genes of 2 folds" in said
+        assert "chosen on: the classes of training genes in held-out cells, not held-out genes" in said
+        told = refused(*given, "--force", "--sweep", "finetune.held_out_genes=0.2,0.3")
+        assert "which genes are held out is the sweep's own" in told
 
 
 class TestMistakes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,18 @@ class TestWeights:
         assert after.vocab.genes == [*GENES, *NEW]
         assert after.fingerprint["added_genes"] == NEW
         assert after.model_config.vocab_size == len(after.vocab) == 21
+
+    def test_is_another_model(self):
+        """Embeddings of the two must not be taken for those of one."""
+        before = replace(make_bundle(), origin="hf://me/toy")
+        ways = [("mean", 0), ("random", 0), ("random", 1)]
+        same, random, other = (extend_vocabulary(before, NEW, initial=how, seed=seed) for how, seed in ways)
+        again = extend_vocabulary(before, NEW, seed=1)
+        ids = {each.model_id for each in (before, same, random, other)}
+        assert len(ids) == 4
+        assert again.model_id == same.model_id
+        assert same.origin == ""
+        assert same.fingerprint["extended_from"] == before.model_id
 
 
 class TestState:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from scmodelforge._errors import ConfigError, DataError
@@ -13,6 +15,8 @@ from tests.hub_stub import PUSHES, READ_TOKEN
 from tests.test_hub.test_extend import make_bundle
 
 pytestmark = PUSHES
+#: An error of hf_xet, which is not on all machines.
+REFUSED = type("XetAuthenticationError", (PermissionError,), {"__module__": "hf_xet"})
 CARD = "---\nlicense: mit\n---\n\n# A card\n"
 
 
@@ -86,6 +90,26 @@ def test_what_was_made_before_it_broke_is_told(hub):
         push_bundle(make_bundle(), CARD, Target("me/toy"))
     with pytest.raises(DataError, match="On the hub there is now the new branch 'v2', with nothing of the model"):
         push_bundle(make_bundle(), CARD, Target("me/toy", branch="v2"))
+
+
+@pytest.mark.parametrize(
+    ("problem", "says"),
+    [
+        (ConnectionError("Network error: Request error: error decoding response body"), "gave no answer"),
+        (REFUSED("expired"), "refuses this (expired)"),
+    ],
+    ids=["no answer", "refused"],
+)
+def test_what_the_store_of_files_says_is_one_line(hub, monkeypatch, problem, says):
+    """The client uploads to hubs of today by hf_xet, whose errors are none of its own; it tries for minutes before."""
+
+    def fail(*args, **kwargs):
+        raise problem
+
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", fail)
+    with pytest.raises(DataError, match=re.escape(says)) as caught:
+        push_bundle(make_bundle(), CARD, Target("me/toy"))
+    assert "On the hub there is now the new repository me/toy, with nothing of the model" in str(caught.value)
 
 
 def test_a_token_that_may_only_read_makes_nothing(hub):

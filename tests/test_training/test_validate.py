@@ -34,6 +34,8 @@ class TestValidate:
         found = validate(run)
         assert found.keys() == {*terms, "val/loss"}
         assert found["val/loss"] == pytest.approx(sum(found[name] for name in terms - {min(terms)}), rel=1e-12)
+        run.model.terms_apart = frozenset(name.removeprefix("val/") for name in terms)
+        assert validate(run).keys() == terms  # given, though there is nothing to sum
 
     def test_without_cells_gives_nothing(self):
         assert validate(make_run(val_loader=None)) == {}

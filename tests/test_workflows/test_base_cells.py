@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 
+import anndata as ad
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from scmodelforge.cli.main import app
 from scmodelforge.data.cell_sketch import CellSketch
 from scmodelforge.data.joined_sketch import joined
 from scmodelforge.hub.bundle import load_bundle
@@ -89,3 +93,49 @@ def test_a_fine_tuned_model_tells_of_both_sets(is_known, tmp_path):
     assert facts["second"]["cells_of_base"]["found"] == 0
     assert own.shared(known.identities).share == 1
     assert len(own.identities) > len(known.identities)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    make_adata(90, 40).write_h5ad(folder / "cells.h5ad")
+    return train(folder, folder / "cells.h5ad", "base", eval__benchmarks=[], training__max_epochs=1)
+
+
+class TestHoldingOutWhatIsNew:
+    """What the warning names is typed as it stands there, and then nothing is warned of."""
+
+    def tuned(self, base, data, tmp_path, *words):
+        small = ("training.max_epochs=1", "training.accelerator=cpu", "eval.benchmarks=[]", "data.num_workers=0")
+        sets = [word for each in small for word in ("--set", each)]
+        given = ("--base-model", base, "--data", data, "--task", "cell_type_annotation", "--label", "cell_type")
+        return " ".join(invoke("finetune", *given, *sets, *words, "--out", tmp_path, "--force").split())
+
+    @pytest.mark.parametrize(("is_same_file", "named"), [(True, "{file: "), (False, "validation_groups: [")])
+    def test_the_cells_that_the_run_held_out(self, base, tmp_path, is_same_file, named):
+        data = base.parent / "cells.h5ad"
+        if not is_same_file:
+            data = tmp_path / "others.h5ad"
+            adata = ad.read_h5ad(base.parent / "cells.h5ad")
+            adata[np.arange(adata.n_obs)[::-1]].write_h5ad(data)
+        held_out = json.loads((base / "splits.json").read_text())["groups"]
+        seen = next(name for name in ("d0", "d1", "d2", "d3", "d4") if name not in held_out)
+        said = self.tuned(
+            base, data, tmp_path / "run", "--set", f"data.split={{by: donor_id, validation_groups: [{seen}]}}"
+        )
+        option = said.split("hold out those that its run held out: ")[1]
+        assert named in option
+        words = shlex.split(option[: option.index("}'") + 2])
+        again = self.tuned(base, data, tmp_path / "again", *words)
+        assert "of the held-out cells" not in again
+        facts = json.loads((tmp_path / "again" / "run.json").read_text())
+        assert facts["cells_of_base"]["found"] == 0
+        assert json.loads((tmp_path / "again" / "splits.json").read_text())["num_validation"] > 0
+
+    def test_a_split_that_lies_in_no_run_says_so(self, base, tmp_path):
+        (tmp_path / "splits.json").write_text((base / "splits.json").read_text())
+        words = ["finetune", "--base-model", str(base), "--data", str(base.parent / "cells.h5ad"), "--task"]
+        words += ["cell_type_annotation", "--label", "cell_type", "--out", str(tmp_path / "run")]
+        result = CliRunner().invoke(app, [*words, "--set", f"data.split={{file: {tmp_path / 'splits.json'}}}"])
+        assert result.exit_code == 2
+        assert "no run.json beside it does" in " ".join(result.output.split())

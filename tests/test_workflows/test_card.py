@@ -129,6 +129,17 @@ class TestWhatItSays:
 
 
 class TestMetadata:
+    def test_the_base_model_of_a_fine_tuned_one(self):
+        own = {"task": "regression", "adaptation": "full", "base": "hf://them/model@v1", "trained_parameters": 10}
+        card = model_card(bundle_with(fine_tuned_from="a@1", fine_tuning={**own, "base_repository": "them/model"}))
+        assert ModelCard(card).data.base_model == "them/model"
+        assert "Fine-tuned from hf://them/model@v1 (model a@1) for regression" in card
+        assert "scmodelforge predict cells.h5ad numbers.h5ad" in card
+        assert (
+            getattr(ModelCard(model_card(bundle_with(fine_tuned_from="a@1", fine_tuning=own))).data, "base_model", None)
+            is None
+        )
+
     def test_is_read_by_the_hubs_own_parser(self):
         fields = ModelCard(model_card(bundle_with(), records=SCORES, licence="mit")).data
         assert fields.library_name == "scmodelforge"

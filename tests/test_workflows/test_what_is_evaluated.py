@@ -43,10 +43,13 @@ def by_key(path: Path) -> dict[tuple[str, str], object]:
     return {(record.representation, record.key): record for record in read_records(path)}
 
 
-def test_the_model_s_own_head_is_scored_and_baselines_have_none(folder):
+def test_the_model_s_own_head_is_scored_beside_linear_probes_of_baselines(folder):
     found = by_key(folder / "run" / "exported_results.jsonl")
-    key = "eval/cell_type_annotation/heldout/accuracy_head"
-    assert {name for name, other in found if other == key} == {"model"}
+    key, probe = (f"eval/cell_type_annotation/heldout/accuracy_{name}" for name in ("head", "linear_probe"))
+    rivals = {name for name, other in found if other == probe} - {"model", "random"}
+    assert {name for name, other in found if other == key} == {"model"} | rivals
+    assert rivals >= {"pca", "hvg", "untrained"}
+    assert all(found[name, key].value == found[name, probe].value for name in rivals)
     record = found["model", key]
     assert record.value > record.baselines["majority"]
     assert (np.trace(record.tables["confusion"]) / record.n) == pytest.approx(record.value)

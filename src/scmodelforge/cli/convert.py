@@ -20,7 +20,7 @@ def convert(
         bool, typer.Option("--verify", help="Only check OUT.zarr against its checksums; status 1 if it is damaged.")
     ] = False,
     layer: Annotated[str | None, typer.Option(help="Matrix to take: X, raw or a layer's name.")] = None,
-    gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
+    gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default: looked for.")] = None,
     dtype: Annotated[
         str, typer.Option(help="Type of the values, such as uint16; auto keeps the files'. Nothing is rounded.")
     ] = "auto",

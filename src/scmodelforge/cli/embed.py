@@ -18,7 +18,7 @@ def embed(
     ],
     batch_size: Annotated[int, typer.Option(min=1, help="Cells in a forward pass; changes no embedding.")] = 64,
     layer: Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer's name.")] = None,
-    gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
+    gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default: looked for.")] = None,
     dictionaries: Annotated[
         Path | None, typer.Option(help="Folder with the dictionaries of a published model's representation.")
     ] = None,

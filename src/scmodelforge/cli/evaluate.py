@@ -59,7 +59,7 @@ def evaluate(
         typer.Option(help="With --data: where its counts are: X, raw or a layer's name; default: looked for."),
     ] = None,
     gene_id_column: Annotated[
-        str | None, typer.Option(help="With --data: var column with gene ids; default: var_names.")
+        str | None, typer.Option(help="With --data: var column with gene ids; default: looked for.")
     ] = None,
     split_by: Annotated[
         str | None,

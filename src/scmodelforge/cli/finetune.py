@@ -46,7 +46,8 @@ def finetune(
         typer.Option("--sweep", help="Try settings: --sweep training.lr=1e-4,1e-3. Repeatable: each with each."),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Try each setting on so many folds, by donors if there are any.")
+        int | None,
+        typer.Option(min=2, help="Try each setting on so many folds, by donors if there are any."),
     ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to continue.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run folder.")] = False,
@@ -100,7 +101,7 @@ def _sweep(options: FinetuneOptions, recipe: Path | None, sweeps: list[str], **o
         settings = finetune_settings(options, recipe=recipe)
         found = sweep(settings, sweeps, out=Path(options.out or f"runs/{settings.path.stem}_sweep"), **others)
     headings, rows = found.table()
-    title = f"Held-out cells of {found.folds} folds: mean and half the 95 % interval over the folds"
+    title = f"Held-out {found.held_out} of {found.folds} folds: mean and half the 95 % interval over the folds"
     _console.tables([("", headings, rows, False)], title=title)
     for line in found.closing_lines():
         _console.say(line)

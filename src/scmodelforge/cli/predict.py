@@ -17,11 +17,15 @@ def predict(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Address of a fine-tuned model, or another that learned cell types.")
     ],
-    min_confidence: Annotated[float, typer.Option(help="Cells, or genes, below this probability are unknown.")] = 0.0,
-    unknown: Annotated[str, typer.Option(help="What cells, or genes, of no known class are called.")] = "unknown",
+    min_confidence: Annotated[
+        float | None, typer.Option(help="Cells, or genes, below this probability are unknown; default: none.")
+    ] = None,
+    unknown: Annotated[
+        str | None, typer.Option(help="What cells, or genes, of no known class are called; default: unknown.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Cells in a forward pass; changes no prediction.")] = 64,
     layer: Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer's name.")] = None,
-    gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default var_names.")] = None,
+    gene_id_column: Annotated[str | None, typer.Option(help="var column with gene ids; default: looked for.")] = None,
     dictionaries: Annotated[
         Path | None, typer.Option(help="Folder with the dictionaries of a published model's representation.")
     ] = None,
@@ -48,21 +52,22 @@ def predict(
 
     bundle = load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
     how: dict[str, Any] = {"batch_size": batch_size, "layer": layer, "gene_id_column": gene_id_column, "force": force}
-    of_perturbations = {"--conditions": conditions, "--means": means, "--dose": dose}
-    of_labels = {"--min-confidence": min_confidence, "--unknown": unknown != "unknown"}
+    of_perturbations = {"--conditions": conditions, "--means": means or None, "--dose": dose}
+    of_labels = {"--min-confidence": min_confidence, "--unknown": unknown}
     if has_perturbations(bundle):
         _refuse(of_labels, "learned perturbations")
         asked = Asked.of_option(conditions, means=means, dose=dose)
         result = predict_perturbations_file(bundle, data, out, asked, **how)
     else:
         _refuse(of_perturbations, "did not learn perturbations")
-        result = predict_file(data, out, model=model, bundle=bundle, naming=Naming(min_confidence, unknown), **how)
+        naming = Naming(0.0 if min_confidence is None else min_confidence, "unknown" if unknown is None else unknown)
+        result = predict_file(data, out, model=model, bundle=bundle, naming=naming, **how)
     for line in result:
         _console.say(line)
 
 
 def _refuse(options: dict[str, Any], learned: str) -> None:
-    given = [name for name, value in options.items() if value]
+    given = [name for name, value in options.items() if value is not None]
     if given:
         msg = f"{given[0]} has no effect with a model that {learned}; leave it out."
         raise ConfigError(msg)

@@ -24,7 +24,8 @@ class SplitConfig(Section):
     seed: int = Field(0, ge=0)
     """Seed of the choice."""
     file: str | None = None
-    """A file that ``scmodelforge data split`` wrote for these very data; the settings above must then be left out."""
+    """A file that ``scmodelforge data split`` wrote for these very data, or the ``splits.json`` of a run on them; the
+    settings above must then be left out."""
 
 
 class SamplingConfig(Section):

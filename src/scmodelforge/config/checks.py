@@ -108,11 +108,12 @@ def check_together(sections: Mapping[str, Section], faults: Faults) -> None:
 
 
 def warn_of_unused(config: RunConfig, origin: str) -> None:
-    """Log a warning for each setting that was set and that, given the others, nothing reads."""
+    """Log a warning for each setting that differs from its default and that, given the others, nothing reads."""
     architecture, reader = config.model.architecture, token_reader(config.model)
     unused: frozenset[str] = getattr(MODELS.get(reader.architecture), "unused_settings", frozenset())
     for name in sorted(reader.model_fields_set & unused):
-        _log.warning(f"{origin}: model.{name} has no effect on architecture '{reader.architecture}'.")
+        if getattr(reader, name) != type(reader).model_fields[name].get_default(call_default_factory=True):
+            _log.warning(f"{origin}: model.{name} has no effect on architecture '{reader.architecture}'.")
     for name, why in getattr(reader, "unread_settings", {}).items():
         if getattr(reader, name) != type(reader).model_fields[name].get_default(call_default_factory=True):
             _log.warning(f"{origin}: model.{name} has no effect {why}.")

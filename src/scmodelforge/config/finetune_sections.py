@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -68,5 +68,14 @@ class FinetuneConfig(Section):
             if getattr(self, name) is not None and self.adaptation not in owners:
                 wanted = " or ".join(f"'{owner}'" for owner in owners)
                 msg = f"{name} is read with adaptation {wanted} only, and adaptation is '{self.adaptation}'; remove it"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _what_the_run_fills_in_is_not_given(self) -> FinetuneConfig:
+        head: Any = getattr(self, "head", None)  # a setting of tasks that have one
+        for name, source in getattr(head, "filled", {}).items():
+            if getattr(head, name) != type(head).model_fields[name].get_default(call_default_factory=True):
+                msg = f"head.{name} is filled in when a run starts, from {source}; remove it"
                 raise ValueError(msg)
         return self

@@ -18,6 +18,8 @@ class HeadConfig(Section):
     terms: ClassVar[dict[str, str]] = {}
     #: Settings of the model around it without which it cannot be made.
     sizes: ClassVar[tuple[str, ...]] = ()
+    #: Settings that a run of fine-tuning fills in, and what they follow from.
+    filled: ClassVar[dict[str, str]] = {}
 
     kind: str = "cell_types"
     """What the head predicts. Its other settings are those of this kind."""

@@ -129,9 +129,10 @@ def _parse(raw: dict[str, Any], faults: Faults) -> RunConfig:
     plugins = _import_plugins(raw.pop("plugins", None), faults)
     raw = move_to_homes(raw, faults)
     sections = parse_sections(raw, faults)
-    # Without a section of their own these are the base model's, which is not known yet.
+    # Without a section of their own these are the base model's and the task's, which are not known yet.
     absent = {name for name in ("tokenizer", "model") if "finetune" in raw and name not in raw}
-    known = {name: section for name, section in sections.items() if name not in absent}
+    later = absent | ({"eval"} if "finetune" in raw and "benchmarks" not in (raw.get("eval") or {}) else set())
+    known = {name: section for name, section in sections.items() if name not in later}
     agree_on_bins(known, faults)
     agree_on_mask_value(known)
     check_together(known, faults)

@@ -40,7 +40,7 @@ def check_recipe(sections: Mapping[str, Section], faults: Faults) -> None:
     data, evaluation = cast("DataConfig | None", sections.get("data")), cast("EvalConfig | None", sections.get("eval"))
     if training.early_stopping is not None and data is not None:
         model = cast("ModelConfig | None", sections.get("model"))
-        _check_stopping(training, data, evaluation or EvalConfig(), model, faults)
+        _check_stopping(training, data, evaluation, model, faults)
 
 
 def unread_schedule_settings(scheduler: SchedulerConfig) -> list[str]:
@@ -107,12 +107,14 @@ def check_validated(
 
 
 def _check_stopping(
-    training: TrainingConfig, data: DataConfig, evaluation: EvalConfig, model: ModelConfig | None, faults: Faults
+    training: TrainingConfig, data: DataConfig, evaluation: EvalConfig | None, model: ModelConfig | None, faults: Faults
 ) -> None:
     stopping, path = training.early_stopping, "training.early_stopping"
     assert stopping is not None
     if stopping.metric.startswith("val/"):
         check_validated(f"{path}.metric", stopping.metric, data, model, faults, instead="leave early_stopping out")
+        return
+    if evaluation is None:
         return
     if evaluation.every_n_steps is not None:
         faults.add(

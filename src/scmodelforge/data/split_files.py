@@ -50,14 +50,24 @@ def read_split(path: Path, source: CellSource) -> CellSplit:
     """
     stored = _load(path)
     split = CellSplit.from_dict(stored, origin=str(path))
-    if "files" not in stored:
+    files = stored.get("files") or _files_of_run(path)
+    if not files:
         msg = (
-            f"data.split.file: {path} does not say which files it is a split of, as a run's own splits.json; make one "
-            "with: scmodelforge data split."
+            f"data.split.file: {path} does not say which files it is a split of, and no run.json beside it does; make "
+            "one with: scmodelforge data split."
         )
         raise DataError(msg)
-    _check_files(path, stored["files"], source.fingerprint())
+    _check_files(path, files, source.fingerprint())
     return split
+
+
+def _files_of_run(path: Path) -> list[dict[str, Any]]:
+    """Return the files of the run whose own ``splits.json`` a file is; none if it lies in no run."""
+    try:
+        found = json.loads((path.parent / "run.json").read_text())["data"]
+        return [{name: entry[name] for name in _FACTS if name in entry} for entry in found]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def evaluate(benchmarks: Sequence[Benchmark], representations: Mapping[str, Benc
             for record in scored:
                 record.seconds = time.perf_counter() - began
             found += scored
+        rivals = getattr(benchmark, "rivals", None)
+        found += [] if rivals is None else rivals(found)
         _fill_baselines(found)
         records += found
     return records

@@ -54,7 +54,7 @@ OUTCOMES = frozenset(
 )  # fmt: skip
 
 #: Facts of a model or a run that may differ, and are told where they do; so is all that begins with ``trained_on``.
-TOLD = frozenset({"predicted_control", "seed"})
+TOLD = frozenset({"checkpoint_chosen_on_scored_cells", "predicted_control", "seed"})
 
 #: Outcomes of which some metrics are made: what cells with labels that a probe or head cannot give are told apart by.
 _OF_UNSEEN_LABELS = frozenset({"num_unseen", "unseen_labels"})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from scmodelforge.eval.annotation.groups import group_counts, group_weights
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.baselines import pca_embedding
 
@@ -55,6 +56,8 @@ def score_numbers(
     found: Mapping[str, np.ndarray],
     record: Callable[..., Record],
     *,
+    groups: np.ndarray | None = None,
+    group_key: str | None = None,
     seed: int = 0,
 ) -> list[Record]:
     """Score predictions of one column.
@@ -69,19 +72,27 @@ def score_numbers(
         Predictions of these cells by who made them, each shape (n,); ``model`` first.
     record
         Makes a record of benchmark, representation, metric and value.
+    groups, group_key
+        Group of each cell that is held out whole, such as its donor, shape (n,), str, empty where it has none; and
+        their column.
     seed
         Seed of the bootstrap.
 
     Returns
     -------
-    Of each prediction ``r2``, ``pearson`` and ``mae``, with 95 % intervals by resampling cells. A metric that is not
-    defined, as the correlation with a constant, has no value.
+    Of each prediction ``r2``, ``pearson`` and ``mae``, with 95 % intervals by resampling cells, and
+    ``group_interval`` by resampling whole groups where there are three. A metric that is not defined, as the
+    correlation with a constant, or any of fewer than two cells, has no value.
     """
     is_known = np.isfinite(truth)
     truth, rows = truth[is_known], {key: values[is_known] for key, values in found.items()}
-    records: list[Record] = []
+    shared: dict[str, Any] = {"n": len(truth), "n_skipped": int((~is_known).sum()), "label_key": name}
     if len(truth) < 2:
-        return records
+        return [_unscored(record, key, metric, shared) for metric in _METRICS for key in found]
+    known_groups = None if groups is None else groups[is_known]
+    by_group = _group_draws(known_groups, seed)
+    counts = group_counts(known_groups)
+    records: list[Record] = []
     draws = np.random.default_rng(seed).integers(0, len(truth), (_RESAMPLES, len(truth)))
     for metric, (measure, is_better) in _METRICS.items():
         values = {key: measure(truth, own) for key, own in rows.items()}
@@ -89,13 +100,15 @@ def score_numbers(
             defined = np.isfinite(values[key])
             others = {other: value for other, value in values.items() if other != key and np.isfinite(value)}
             interval = _interval(measure, truth, own, draws) if defined else None
+            of_groups = _interval(measure, truth, own, by_group) if defined and by_group is not None else None
             row: dict[str, Any] = {
+                **shared,
                 "interval": interval,
-                "n": len(truth),
-                "n_skipped": int((~is_known).sum()),
+                "group_interval": of_groups,
+                "group_key": None if of_groups is None else group_key,
+                "params": dict(counts),
                 "baselines": others if key == "model" else {},
                 "higher_is_better": is_better,
-                "label_key": name,
                 "skipped_reason": None if defined else "the predictions or the numbers are all the same",
             }
             records.append(record(NAME, key, f"{metric}_{name}", values[key] if defined else None, **row))
@@ -130,8 +143,26 @@ def ridge_on_components(counts: Any, numbers: np.ndarray, *, seed: int = 0) -> n
     return np.column_stack(found)
 
 
+def _unscored(record: Callable[..., Record], key: str, metric: str, shared: dict[str, Any]) -> Record:
+    reason = f"{shared['n']} of the held-out cells have a number in obs column '{shared['label_key']}'; two are needed"
+    row = {**shared, "n": 0, "n_skipped": shared["n"] + shared["n_skipped"], "higher_is_better": _METRICS[metric][1]}
+    return record(NAME, key, f"{metric}_{shared['label_key']}", None, skipped_reason=reason, **row)
+
+
+def _group_draws(groups: np.ndarray | None, seed: int) -> list[np.ndarray] | None:
+    """Return the rows of each draw of whole groups; ``None`` below three groups."""
+    weights = None if groups is None else group_weights(groups, seed)
+    if weights is None:
+        return None
+    rows = np.arange(len(weights))
+    return [np.repeat(rows, times) for times in weights[:, :_RESAMPLES].T.astype(np.int64)]
+
+
 def _interval(
-    measure: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, found: np.ndarray, draws: np.ndarray
+    measure: Callable[[np.ndarray, np.ndarray], float],
+    truth: np.ndarray,
+    found: np.ndarray,
+    draws: Iterable[np.ndarray],
 ) -> list[float]:
     values = np.array([measure(truth[rows], found[rows]) for rows in draws])
     low, high = np.nanpercentile(values, [2.5, 97.5])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,12 +26,13 @@ from scmodelforge.hub.adapters import bare_backbone
 from scmodelforge.hub.bundle import Bundle, build_model
 from scmodelforge.hub.weight_copies import copy_weights
 from scmodelforge.models.fine_tuned import FineTuneModel
-from scmodelforge.models.fine_tuned_config import FineTunedConfig
+from scmodelforge.models.fine_tuned_config import CellHeadConfig, FineTunedConfig
 from scmodelforge.training._depth import block_prefixes
 
 if TYPE_CHECKING:
     from scmodelforge.eval.base import Record
     from scmodelforge.finetuning.cells import TaskCells, TrainedCells
+    from scmodelforge.finetuning.held_out import TaskFolds
     from scmodelforge.finetuning.predictions import Naming, Predictor
     from scmodelforge.objectives.base import Collator
 
@@ -62,11 +64,20 @@ class Task:
         What is run where ``eval.benchmarks`` is not set.
     head_kind
         The kind of head that it trains (``model.head.kind``), of whose models it makes predictions.
+    held_out
+        What it scores: ``cells`` that are held out, or something that is held out beside them.
+    needs
+        Settings of ``data`` that it cannot do without, each the name of an obs column, and what the column holds.
+    command
+        The command that uses its models, without ``scmodelforge`` and ``--model``.
     """
 
     config_class: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     benchmarks: ClassVar[tuple[str, ...]] = ()
     head_kind: ClassVar[str | None] = None
+    held_out: ClassVar[str] = "cells"
+    needs: ClassVar[dict[str, str]] = {}
+    command: ClassVar[str] = "embed YOUR.h5ad embedded.h5ad"
 
     def __init__(self, config: FinetuneConfig, base: Bundle) -> None:
         self.config, self.base = config, base
@@ -91,6 +102,31 @@ class Task:
             The cells that ``data.split`` and ``data.filter`` give each side.
         """
         return split
+
+    def folds(self, config: RunConfig, source: CellSource, *, number: int, folder: Path) -> TaskFolds | None:
+        """Return folds of what the task holds out and scores beside cells, ``None`` if that is cells alone.
+
+        Parameters
+        ----------
+        config, source
+            Settings of a run, and its cells.
+        number
+            Number of folds.
+        folder
+            Where files of the folds are written.
+        """
+        return None
+
+    def also_trained(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return positions of cells that are learned from though the run does not pass over them, ascending.
+
+        They are looked for in other data as training cells are. Asked after :meth:`choose_cells`.
+        """
+        return np.zeros(0, dtype=np.int64)
+
+    def also_scored(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return positions of cells that are scored though they are not among the held-out ones, ascending."""
+        return np.zeros(0, dtype=np.int64)
 
     def read(self, config: RunConfig, data: TaskCells, *, reopen: Callable[[DataConfig], CellSource]) -> None:
         """Read what the task needs of the data beside cells and labels, of a run that begins or goes on.
@@ -204,7 +240,7 @@ class HeadTask(Task):
         own: Any = self.base.model_config
         backbone = own.backbone_settings() if isinstance(own, FineTunedConfig) else own
         return FineTunedConfig(
-            backbone=backbone, vocab_size=len(self.base.vocab), head=self.head(), adapter=self._adapter()
+            backbone=backbone, vocab_size=len(self.base.vocab), head=self._chosen_head(), adapter=self._adapter()
         )
 
     def fresh(self, config: ModelConfig) -> nn.Module:
@@ -236,6 +272,19 @@ class HeadTask(Task):
         later = [_stage(every * number, [f"{block}*"]) for number, block in enumerate(reversed(blocks), start=1)]
         whole = _stage(every * (len(blocks) + 1), ["*"])
         return [head, *(stage for stage in [*later, whole] if stage.epoch < config.training.max_epochs)]
+
+    def _chosen_head(self) -> HeadConfig:
+        """Return settings of the head; one on embeddings that stay as they are gets them standardised."""
+        head = self.head()
+        if not isinstance(head, CellHeadConfig):
+            return head
+        if head.standardised and not self.embeds_once():
+            msg = (
+                "finetune.head.standardised is set, but embeddings change in training, or the head reads none; leave "
+                "it out: a run sets it itself where finetune.adaptation is 'frozen' and head.pooling 'embedding'."
+            )
+            raise ConfigError(msg)
+        return head.model_copy(update={"standardised": self.embeds_once()})
 
     def _adapter(self) -> AdapterConfig | None:
         kind = self.config.adaptation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -11,10 +12,15 @@ from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.splits import CellSplit
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.eval.base import Record
+from scmodelforge.eval.groups import FEWEST_GROUPS
 from scmodelforge.finetuning.predictions import Predictor
 from scmodelforge.hub.bundle import Bundle
 
-__all__ = ["TaskCells", "TrainedCells"]
+__all__ = ["TaskCells", "TrainedCells", "held_out_groups"]
+
+_log = logging.getLogger(__name__)
+#: Held-out groups below which an interval over them is told to be rough.
+_FEW_GROUPS = 6
 
 
 class TaskCells(Protocol):
@@ -74,3 +80,24 @@ class TrainedCells(Protocol):
     def record(self, benchmark: str, representation: str, metric: str, value: float | None, **facts: Any) -> Record:
         """Return a record that says which cells and which split it is of."""
         ...
+
+
+def held_out_groups(data: TaskCells) -> np.ndarray | None:
+    """Return the group of each held-out cell, shape (n,), str, empty where it has none; warn if there are few.
+
+    ``None`` where single cells are held out.
+    """
+    column = data.split.by
+    if column not in data.source.obs_columns:
+        return None
+    codes, names = data.source.obs(column)
+    held_out = codes[data.split.validation]
+    num_groups = len(np.unique(held_out[held_out >= 0]))
+    if num_groups < _FEW_GROUPS:
+        has_none = num_groups < FEWEST_GROUPS
+        what = "there is no interval over them, and that over cells" if has_none else "an interval over so few"
+        _log.warning(
+            f"the held-out cells are of {num_groups} groups of obs column '{column}': {what} does not tell how well "
+            "others would be predicted"
+        )
+    return np.array([*map(str, names), ""])[held_out]

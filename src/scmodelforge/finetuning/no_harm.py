@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.standing import MODEL
 
-__all__ = ["harm_notes"]
+__all__ = ["gain_notes", "harm_notes"]
 
 #: What representations are called in words.
 _NAMES = {"untrained": "the base model before fine-tuning (zero-shot)", "pca": "PCA of the counts"}
 _BENCHMARK = "batch_integration"
+_TYPES = "cell_type_annotation"
 
 
 def harm_notes(records: Iterable[Record]) -> list[str]:
@@ -22,14 +23,39 @@ def harm_notes(records: Iterable[Record]) -> list[str]:
     records
         Scores of the model with those of its baselines.
     """
-    found = list(records)
     notes = []
-    if any(record.representation == "untrained" for record in found):
-        notes.append("'untrained' in these tables is the base model before fine-tuning (zero-shot)")
-    for record in found:
+    for record in records:
         is_total = (record.benchmark, record.metric, record.representation) == (_BENCHMARK, "total", MODEL)
         if is_total and record.value is not None:
             notes += _of_total(record, record.value)
+    return notes
+
+
+def gain_notes(records: Iterable[Record]) -> list[str]:
+    """Return where the head of cell types is no better than a linear probe on the base model, a line each.
+
+    Parameters
+    ----------
+    records
+        Scores of the model with those of its baselines.
+    """
+    found = list(records)
+    base = {
+        (record.dataset, record.metric): record.value
+        for record in found
+        if record.benchmark == _TYPES and record.representation == "untrained" and record.value is not None
+    }
+    notes = []
+    for record in found:
+        if (record.benchmark, record.metric, record.representation) != (_TYPES, "macro_f1_head", MODEL):
+            continue
+        rival = base.get((record.dataset, "macro_f1_linear_probe"))
+        if record.value is not None and rival is not None and record.value <= rival:
+            notes.append(
+                f"warning: fine-tuning gained nothing on {record.dataset}: macro F1 of the head is {record.value:.3f}, "
+                f"of a linear probe on the base model before fine-tuning {rival:.3f}; try another adaptation, learning "
+                "rate or number of epochs (--sweep), or use the base model with 'scmodelforge embed'"
+            )
     return notes
 
 

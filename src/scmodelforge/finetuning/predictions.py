@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,7 +13,9 @@ import torch
 from scmodelforge._errors import ConfigError
 from scmodelforge.data.types import Panel
 
-__all__ = ["Naming", "Predictor"]
+__all__ = ["Naming", "Predictor", "free_name", "warn_of_unknown"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,20 @@ class Predictor(Protocol):
     def told(self, columns: dict[str, Any]) -> str:
         """Return in words what was predicted of how many."""
         ...
+
+
+def free_name(names: Collection[str]) -> str:
+    """Return a word for what is unknown that is none of some names."""
+    word = Naming().unknown
+    while word in names:
+        word += "_"
+    return word
+
+
+def warn_of_unknown(names: Collection[str], what: str) -> None:
+    """Warn where a model learns a label that predictions have for what is unknown; ``what`` says of what it is one."""
+    if Naming().unknown in names:
+        _log.warning(
+            f"'{Naming().unknown}' is {what} here and learned as any other; 'predict' has the same word for what it is "
+            "not sure of, and will ask for another: --unknown NAME (tl.predict: unknown=NAME)"
+        )

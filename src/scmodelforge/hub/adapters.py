@@ -14,10 +14,12 @@ The folder is as ``peft`` writes and reads it, and has beside the adapters what 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from scmodelforge import __version__
@@ -90,7 +92,8 @@ def load_adapter(folder: str | Path, base: Bundle) -> Bundle:
     Raises
     ------
     DataError
-        If the folder is no such folder, or the adapters are of another base model.
+        If the folder is no such folder, its weights are not those of its settings, or the adapters are of another base
+        model.
     ImportError
         If ``peft`` is not installed.
     """
@@ -114,8 +117,13 @@ def load_adapter(folder: str | Path, base: Bundle) -> Bundle:
     model.add_adapter(config.adapter)
     weights = load_file(folder / "adapter_model.safetensors")
     own = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
+    # peft leaves an adapter without weights at zero, and passes over those of no layer, in silence
+    own_names = peft.get_peft_model_state_dict(model.backbone, save_embedding_layers=False)
+    _require_whole(own, own_names, folder / "adapter_model.safetensors")
     peft.set_peft_model_state_dict(model.backbone, own)
-    model.head.load_state_dict(load_file(folder / "head.safetensors"))
+    head = load_file(folder / "head.safetensors")
+    _require_whole(head, model.head.state_dict(), folder / "head.safetensors")
+    model.head.load_state_dict(head)
     return replace(
         base,
         model=model.eval(),
@@ -147,6 +155,16 @@ def bare_backbone(model: nn.Module) -> nn.Module:
     found: nn.Module = model.backbone if isinstance(model, FineTuneModel) else model
     is_adapted = isinstance(model, FineTuneModel) and model.config.adapter is not None
     return merged_copy(found) if is_adapted else found
+
+
+def _require_whole(given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse weights that are not, name by name, those of a model."""
+    missing, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    other = sorted(name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape)
+    faults = ((missing, "not there"), (foreign, "of no layer of the model"), (other, "of another shape"))
+    found = [f"{len(names)} weights are {what} ({names[0]})" for names, what in faults if names]
+    if found:
+        raise DataError(f"{path}: {', '.join(found)}; {_AGAIN}.")
 
 
 def _adapted(bundle: Bundle) -> tuple[FineTuneModel, FineTunedConfig]:

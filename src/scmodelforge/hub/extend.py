@@ -9,10 +9,12 @@ old ones barely change their order, or what a fresh model of the same settings h
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -73,7 +75,8 @@ def extend_vocabulary(
         model = build_model(settings, tokenizer)
     _fill(model, bundle.model, bundle.vocab, len(vocab), initial=initial)
     model.to(device).train(bundle.model.training)
-    _log.info(f"{len(vocab) - len(bundle.vocab):,} genes added to the {len(bundle.vocab.genes):,} of the model")
+    added = list(vocab.genes[len(bundle.vocab.genes) :])
+    _log.info(f"{len(added):,} genes added to the {len(bundle.vocab.genes):,} of the model")
     return replace(
         bundle,
         model=model,
@@ -81,13 +84,22 @@ def extend_vocabulary(
         tokenizer=tokenizer,
         vocab=vocab,
         labels=copy.deepcopy(bundle.labels),
-        fingerprint={**copy.deepcopy(bundle.fingerprint), "added_genes": _added(bundle, vocab)},
+        fingerprint=_fingerprint(bundle, added, initial, seed),
         plugins=list(bundle.plugins),
+        origin="",  # what that address gives knows fewer genes
     )
 
 
-def _added(bundle: Bundle, vocab: GeneVocab) -> list[str]:
-    return [*bundle.fingerprint.get("added_genes", []), *vocab.genes[len(bundle.vocab.genes) :]]
+def _fingerprint(bundle: Bundle, added: list[str], initial: str, seed: int) -> dict[str, Any]:
+    """Return the model's fingerprint with another identity, and what it was made of."""
+    old = copy.deepcopy(bundle.fingerprint)
+    facts = [old.get("config_hash"), added, initial, seed if initial == "random" else None]
+    return {
+        **old,
+        "config_hash": hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
+        "extended_from": bundle.model_id,
+        "added_genes": [*old.get("added_genes", []), *added],
+    }
 
 
 def _fill(model: nn.Module, old: nn.Module, vocab: GeneVocab, size: int, *, initial: str) -> None:

@@ -70,14 +70,23 @@ def _line(problem: BaseException, repository: HubRepository, unreachable: Callab
     refused = next((each for each in answered if isinstance(each, errors.HfHubHTTPError)), None)
     if refused is not None:
         return _refusal(refused, repository)
-    lost = [each for each in chain if type(each).__module__.partition(".")[0] in _NETWORK]
+    lost = [each for each in chain if _is_of_network(each)]
     if any(isinstance(each, errors.OfflineModeIsEnabled) for each in chain):
         return unreachable("HF_HUB_OFFLINE is set")
     if lost:
         return unreachable(f"the hub gave no answer ({_first_line(lost[-1])})")
+    if type(problem).__module__ == "hf_xet":
+        said = _first_line(problem)
+        return f"hf://{repository.repo_id}: where the hub keeps files refuses this ({said}); try again, or {LOG_IN}."
     if isinstance(problem, errors.LocalEntryNotFoundError):
         return unreachable("only this machine was looked on")
     return _on_disk(problem, repository)
+
+
+def _is_of_network(problem: BaseException) -> bool:
+    # What the client uploads by (hf_xet) has Python's own errors, without a number.
+    is_own = isinstance(problem, ConnectionError | TimeoutError)
+    return is_own or type(problem).__module__.partition(".")[0] in _NETWORK
 
 
 def _refusal(problem: BaseException, repository: HubRepository) -> str:

@@ -17,7 +17,8 @@ def copy_weights(source: nn.Module, into: nn.Module) -> None:
     source
         The model, which is not changed.
     into
-        The other one. It may lack what the source names as needed by its pretraining only (``pretraining_parts``).
+        The other one. It may lack what the source names as needed by its pretraining only (``pretraining_parts``). On
+        the meta device it stays without numbers.
 
     Raises
     ------
@@ -34,4 +35,6 @@ def copy_weights(source: nn.Module, into: nn.Module) -> None:
             "trained or loaded."
         )
         raise ConfigError(msg)
+    if any(weight.is_meta for weight in wanted.values()):
+        return  # of a model without numbers only the kind matters
     into.load_state_dict({name: weights[name] for name in wanted})

@@ -30,6 +30,9 @@ class CellHeadConfig(HeadConfig):
     """Activation after each of these."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout before the last layer; ``None`` is that of the backbone."""
+    standardised: bool = False
+    """Whether embeddings are standardised by the training cells before the head reads them. A run of fine-tuning sets
+    it where the base model is frozen; weights hold the means and standard deviations."""
 
     @property
     def reads(self) -> Literal["cells", "first", "tokens"]:
@@ -42,6 +45,7 @@ class CellTypeHeadConfig(CellHeadConfig):
 
     terms: ClassVar[dict[str, str]] = {"annotation": "cell_types", "annotation_error": "cell_types"}
     sizes: ClassVar[tuple[str, ...]] = ("num_cell_types",)
+    filled: ClassVar[dict[str, str]] = {"class_weights": "finetune.class_weights"}
 
     kind: Literal["cell_types"] = "cell_types"
     """What the head predicts. Its other settings are those of this kind."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,9 +24,12 @@ from scmodelforge.models.components.blocks import get_activation
 from scmodelforge.models.components.pooling import get_pooling
 from scmodelforge.models.fine_tuned_config import CellHeadConfig, CellTypeHeadConfig, FineTunedConfig
 
-__all__ = ["CellHead", "CellTypeHead", "Head", "Seen", "register_head"]
+__all__ = ["CellHead", "CellTypeHead", "ColumnScale", "Head", "Seen", "register_head"]
 
 T = TypeVar("T", bound=type)
+
+#: Standard deviation over mean of a column that differs between cells by rounding alone.
+_LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,43 @@ def register_head(kind: str) -> Callable[[T], T]:
     return HEADS.register(kind)
 
 
+class ColumnScale(nn.Module):
+    """Standardises columns: what cells have in common is taken away, and the rest brought to one scale.
+
+    Embeddings of different cells may be the same to a thousandth of their length, which a head on its own learns to
+    see through slowly or not at all.
+
+    Parameters
+    ----------
+    width
+        Number of columns.
+
+    Attributes
+    ----------
+    mean, sd
+        Of the columns, shape (H,); saved with the model and never trained. 0 and 1 until :meth:`fit`.
+    """
+
+    mean: torch.Tensor
+    sd: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("sd", torch.ones(width))
+
+    def fit(self, rows: np.ndarray) -> None:
+        """Take mean and standard deviation of embeddings, shape (n, H); columns that are constant are not divided."""
+        mean, sd = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+        is_constant = sd <= _LEAST_SPREAD * np.maximum(np.abs(mean), 1e-30)
+        self.mean.copy_(torch.from_numpy(mean))
+        self.sd.copy_(torch.from_numpy(np.where(is_constant, 1.0, sd)))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return standardised rows, shape (B, H), at least in float32: in 16 bits cells may be all the same."""
+        return (rows.to(torch.promote_types(rows.dtype, torch.float32)) - self.mean) / self.sd
+
+
 class CellHead(nn.Module):
     """Scores of cells: hidden layers with an activation, dropout, and a linear layer.
 
@@ -104,6 +145,7 @@ class CellHead(nn.Module):
         super().__init__()
         self._reads_first = config.reads == "first"
         self._first = get_pooling("cls")
+        self.scale: ColumnScale | None = ColumnScale(width) if config.standardised else None
         layers: list[nn.Module] = []
         for _ in range(config.hidden_layers):
             is_tanh = config.activation == "tanh"
@@ -132,6 +174,8 @@ class CellHead(nn.Module):
                 "embeddings have another width names it as embedding_dim."
             )
             raise ConfigError(msg)
+        if self.scale is not None:
+            vectors = self.scale(vectors)
         return self.decoder(self.dropout(self.layers(vectors)))
 
 

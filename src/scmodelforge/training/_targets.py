@@ -104,8 +104,8 @@ class TermMeans:
     def reduce(self, fabric: Fabric, *, apart: Collection[str] = ()) -> dict[str, float]:
         """Return the mean of each term that had targets, over all processes, and their sum as ``"loss"``.
 
-        A floor is named after its term with ``_floor``. A term the model did not give is left out; without any target
-        the result is empty.
+        A floor is named after its term with ``_floor``. A term the model did not give is left out. Where all terms are
+        apart there is no sum; without any target the result is empty.
 
         Parameters
         ----------
@@ -117,7 +117,9 @@ class TermMeans:
         rows = all_reduce(fabric, self._sums).tolist()
         means = {name: total / count for name, (total, count) in zip(self._names, rows, strict=True) if count}
         losses = [mean for name, mean in means.items() if name not in {*self._floors.values(), *apart}]
-        return {**means, TOTAL: sum(losses)} if losses else {}
+        if not losses:
+            return {name: mean for name, mean in means.items() if name in apart}
+        return {**means, TOTAL: sum(losses)}
 
 
 def all_reduce(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:

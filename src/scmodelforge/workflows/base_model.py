@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, listed
 from scmodelforge._registry import TASKS
 from scmodelforge.config.load import drop_unread, parse_config
 from scmodelforge.config.preprocessing import PreprocessingConfig
 from scmodelforge.config.schema import ModelConfig, RunConfig, Section
 from scmodelforge.finetuning.base import Task
 from scmodelforge.hub.load import load_model
+from scmodelforge.workflows.adapted_training import fit_to_adaptation
+from scmodelforge.workflows.prepare import open_source
 
-__all__ = ["load_task", "with_base"]
+__all__ = ["load_task", "require_columns", "with_base"]
 
 #: Preprocessing that the base model's tokens are made after; the other settings choose cells and genes.
 _TRANSFORMS = ("normalize", "target_sum", "log1p")
@@ -59,6 +61,27 @@ def load_task(config: RunConfig) -> Task | None:
     return made
 
 
+def require_columns(config: RunConfig) -> None:
+    """Make sure that the settings name the obs columns that the task of a run needs, before a base model is loaded.
+
+    Raises
+    ------
+    ConfigError
+        If one is not named; the message lists those there are.
+    """
+    if config.finetune is None:
+        return
+    task: Any = TASKS.get(config.finetune.task)
+    for name, what in getattr(task, "needs", {}).items():
+        if getattr(config.data, name) is None:
+            there = listed(open_source(config.data).obs_columns, 20)
+            msg = (
+                f"data.{name} is not set, but task '{config.finetune.task}' needs the obs column of the {what}; name "
+                f"it. There are: {there or 'none'}."
+            )
+            raise ConfigError(msg)
+
+
 def with_base(config: RunConfig, task: Task, *, origin: str) -> RunConfig:
     """Return settings of a run in which what belongs to the base model is the base model's.
 
@@ -80,7 +103,9 @@ def with_base(config: RunConfig, task: Task, *, origin: str) -> RunConfig:
     task.check(config)
     base = task.base
     raw, usual = config.to_dict(), parse_config({"data": {"paths": ["none"]}}, origin=origin)
-    raw["plugins"] = [*config.plugins, *(name for name in base.plugins if name not in config.plugins)]
+    # A run's settings import its plugins, and its folder is trusted later: code that nobody trusted goes no further.
+    own_code = base.plugins if config.finetune and config.finetune.trust_plugins else []
+    raw["plugins"] = [*config.plugins, *(name for name in own_code if name not in config.plugins)]
     _take(raw, "tokenizer", config.tokenizer, base.tokenizer.config, usual.tokenizer, task)
     _take(raw, "model", config.model, task.model(), usual.model, task)
     _take_preprocessing(raw["data"]["preprocessing"], config.data.preprocessing, base.preprocessor.config, task)
@@ -93,6 +118,7 @@ def with_base(config: RunConfig, task: Task, *, origin: str) -> RunConfig:
         raise ConfigError(msg)
     if not config.eval.benchmarks and "benchmarks" not in config.eval.model_fields_set:
         raw["eval"]["benchmarks"] = list(task.benchmarks)
+    fit_to_adaptation(raw, config, task)
     if not config.training.unfreeze:
         raw["training"]["unfreeze"] = [stage.model_dump() for stage in task.stages(config)]
     elif config.training.unfreeze != task.stages(config) and config.finetune.adaptation != "full":  # type: ignore[union-attr]
@@ -136,7 +162,11 @@ def _take_preprocessing(raw: dict[str, Any], given: PreprocessingConfig, own: Pr
 
 
 def _facts(section: Section) -> dict[str, Any]:
-    return {key: value for key, value in section.model_dump(mode="json").items() if key not in _FROM_DATA}
+    found = {key: value for key, value in section.model_dump(mode="json").items() if key not in _FROM_DATA}
+    head = getattr(section, "head", None)
+    if head is not None:  # what an earlier run filled in is filled in anew
+        found["head"] = {key: value for key, value in found["head"].items() if key not in head.filled}
+    return found
 
 
 def _name(task: Task) -> str:

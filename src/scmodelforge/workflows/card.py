@@ -14,6 +14,7 @@ from scmodelforge.eval.harness import summary_table
 from scmodelforge.hub.bundle import Bundle, BundleParts
 from scmodelforge.workflows.card_metadata import card_title, licence_name, metadata_block, score_fields
 from scmodelforge.workflows.card_text import CardScores, marked
+from scmodelforge.workflows.fine_tuning_facts import fine_tuned_from, next_command
 
 __all__ = ["model_card"]
 
@@ -72,6 +73,7 @@ def model_card(
             f"Published by others{page}; imported with scModelForge {__version__} (`{importer}`) from `{origin}`.\n"
             "Weights are as published, but for what the load report names."
         )
+    made = " ".join(text for text in (made, fine_tuned_from(facts)) if text)
     if facts.get("step"):
         made += f" Weights after step {facts['step']:,}."
     text = "\n\n".join(f"## {title}\n\n{body}" for title, body in sections.items() if body)
@@ -83,6 +85,8 @@ def model_card(
 def _use(model: Bundle | BundleParts, address: str) -> str:
     trust = ", trust_plugins=True" if model.plugins else ""
     option = " --trust-plugins" if model.plugins else ""
+    task = (model.fingerprint.get("fine_tuning") or {}).get("task")
+    command = next_command(task).replace("YOUR.h5ad", "cells.h5ad")
     lines = [
         "```python",
         "import scmodelforge as smf",
@@ -91,7 +95,7 @@ def _use(model: Bundle | BundleParts, address: str) -> str:
         "```",
         "",
         "```bash",
-        f"scmodelforge embed cells.h5ad embedded.h5ad --model {address}{option}",
+        f"scmodelforge {command} --model {address}{option}",
         "```",
     ]
     if names_cell_types(model.model_config):
@@ -176,11 +180,12 @@ def _hidden(model: Bundle | BundleParts) -> str:
 def _scores(model: Bundle | BundleParts, records: Sequence[Record]) -> CardScores:
     if not records:
         return CardScores("Not evaluated yet.", {})
-    knows_types = names_cell_types(model.model_config)
-    return CardScores(_evaluation(records, knows_types=knows_types), score_fields(model, records))
+    kind = getattr(getattr(model.model_config, "head", None), "kind", None)
+    learns = "cell types" if names_cell_types(model.model_config) else "numbers" if kind == "values" else None
+    return CardScores(_evaluation(records, learns=learns), score_fields(model, records))
 
 
-def _evaluation(records: Sequence[Record], *, knows_types: bool) -> str:
+def _evaluation(records: Sequence[Record], *, learns: str | None) -> str:
     columns, *rows = summary_table(records)
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -191,9 +196,9 @@ def _evaluation(records: Sequence[Record], *, knows_types: bool) -> str:
             f"`{chosen_by}` was exported, so that this score is too good to be expected again.\n\n"
         ) + "\n".join(lines)
     part = "their labels took no part in that choice."
-    if knows_types:
+    if learns is not None:
         part = (
-            "the model learns cell types, so the labels of\nthese cells took part in that choice, and the baselines "
+            f"the model learns {learns}, so the labels of\nthese cells took part in that choice, and the baselines "
             "below have not learned them."
         )
     signs = "`*` marks the best score and each that cannot\nbe told apart from it"

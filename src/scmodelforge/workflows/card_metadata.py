@@ -42,9 +42,10 @@ def metadata_block(model: Bundle | BundleParts, scores: Mapping[str, Any], licen
         "tags": ["single-cell", "transcriptomics", model.model_config.architecture, model.objective],
         **licence_fields(licence),
     }
-    published = model.fingerprint.get("imported_from", {})
-    if published.get("repository"):
-        fields["base_model"] = published["repository"]
+    published, tuned = (model.fingerprint.get(name) or {} for name in ("imported_from", "fine_tuning"))
+    base = published.get("repository") or tuned.get("base_repository")
+    if base:
+        fields["base_model"] = base
     fields |= {name: scores[name] for name in SCORE_FIELDS if name in scores}
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=1000)
 

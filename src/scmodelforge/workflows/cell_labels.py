@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,11 @@ from scmodelforge.constants import IGNORE_INDEX
 from scmodelforge.data.protocols import CellSource
 
 __all__ = ["CellLabels", "labels_of", "learned_labels", "set_label_sizes"]
+
+_log = logging.getLogger(__name__)
+#: Different numbers, some of them with decimals, that may still be names.
+_MOST_NUMBERS = 20
+_MEANS_MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "none", "null"})
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,37 @@ def learned_labels(config: RunConfig, source: CellSource, train: np.ndarray) -> 
                 f"(data.{setting}), from which the model cannot learn; name a column with two or more."
             )
             raise DataError(msg)
+        if name == "cell_types":
+            _refuse_numbers(source, labels, setting)
+            _warn_of_missing(labels, setting, train)
         found[name] = labels
     return found
+
+
+def _refuse_numbers(source: Any, labels: CellLabels, setting: str) -> None:
+    """Refuse a column of measured numbers, each of which would be a type of its own."""
+    numbers = source.obs_numbers(labels.column) if hasattr(source, "obs_numbers") else None
+    if numbers is None or len(labels.categories) <= _MOST_NUMBERS:
+        return
+    known = numbers[np.isfinite(numbers)]
+    if (known != np.round(known)).any():
+        msg = (
+            f"obs column '{labels.column}' (data.{setting}) holds numbers, {len(labels.categories):,} different ones "
+            "in training cells, of which each would be a type; use task 'regression' with finetune.targets to learn "
+            "them, or name a column of types."
+        )
+        raise DataError(msg)
+
+
+def _warn_of_missing(labels: CellLabels, setting: str, train: np.ndarray) -> None:
+    """Warn of texts that mean that there is no label, and are learned as one."""
+    for code, name in enumerate(labels.categories):
+        if name.strip().lower() in _MEANS_MISSING:
+            number = int((labels.codes[train] == code).sum())
+            _log.warning(
+                f"obs column '{labels.column}' (data.{setting}): the text '{name}' of {number:,} training cells is "
+                "learned as a type like the others; if it means that there is none, make it a missing value"
+            )
 
 
 def set_label_sizes(model: ModelConfig, labels: dict[str, CellLabels]) -> None:

@@ -27,7 +27,7 @@ from scmodelforge.training.loop import Run, train_step
 from scmodelforge.training.memory import StepMemory
 from scmodelforge.training.out_of_memory import gib, has_checkpointing_off, memory_explained
 from scmodelforge.training.setup import make_fabric
-from scmodelforge.workflows.base_model import load_task, with_base
+from scmodelforge.workflows.base_model import load_task, require_columns, with_base
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.config_hash import config_hash
 from scmodelforge.workflows.longest_cells import measure_run
@@ -73,6 +73,7 @@ def dry_run(settings: Path | GivenSettings, overrides: Sequence[str] = (), *, fo
             "training.strategy=auto and fewer model.num_layers, or start the run."
         )
         raise ConfigError(msg)
+    require_columns(config)
     task = load_task(config)
     if task is not None:
         config = with_base(config, task, origin=str(config_path))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.config.best_metric import OWN_CELLS
@@ -21,9 +20,10 @@ from scmodelforge.eval.merging import Result, about_baselines, merged
 from scmodelforge.eval.records import write_records
 from scmodelforge.eval.tables import Tables, about_cells, about_details, about_intervals, about_samples, terminal_tables
 from scmodelforge.hub.addresses import LocalFolder, parse_address
-from scmodelforge.hub.bundle import Bundle, build_model
+from scmodelforge.hub.bundle import Bundle
 from scmodelforge.hub.load import load_model
 from scmodelforge.workflows.baseline_embeddings import check_baselines
+from scmodelforge.workflows.before_training import before_training, what_untrained_is
 from scmodelforge.workflows.chosen_benchmarks import choose_benchmarks
 from scmodelforge.workflows.evaluation_sets import run_evaluator, split_for_evaluation
 from scmodelforge.workflows.evaluation_splits import write_splits
@@ -33,7 +33,12 @@ from scmodelforge.workflows.outputs import check_output, whole_file
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, open_source
 from scmodelforge.workflows.results import run_names
 from scmodelforge.workflows.runfolder import RunFolder
-from scmodelforge.workflows.trained_cells import refuse_known_cells, repeated_cells, trained_cells_notes
+from scmodelforge.workflows.trained_cells import (
+    cells_of_base,
+    refuse_known_cells,
+    repeated_cells,
+    trained_cells_notes,
+)
 from scmodelforge.workflows.views import SeenCells
 
 __all__ = ["Choices", "EvaluationResult", "evaluate_models"]
@@ -241,7 +246,7 @@ def _prepare(model: str | Path, choices: Choices) -> _Prepared:
 
 def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict[str, Any]) -> PreparedData:
     assert split is not None
-    source = open_source(config.data)
+    source = open_source(config.data, None if config.finetune is None else bundle.vocab)
     check_resumable(source, facts)
     preprocessor, kept = bundle.preprocessor, None
     if config.data.preprocessing.cache is not None:  # of what the model was trained with, whatever the settings say now
@@ -251,28 +256,27 @@ def _own(config: RunConfig, bundle: Bundle, split: CellSplit | None, facts: dict
         preprocessor = preprocessor.fitted(source)
     prepared = PreparedData(source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept)
     prepared.trained_cells, prepared.repeated = bundle.trained_cells, repeated_cells(facts)
+    prepared.base_cells, prepared.base_scored = cells_of_base(facts)
     return prepared
 
 
 def _scored(each: _Prepared, choices: Choices, splits: Path | None) -> tuple[list[Record], SeenCells | None]:
     bundle, config = each.bundle, each.config
 
-    def untrained() -> nn.Module:
-        with torch.random.fork_rng():
-            torch.manual_seed(config.training.seed)
-            return build_model(bundle.model_config, bundle.tokenizer)
-
+    baselines = list(config.eval.baselines if choices.baselines is None else choices.baselines)
+    untrained, baselines, notes = before_training(config, bundle, baselines)
     evaluator = run_evaluator(
         config,
         each.data,
         untrained=untrained,
         head_of=lambda model: label_head(model, bundle.model_config, bundle.labels),
-        baselines=choices.baselines,
+        baselines=baselines,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = evaluator.evaluate(bundle.model.to(device), model_id=bundle.model_id, device=device)
     for record in records:
         record.params["model_origin"] = bundle.origin
+    each.notes += [*notes, *what_untrained_is(config, records)]
     if splits is not None:
         with whole_file(splits):
             write_splits(splits, evaluator, with_own=not each.is_own)

@@ -181,7 +181,7 @@ def split_for_evaluation(
 
     A data set known by name is split by its own recipe, others by the settings.
     """
-    source = open_source(config)
+    source = open_source(config, parts.vocab)
     for panel in source.panels:
         parts.vocab.require_overlap(panel)
     for column in (config.label_column, config.batch_column):

@@ -76,6 +76,9 @@ class FrozenCells:
             autocast=fabric.autocast,
         )
         settle(run.model)
+        scale = getattr(run.model.head, "scale", None)
+        if scale is not None:  # of training cells alone: held-out ones are scored as those of other files will be
+            scale.fit(self._rows[np.searchsorted(self._positions, np.sort(self._data.split.train))])
 
     @contextmanager
     def _batches(self, positions: np.ndarray, *, batch_size: int, device: torch.device) -> Iterator[Iterable[Batch]]:

@@ -13,13 +13,15 @@ from scmodelforge._registry import BENCHMARKS
 from scmodelforge.config.schema import BenchmarkConfig, RunConfig
 from scmodelforge.eval.base import Record
 from scmodelforge.eval.harness import MODEL
-from scmodelforge.eval.perturbation.conditions import CONTROL, Group
+from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.eval.perturbation.inputs import PerturbationPredictions, read_predictions
 from scmodelforge.eval.perturbation.linear import GeneFactors
 from scmodelforge.eval.standing import best_names
+from scmodelforge.finetuning.perturbation.expression import condition_means
 from scmodelforge.finetuning.perturbation.head import gene_table
 from scmodelforge.finetuning.perturbation.predicting import trained
 from scmodelforge.finetuning.perturbation.screen import tokens_of
+from scmodelforge.finetuning.perturbation.starts import chosen_controls, control_cells
 from scmodelforge.finetuning.tasks.perturbation_prediction import PerturbationPredictionTask
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows.predict_perturbations import predicted_cells
@@ -27,12 +29,12 @@ from scmodelforge.workflows.prepare import PreparedData
 from scmodelforge.workflows.read_cells import embedded_cells
 from scmodelforge.workflows.score_predictions import scored
 from scmodelforge.workflows.team import Team
+from scmodelforge.workflows.trained_cells import base_params
 
 __all__ = ["PredictionScores", "of_predictions", "winner_line"]
 
 #: What the winner is told of, best known first.
 _METRICS = ("rmse", "rmse_average")
-_MOST_CONTROLS = 200
 #: Spread of predictions over conditions, as a share of that of the truth, below which they hardly vary.
 _HARDLY = 0.05
 
@@ -85,58 +87,83 @@ class PredictionScores:
             "seed": self._config.eval.seed,
         }
         records, notes = scored(found, self._made, facts, self._vectors())
+        for record in records:
+            record.params |= base_params(self._data.base_scored)
         warnings = [line for line in notes if "no control cells" not in line]
         return records, [*warnings, *_sameness(found), *winner_line(records)]
 
     def _predictions(self, bundle: Bundle) -> PerturbationPredictions:
         import anndata as ad
-        import pandas as pd
 
-        task, config = self._task, self._config
-        screen, split, expression = task.screen, task.split, task.expression
+        screen, split = self._task.screen, self._task.split
         assert screen is not None
         assert split is not None
-        assert expression is not None
-        model = trained(bundle.model, bundle.model_config, bundle.vocab, bundle.labels)
-        device = next(bundle.model.parameters()).device
-        parts = []
-        for number, covariate in enumerate(screen.covariates):
-            own = [group for group in split.test if group.covariate == covariate]
-            known = np.concatenate([self._data.split.train, self._data.split.validation])
-            controls = np.sort(known[screen.covariate_codes[known] == number])[:_MOST_CONTROLS]
-            if own:
-                vectors = embedded_cells(
-                    bundle.model,
-                    self._data,
-                    config.data,
-                    controls,
-                    team=Team.alone(device),
-                    batch_size=64,
-                    seed=config.eval.seed,
-                    device=device,
-                )
-                parts.append(predicted_cells(model, expression, controls, vectors, own))
-        wanted = [place for place, group in enumerate(screen.groups) if group in {*split.train, *split.test}]
-        rows = np.flatnonzero(np.isin(screen.codes, [*wanted, -1]))
-        names = np.array([*(group.perturbation for group in screen.groups), "", CONTROL])[screen.codes[rows]]
+        parts = [
+            self._predicted(bundle, number, own)
+            for number, covariate in enumerate(screen.covariates)
+            if (own := [group for group in split.test if group.covariate == covariate])
+        ]
         columns = screen.columns
-        obs = {columns.condition: np.where(names == CONTROL, columns.control, names)}
-        if columns.covariate:
-            obs[columns.covariate] = np.array(screen.covariates)[screen.covariate_codes[rows]]
-        real = ad.AnnData(
-            expression.matrix(rows),
-            obs=pd.DataFrame(obs, index=[f"cell{row}" for row in rows]),
-            var=pd.DataFrame(index=list(expression.genes)),
-        )
         return read_predictions(
             ad.concat(parts) if len(parts) > 1 else parts[0],
-            real,
+            self._measured(),
             scale="log1p",
             condition=columns.condition,
             control=columns.control,
             covariates=[columns.covariate] if columns.covariate else [],
             train=[(group.covariate, group.perturbation) for group in split.train],
             test=[(group.covariate, group.perturbation) for group in split.test],
+        )
+
+    def _predicted(self, bundle: Bundle, number: int, groups: Sequence[Group]) -> Any:
+        """Return control cells of a covariate after perturbations, as ``predict`` writes them."""
+        screen, expression, config = self._task.screen, self._task.expression, self._config
+        assert screen is not None
+        assert expression is not None
+        every = screen.controls[screen.covariate_codes[screen.controls] == number]
+        known = np.concatenate([self._data.split.train, self._data.split.validation])
+        chosen = chosen_controls(np.intersect1d(every, known))
+        device = next(bundle.model.parameters()).device
+        vectors = embedded_cells(
+            bundle.model,
+            self._data,
+            config.data,
+            chosen,
+            team=Team.alone(device),
+            batch_size=64,
+            seed=config.eval.seed,
+            device=device,
+        )
+        model = trained(bundle.model, bundle.model_config, bundle.vocab, bundle.labels)
+        return predicted_cells(model, expression, control_cells(expression, chosen, every), vectors, groups)
+
+    def _measured(self) -> Any:
+        """Return controls and cells of test conditions, and of each training condition the mean: all that is used."""
+        import anndata as ad
+        import pandas as pd
+        import scipy.sparse as sp
+
+        screen, split, expression = self._task.screen, self._task.split, self._task.expression
+        assert screen is not None
+        assert split is not None
+        assert expression is not None
+        place = {group: number for number, group in enumerate(screen.groups)}
+        test, train = (np.array([place[group] for group in part]) for part in (split.test, split.train))
+        rows = np.flatnonzero(np.isin(screen.codes, [*test, -1]))
+        order = np.full(len(screen.groups) + 2, -1)  # the last two are codes -2, -1
+        order[train] = np.arange(len(train))
+        means = condition_means(expression, order[screen.codes], len(train)).means
+        columns = screen.columns
+        names = np.array([*(group.perturbation for group in screen.groups), "", columns.control])
+        obs = {columns.condition: np.concatenate([names[screen.codes[rows]], names[train]])}
+        if columns.covariate:
+            own = np.array(screen.covariates)[screen.covariate_codes[rows]]
+            obs[columns.covariate] = np.concatenate([own, [group.covariate for group in split.train]])
+        index = [*(f"cell{row}" for row in rows), *(f"mean{number}" for number in train)]
+        return ad.AnnData(
+            sp.vstack([expression.matrix(rows), sp.csr_matrix(means.astype(np.float32))], format="csr"),
+            obs=pd.DataFrame(obs, index=index),
+            var=pd.DataFrame(index=list(expression.genes)),
         )
 
     def _vectors(self) -> GeneFactors:

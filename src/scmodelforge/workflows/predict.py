@@ -115,7 +115,8 @@ def predict_file(
     """
     check_copy(data, out, force=force)
     bundle = bundle or load_model(model, dictionaries=dictionaries, trust_plugins=trust_plugins)
-    predictor: Predictor = predictor_of(bundle, naming)
+    with in_words_of(COMMAND):
+        predictor: Predictor = predictor_of(bundle, naming)
     with in_words_of(COMMAND), ExitStack() as stack:
         source = stack.enter_context(closing(open_cells(data, layer=layer, gene_id_column=gene_id_column)))
         cells = ready_cells(bundle, source)

@@ -11,11 +11,12 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError, DataError, listed
 from scmodelforge._wording import in_words_of
-from scmodelforge.data.draws import mix
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.eval.perturbation.conditions import Group
 from scmodelforge.finetuning.perturbation.expression import Expression, open_expression
 from scmodelforge.finetuning.perturbation.predicting import Trained, trained
+from scmodelforge.finetuning.perturbation.screen import control_values
+from scmodelforge.finetuning.perturbation.starts import MOST_CELLS, chosen_controls, control_cells
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.workflows.outputs import check_output, whole_file
 from scmodelforge.workflows.ready_cells import COMMAND, ReadyCells, given, open_cells, provenance, ready_cells
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     import anndata
 
 __all__ = ["Asked", "has_perturbations", "predict_perturbations", "predict_perturbations_file", "predicted_cells"]
-
-_MOST_CELLS = 200
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class Asked:
     means
         Give the mean of each condition in place of cells.
     dose
-        Dose of all; ``None`` is the mean of training.
+        Dose of all; ``None`` is the mean over those measured, or of training for perturbations that the run's data
+        lack.
     max_cells
         Most control cells of each covariate that are predicted from.
     """
@@ -47,7 +47,7 @@ class Asked:
     conditions: Sequence[str] | None = None
     means: bool = False
     dose: float | None = None
-    max_cells: int = _MOST_CELLS
+    max_cells: int = MOST_CELLS
 
     @classmethod
     def of_option(cls, conditions: str | None, **others: Any) -> Asked:
@@ -85,24 +85,31 @@ def predict_perturbations(
 
     Returns
     -------
-    Control cells plus the predicted change, log1p, or a mean a condition; with the run's columns of condition and
-    covariate in ``obs``. Values may be negative: they are not cut off, so that means stay what was predicted.
+    Control cells, scaled to the mean of all controls, plus the predicted change, log1p, or a mean a condition; with the
+    run's columns of condition and covariate in ``obs``. Values may be negative: they are not cut off, so that means
+    stay what was predicted.
 
     Raises
     ------
     ConfigError, DataError
-        If the model predicts no perturbations, there are no controls, or genes are not known.
+        If the model predicts no perturbations, there are no controls, genes are not known, or a dose is asked for of a
+        model that has learned none.
     """
     model = trained(bundle.model, bundle.model_config, bundle.vocab, bundle.labels, origin=bundle.origin)
+    if asked.dose is not None and model.facts["dose_column"] is None:
+        msg = f"predict.dose ({asked.dose:g}) has no effect with a model that was trained without doses; leave it out."
+        raise ConfigError(msg)
     controls = _controls(model, cells)
     groups = _groups(model, asked, list(controls))
     expression = open_expression(cells.source, bundle.vocab, stored=stored)
     parts = []
     for covariate in sorted({group.covariate for group in groups}):
         own = [group for group in groups if group.covariate == covariate]
-        chosen = _chosen(controls[covariate], asked.max_cells)
+        every = controls[covariate]
+        chosen = chosen_controls(np.intersect1d(every, cells.positions, assume_unique=True), asked.max_cells)
         vectors = np.concatenate([rows for _, rows in given(bundle, cells, chosen, batch_size=batch_size)])
-        parts.append(predicted_cells(model, expression, chosen, vectors, own, means=asked.means, dose=asked.dose))
+        start = control_cells(expression, chosen, every)
+        parts.append(predicted_cells(model, expression, start, vectors, own, means=asked.means, dose=asked.dose))
     import anndata as ad
 
     found = ad.concat(parts) if len(parts) > 1 else parts[0]
@@ -117,7 +124,7 @@ def predict_perturbations(
 def predicted_cells(
     model: Trained,
     expression: Expression,
-    chosen: np.ndarray,
+    start: np.ndarray,
     vectors: np.ndarray,
     groups: Sequence[Group],
     *,
@@ -129,9 +136,9 @@ def predicted_cells(
     Parameters
     ----------
     model, expression
-        The model, and the cells' expression.
-    chosen, vectors
-        Positions of control cells, ascending, and their embeddings.
+        The model, and what expression is over.
+    start, vectors
+        Control cells, as of :func:`~scmodelforge.finetuning.perturbation.starts.control_cells`, and their embeddings.
     groups
         The perturbations.
     means, dose
@@ -146,20 +153,20 @@ def predicted_cells(
         msg = "none of the genes that the model predicts is in these data; give data of its genes."
         raise DataError(msg)
     columns = [place[expression.tokens[number]] for number in shared]
-    control = expression.matrix(chosen)[:, shared].toarray()
-    rows, labels = [], []
-    for group in groups:  # one after another: together they may be large
-        after = control + model.changes(vectors, group.covariate, [group], dose=dose)[:, 0][:, columns]
-        rows.append(after.mean(axis=0, keepdims=True) if means else after)
-        labels += [group] * len(rows[-1])
+    control = start[:, shared]
+    size = 1 if means else len(control)
+    found = np.empty((len(groups), size, len(shared)), dtype=np.float32)
+    for rows, group in zip(found, groups, strict=True):  # one after another: all changes at once may be large
+        after = control + model.change(vectors, group, dose=dose)[:, columns]
+        rows[:] = after.mean(axis=0, keepdims=True) if means else after
+    labels = [group for group in groups for _ in range(size)]
     facts = model.facts
     obs = {facts["condition_column"]: [group.perturbation for group in labels]}
     if facts["covariate_column"]:
         obs[facts["covariate_column"]] = [group.covariate for group in labels]
-    counts = np.concatenate([np.arange(len(each)) for each in rows])
-    names = [f"{group.label}-{count}" for group, count in zip(labels, counts, strict=True)]
+    names = [f"{group.label}-{count}" for group in groups for count in range(size)]
     var = pd.DataFrame(index=[expression.genes[number] for number in shared])
-    return ad.AnnData(np.concatenate(rows).astype(np.float32), obs=pd.DataFrame(obs, index=names), var=var)
+    return ad.AnnData(found.reshape(-1, len(shared)), obs=pd.DataFrame(obs, index=names), var=var)
 
 
 def predict_perturbations_file(
@@ -212,17 +219,17 @@ def predict_perturbations_file(
 
 
 def _controls(model: Trained, cells: ReadyCells) -> dict[str, np.ndarray]:
-    """Return the control cells of each covariate."""
+    """Return the control cells of each covariate that has some which the model can embed."""
     facts = model.facts
     codes, names = cells.source.obs(facts["condition_column"])
-    if facts["control"] not in names:
+    values = control_values(names, facts["control"])
+    if not values:
         msg = (
             f"no cell is a control: obs column '{facts['condition_column']}' has no value '{facts['control']}', which "
             f"means control to this model. There are: {listed(sorted(names), 5)}."
         )
         raise DataError(msg)
-    is_control = codes == list(names).index(facts["control"])
-    is_control &= np.isin(np.arange(len(codes)), cells.positions)
+    is_control = np.isin(codes, [place for place, name in enumerate(names) if name in values])
     if not facts["covariate_column"]:
         return {"": np.flatnonzero(is_control)}
     places, covariates = cells.source.obs(facts["covariate_column"])
@@ -231,7 +238,7 @@ def _controls(model: Trained, cells: ReadyCells) -> dict[str, np.ndarray]:
         for number, name in enumerate(covariates)
         if str(name) in facts["covariates"]
     }
-    return {name: own for name, own in found.items() if len(own)}
+    return {name: own for name, own in found.items() if np.isin(own, cells.positions).any()}
 
 
 def _groups(model: Trained, asked: Asked, covariates: list[str]) -> tuple[Group, ...]:
@@ -242,8 +249,3 @@ def _groups(model: Trained, asked: Asked, covariates: list[str]) -> tuple[Group,
         msg = f"there are no control cells of {listed(lacking or model.facts['covariates'], 3)} in these data."
         raise DataError(msg)
     return groups
-
-
-def _chosen(positions: np.ndarray, most: int) -> np.ndarray:
-    draws = mix(0, "control cells", positions)
-    return np.sort(positions[np.argsort(draws, kind="stable")[:most]])

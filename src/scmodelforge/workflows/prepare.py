@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,8 @@ class PreparedData(Readable):
         The task of fine-tuning that learns from them, if there is one.
     base_cells
         How many held-out cells its base model was trained on, if that is known.
+    base_scored
+        The same of the cells that the task scores beside these.
     """
 
     preprocessor: Preprocessor
@@ -109,15 +112,21 @@ class PreparedData(Readable):
     looked_for: CellIdentities | None = None
     task: Task | None = None
     base_cells: Shared | None = None
+    base_scored: Shared | None = None
 
     def ready(self) -> tuple[CellSource, Callable[[CellBlock], CellBlock]]:
         """Return the cells from the cache, if there is one."""
         return super().ready() if self.kept is None else (self.kept, _unchanged)
 
 
-def open_source(config: DataConfig) -> CellSource:
-    """Open the source of the settings; ``dataset://NAME`` in ``data.paths`` stands for a registered data set."""
+def open_source(config: DataConfig, vocab: GeneVocab | None = None) -> CellSource:
+    """Open the source of the settings; ``dataset://NAME`` in ``data.paths`` stands for a registered data set.
+
+    For a model that there is already, those gene ids of files are read that its vocabulary has most genes of.
+    """
     source: CellSource = SOURCES.get(config.source)(with_data_sets(config))
+    if vocab is not None and hasattr(source, "choose_gene_ids"):
+        source.choose_gene_ids(vocab)
     return source
 
 
@@ -142,7 +151,7 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
         For everything a user can get wrong about data, before anything is written.
     """
     base = None if task is None else task.base
-    source = open_source(config.data)
+    source = open_source(config.data, None if base is None else base.vocab)
     for line in getattr(source, "describe", list)():
         _log.info(line)
     check_columns(config, source)
@@ -168,7 +177,8 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     visitor = visitor_of(tokenizer, is_train, preprocessor) if base is None else None
     known = None if base is None else BaseCells(base, source)
     genes = None if known is None else known.genes
-    sketching = SketchVisitor(vocab, source.panels, is_train, membership(split.validation), genes=genes)
+    learned = split.train if task is None else np.union1d(split.train, task.also_trained(config, source))
+    sketching = SketchVisitor(vocab, source.panels, membership(learned), membership(split.validation), genes=genes)
     visitors: list[Any] = [sketching, *filter(None, [visitor]), *(known.visitors if known else [])]
     limits = CellLimits(preprocessing)
     report = scan(source, vocab, expects=expects, visitors=visitors, limits=limits)
@@ -191,8 +201,10 @@ def prepare_data(config: RunConfig, task: Task | None = None) -> PreparedData:
     )
     data.task = task
     if task is not None and known is not None:
-        data.base_cells, data.trained_cells = known.held_out(split.validation), known.with_own(trained_cells)
-        task.read(config, data, reopen=open_source)
+        data.base_cells = known.held_out(split.validation, task.config.base_model)
+        data.base_scored = known.scored(task.also_scored(config, source))
+        data.trained_cells = known.with_own(trained_cells)
+        task.read(config, data, reopen=partial(open_source, vocab=vocab))
         task.prepare(config, data)
     return data
 

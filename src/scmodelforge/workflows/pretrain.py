@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from scmodelforge.training._wandb import check_wandb
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.recipe import check_recipe_fits
 from scmodelforge.training.setup import keep_precision, make_fabric
-from scmodelforge.workflows.base_model import load_task, with_base
+from scmodelforge.workflows.base_model import load_task, require_columns, with_base
 from scmodelforge.workflows.batch_size import resolve_batch_size
 from scmodelforge.workflows.cell_labels import learned_labels
 from scmodelforge.workflows.config_hash import config_hash
@@ -31,10 +32,18 @@ from scmodelforge.workflows.evaluation_sets import require_data_sets
 from scmodelforge.workflows.journal import Journal
 from scmodelforge.workflows.prepare import PreparedData, check_resumable, keep_preprocessed, open_source, prepare_data
 from scmodelforge.workflows.runfolder import RunFolder
-from scmodelforge.workflows.trained_cells import repeated_cells
+from scmodelforge.workflows.trained_cells import cells_of_base, repeated_cells
 from scmodelforge.workflows.training_run import TrainingRun, TrainResult
 
-__all__ = ["TrainResult", "make_absolute", "make_fingerprint", "resume_training", "start_training", "try_model"]
+__all__ = [
+    "TrainResult",
+    "check_training",
+    "make_absolute",
+    "make_fingerprint",
+    "resume_training",
+    "start_training",
+    "try_model",
+]
 
 #: What the fingerprint of a run's models has of its run.json; runs made by older versions lack the last.
 _FACTS = (
@@ -48,6 +57,7 @@ _FACTS = (
     "repeated_cells",
     "fine_tuned_from",
     "cells_of_base",
+    "scored_cells_of_base",
 )
 
 
@@ -80,6 +90,20 @@ def start_training(
         return _start(settings, overrides, force=force, journal=journal)
 
 
+def check_training(settings: Path | GivenSettings) -> None:
+    """Prepare a run as :func:`start_training` does, and write nothing.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For everything a user can get wrong.
+    """
+    config, config_path = load_config(settings), path_of(settings)
+    folder = RunFolder.of(config, name=config_path.stem)
+    make_absolute(config, folder, base=config_path.parent)
+    _prepared(config, folder, origin=str(config_path)).data.source.close()
+
+
 def _start(
     settings: Path | GivenSettings, overrides: Sequence[str], *, force: bool, journal: Journal
 ) -> TrainResult | None:
@@ -89,27 +113,33 @@ def _start(
     is_first = is_first_process()
     if is_first:
         folder.check_free(force=force)
+    training = _prepared(config, folder, origin=str(config_path))
+    config, data = training.config, training.data
+    if is_first:
+        folder.create(config, data.split, {**training.fingerprint, "torch": torch.__version__, **training.facts()})
+        if training.task is not None:
+            training.task.write(folder.root)
+    journal.begin(folder.root, step=0)
+    training.fabric.barrier()
+    return training.execute(checkpoint=None)
+
+
+def _prepared(config: RunConfig, folder: RunFolder, *, origin: str) -> TrainingRun:
+    """Return a run that can begin; nothing is written."""
     if config.output.tensorboard:
         require("tensorboard", extra="log", why="Writing TensorBoard files")
     check_wandb(config.output.wandb)
+    require_columns(config)
     task = load_task(config)
     if task is not None:
-        config = with_base(config, task, origin=str(config_path))
+        config = with_base(config, task, origin=origin)
     try_model(config)
     require_data_sets(config)
     fabric = make_fabric(config.training)
     fabric.launch()
     data = prepare_data(config, task)
     resolve_batch_size(config, data, fabric)
-    fingerprint = make_fingerprint(config, data)
-    training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
-    if is_first:
-        folder.create(config, data.split, {**fingerprint, "torch": torch.__version__, **training.facts()})
-        if task is not None:
-            task.write(folder.root)
-    journal.begin(folder.root, step=0)
-    fabric.barrier()
-    return training.execute(checkpoint=None)
+    return TrainingRun(config, folder, data, fabric, make_fingerprint(config, data), task=task)
 
 
 def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
@@ -128,8 +158,9 @@ def make_fingerprint(config: RunConfig, data: PreparedData) -> dict[str, Any]:
 
 
 def _facts_of_base(model_id: str | None, data: PreparedData) -> dict[str, Any]:
-    seen = None if data.base_cells is None else asdict(data.base_cells)
-    return {"fine_tuned_from": model_id, "cells_of_base": seen}
+    seen, scored = (None if shared is None else asdict(shared) for shared in (data.base_cells, data.base_scored))
+    more = {} if scored is None else {"scored_cells_of_base": scored}
+    return {"fine_tuned_from": model_id, "cells_of_base": seen, **more}
 
 
 def resume_training(root: Path) -> TrainResult | None:
@@ -153,7 +184,7 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
         raise ConfigError(msg)
     check_wandb(config.output.wandb)
     task = load_task(config)
-    source = open_source(config.data)
+    source = open_source(config.data, None if task is None else task.base.vocab)
     check_resumable(source, facts)
     keep_precision(config.training, facts.get("precision"))
     fabric = make_fabric(config.training)
@@ -164,9 +195,9 @@ def _resume(root: Path, journal: Journal) -> TrainResult | None:
         source, bundle.tokenizer, preprocessor, bundle.vocab, split, facts["num_empty"], kept=kept, labels=labels
     )
     data.trained_cells, data.repeated, data.task = bundle.trained_cells, repeated_cells(facts), task
-    data.base_cells = repeated_cells({"repeated_cells": facts.get("cells_of_base")})
+    data.base_cells, data.base_scored = cells_of_base(facts)
     if task is not None:
-        task.read(config, data, reopen=open_source)
+        task.read(config, data, reopen=partial(open_source, vocab=task.base.vocab))
     fingerprint = {name: facts[name] for name in _FACTS if name in facts}
     training = TrainingRun(config, folder, data, fabric, fingerprint, task=task)
     journal.begin(folder.root, step=bundle.fingerprint["step"])

@@ -39,7 +39,9 @@ _log = logging.getLogger(__name__)
 _COMMON = {"leave it out of data.paths": "at least one is needed"}
 #: What messages call settings where they are arguments of a function, or options of a command.
 PYTHON = {**_COMMON, "data.layer": "layer", "data.gene_id_column": "gene_id_column"}
+PYTHON |= {f"predict.{name}": name for name in ("dose", "min_confidence", "unknown")}
 COMMAND = {**_COMMON, "data.layer": "--layer", "data.gene_id_column": "--gene-id-column"}
+COMMAND |= {f"predict.{name}": f"--{name.replace('_', '-')}" for name in ("dose", "min_confidence", "unknown")}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from scmodelforge._errors import ConfigError, Interrupted
@@ -20,13 +21,12 @@ from scmodelforge.config.files import read_overrides, set_values
 from scmodelforge.config.given import GivenSettings
 from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import RunConfig
-from scmodelforge.data.split_files import write_split
 from scmodelforge.eval.harness import MODEL
+from scmodelforge.finetuning.held_out import TaskFolds
 from scmodelforge.training._files import write_text
-from scmodelforge.workflows.folds import make_folds
-from scmodelforge.workflows.prepare import open_source
-from scmodelforge.workflows.pretrain import make_absolute, resume_training, start_training
+from scmodelforge.workflows.pretrain import check_training, make_absolute, resume_training, start_training
 from scmodelforge.workflows.runfolder import RunFolder
+from scmodelforge.workflows.sweep_folds import SweepFolds, chosen_on, open_folds
 from scmodelforge.workflows.sweep_table import SweepResult, Tried
 from scmodelforge.workflows.training_run import TrainResult
 
@@ -53,7 +53,8 @@ def sweep(
     sweeps
         What is tried, ``section.setting=value,value,...``; of several each with each.
     folds
-        Folds of the cells: whole groups of ``data.split.by``, by default donors, or single cells where there are none.
+        Folds of the cells: whole groups of ``data.split.by``, by default donors, or single cells where there are none;
+        and of what the task holds out beside them.
     out
         Folder of the sweep: each run has a folder in it.
     overrides
@@ -75,18 +76,56 @@ def sweep(
         raise ConfigError(msg)
     for values in tries:  # all are checked before the first is trained
         load_config(_with(base, values))
-    config = _placed(config, base.path)
-    _claim(out, base, tries, folds, force=force)
-    files = _write_folds(config, out, folds)
+    folds_of = open_folds(_placed(config, base.path), folds)
+    try:
+        _begin(folds_of, base, tries, out, force=force)
+        parts, own = folds_of.write(out / "folds")
+    finally:
+        folds_of.source.close()
     found, total = [], len(tries) * folds
     for number, values in enumerate(tries):
         scores = []
-        for fold, file in enumerate(files):
+        for fold, part in enumerate(parts):
             _log.info(f"sweep {number * folds + fold + 1}/{total}: {_name(values)}, fold {fold + 1} of {folds}")
             place = out / _folder_name(values) / f"fold_{fold + 1}"
-            scores.append(_scores_of(_with(base, values, split=file, root=place), place, config.output.best_metric))
+            scores.append(_scores_of(_with(base, values, part=part, root=place), place, config.output.best_metric))
         found.append((_name(values), scores))
-    return _result(found, config.output.best_metric, folds, out)
+    return _result(found, config.output.best_metric, out, own)
+
+
+def _begin(folds: SweepFolds, base: GivenSettings, tries: list[dict[str, Any]], out: Path, *, force: bool) -> None:
+    """Make the folder of a sweep, once its first run is known to begin, or take up the one that is there."""
+    plan = {"settings": base.values, "tries": tries, "folds": folds.number, **folds.identity}
+    digest = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
+    if _is_taken_up(out, digest, force=force):
+        return
+    with TemporaryDirectory() as folder:
+        parts, own = folds.write(Path(folder))
+        folds.check(own, list(tries[0]))
+        _log.info("checking the first run")
+        check_training(_with(base, tries[0], part=parts[0], root=out / "fold"))
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    write_text(out / "sweep.json", json.dumps({"hash": digest, **plan}, indent=1, default=str) + "\n")
+
+
+def _is_taken_up(out: Path, digest: str, *, force: bool) -> bool:
+    """Return whether a folder is of this sweep; refuse it if it is of another one that began, or of none."""
+    about = out / "sweep.json"
+    if about.is_file():
+        if json.loads(about.read_text()).get("hash") == digest:
+            return True
+        if not force and any(out.glob("*/fold_*/run.json")):
+            msg = (
+                f"{out} holds a sweep of other settings, of another base model or of other data; choose another --out, "
+                "or replace it with --force."
+            )
+            raise ConfigError(msg)
+    elif out.is_dir() and any(out.iterdir()):
+        msg = f"{out} is not empty and holds no sweep; choose another folder with --out."
+        raise ConfigError(msg)
+    return False
 
 
 def _plan(
@@ -114,13 +153,14 @@ def _as_list(text: str) -> str:
     return f"{path}=[{values}]"
 
 
-def _with(base: GivenSettings, values: dict[str, Any], *, split: Path | None = None, root: Path | None = None) -> Any:
-    """Return the settings of one run."""
+def _with(
+    base: GivenSettings, values: dict[str, Any], *, part: dict[str, Any] | None = None, root: Path | None = None
+) -> Any:
+    """Return the settings of one run: those of a try, and of its fold."""
     faults = Faults(str(base.path))
     changes = dict(values)
-    if split is not None and root is not None:
-        changes |= {"data.split": {"file": str(split)}, "output.run_dir": str(root)}
-        changes |= {"output.log_dir": None, "output.checkpoint_dir": None}
+    if part is not None and root is not None:
+        changes |= {**part, "output.run_dir": str(root), "output.log_dir": None, "output.checkpoint_dir": None}
     raw = set_values(drop_other_spellings(dict(base.values), changes), changes, faults)
     faults.raise_if_any()
     return GivenSettings(raw, base.path)
@@ -130,40 +170,6 @@ def _placed(config: RunConfig, path: Path) -> RunConfig:
     config = config.model_copy(deep=True)
     make_absolute(config, RunFolder.of(config, name=path.stem), base=path.parent)
     return config
-
-
-def _claim(out: Path, base: GivenSettings, tries: list[dict[str, Any]], folds: int, *, force: bool) -> None:
-    """Make the folder of the sweep, or take up the one that is there if it is of the same sweep."""
-    plan = {"settings": base.values, "tries": tries, "folds": folds}
-    digest = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
-    about = out / "sweep.json"
-    if about.is_file():
-        if json.loads(about.read_text()).get("hash") == digest:
-            return
-        if not force:
-            msg = f"{out} holds a sweep of other settings; choose another --out, or replace it with --force."
-            raise ConfigError(msg)
-        shutil.rmtree(out)
-    elif out.is_dir() and any(out.iterdir()):
-        msg = f"{out} is not empty and holds no sweep; choose another folder with --out."
-        raise ConfigError(msg)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(about, json.dumps({"hash": digest, **plan}, indent=1, default=str) + "\n")
-
-
-def _write_folds(config: RunConfig, out: Path, folds: int) -> list[Path]:
-    files = [(out / "folds" / f"fold_{number + 1}.json").absolute() for number in range(folds)]
-    if all(file.is_file() for file in files):
-        return files
-    source = open_source(config.data)
-    try:
-        splits = make_folds(source, config.data, folds)
-        files[0].parent.mkdir(exist_ok=True)
-        for file, split in zip(files, splits, strict=True):
-            write_split(file, split, source, expression=config.data.filter)
-    finally:
-        source.close()
-    return files
 
 
 def _scores_of(settings: GivenSettings, root: Path, metric: str) -> dict[str, Any]:
@@ -180,6 +186,12 @@ def _scores_of(settings: GivenSettings, root: Path, metric: str) -> dict[str, An
         raise Interrupted(msg) from stop
     assert result is not None  # on one device
     scores = _found(result, metric)
+    if metric not in scores["scores"]:
+        msg = (
+            f"output.best_metric is {metric}, which {root} does not have; it has: {', '.join(scores['scores'])}. "
+            "Choose one of them, and replace this sweep with --force."
+        )
+        raise ConfigError(msg)
     write_text(kept, json.dumps(scores) + "\n")
     return scores
 
@@ -208,11 +220,10 @@ def _found(result: TrainResult, metric: str) -> dict[str, Any]:
     }
 
 
-def _result(found: list[tuple[str, list[dict[str, Any]]]], metric: str, folds: int, out: Path) -> SweepResult:
+def _result(
+    found: list[tuple[str, list[dict[str, Any]]]], metric: str, out: Path, own: TaskFolds | None
+) -> SweepResult:
     names = list(dict.fromkeys(name for _, scores in found for each in scores for name in each["scores"]))
-    if metric not in names:
-        msg = f"output.best_metric is {metric}, which no run has; there are: {', '.join(names)}."
-        raise ConfigError(msg)
     names.sort(key=lambda name: name != metric)
     sign = 1 if any(metric in each["lower"] for _, scores in found for each in scores) else -1
     tried = [
@@ -220,7 +231,8 @@ def _result(found: list[tuple[str, list[dict[str, Any]]]], metric: str, folds: i
         for name, scores in found
     ]
     tried.sort(key=lambda each: (math.isnan(each.mean(metric)), sign * each.mean(metric)))
-    result = SweepResult(tried, metric, folds, out)
+    num_folds, held_out = len(found[0][1]), "cells" if own is None else own.held_out
+    result = SweepResult(tried, metric, num_folds, out, held_out=held_out, chosen_on=chosen_on(own))
     headings, rows = result.table()
     write_text(out / "table.tsv", "\n".join("\t".join(row) for row in [headings, *rows]) + "\n")
     return result

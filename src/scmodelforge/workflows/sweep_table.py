@@ -53,12 +53,18 @@ class SweepResult:
         Number of folds.
     folder
         Folder of the sweep.
+    held_out
+        What the folds are of.
+    chosen_on
+        What the metric is of.
     """
 
     tried: list[Tried]
     metric: str
     folds: int
     folder: Path
+    held_out: str = "cells"
+    chosen_on: str = ""
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and rows: the mean of each metric over the folds, and half its 95 % interval."""
@@ -82,4 +88,6 @@ class SweepResult:
             paired = Tried("", {"gap": gaps.tolist()})
             if not abs(paired.mean("gap")) > paired.half_width("gap"):
                 lines.append(f"it cannot be told apart from {second.name} on these folds")
+        if self.chosen_on:
+            lines.append(f"chosen on: {self.chosen_on}")
         return [*lines, f"runs:    {self.folder}"]

@@ -15,6 +15,8 @@ from scmodelforge.datasets import list_datasets
 from scmodelforge.workflows.prepare import PreparedData
 
 __all__ = [
+    "base_params",
+    "cells_of_base",
     "is_trained_on",
     "refuse_known_cells",
     "refuse_same_cells",
@@ -64,11 +66,22 @@ def trained_params(data: PreparedData) -> dict[str, Any]:
     """Return what records say of their cells; nothing of those that the run held out, unless they were trained on."""
     shared = trained_share(data)
     if data.looked_for is None and (shared is None or not shared.verdict):
-        in_base = data.base_cells
-        return {} if in_base is None else {"base_trained_on": in_base.verdict, "base_cells_found": in_base.found}
+        return base_params(data.base_cells)
     if shared is None:
         return {"trained_on": None}
     return {"trained_on": shared.verdict, "cells_looked_for": shared.checked, "cells_found": shared.found}
+
+
+def base_params(in_base: Shared | None) -> dict[str, Any]:
+    """Return what records say of scored cells that a base model was trained on; nothing where it is not known."""
+    return {} if in_base is None else {"base_trained_on": in_base.verdict, "base_cells_found": in_base.found}
+
+
+def cells_of_base(facts: Mapping[str, Any]) -> tuple[Shared | None, Shared | None]:
+    """Return what ``run.json`` says of cells that the base model was trained on: held-out ones, and further ones."""
+    names = ("cells_of_base", "scored_cells_of_base")
+    held_out, scored = (None if facts.get(name) is None else Shared(**facts[name]) for name in names)
+    return held_out, scored
 
 
 def refuse_trained_cells(name: str, own: PreparedData, other: PreparedData) -> None:

@@ -44,13 +44,16 @@ from scmodelforge.training.optim import build_optimizer, build_scheduler
 from scmodelforge.training.progress import terminal_reporter
 from scmodelforge.training.recipe import recipe_callbacks
 from scmodelforge.training.setup import seed_everything
+from scmodelforge.workflows.before_training import what_untrained_is
 from scmodelforge.workflows.best_checkpoint import checkpoint_scores
 from scmodelforge.workflows.card import model_card
 from scmodelforge.workflows.cell_labels import labels_of
+from scmodelforge.workflows.choice import choice_notes, chosen_on
 from scmodelforge.workflows.evaluation_sets import run_evaluator
 from scmodelforge.workflows.evaluation_splits import write_splits
 from scmodelforge.workflows.evaluator import Evaluator
 from scmodelforge.workflows.export import export_best
+from scmodelforge.workflows.fine_tuning_facts import fine_tuning_facts, next_command
 from scmodelforge.workflows.frozen_cells import FrozenCells, team_of
 from scmodelforge.workflows.label_predictions import label_head
 from scmodelforge.workflows.objective import chosen_objective
@@ -118,10 +121,11 @@ class TrainingRun:
         task: Task | None = None,
     ) -> None:
         self.config, self.folder, self.data, self.fabric, self.task = config, folder, data, fabric, task
-        self.fingerprint = fingerprint
         self.labels = {**_training_labels(config, data), **({} if task is None else task.facts())}
         self._views = ViewFolder(folder.views, seed=config.eval.seed)
-        self._num_parameters = count_parameters(build_for(fabric, self._fresh_model))
+        fresh = build_for(fabric, self._fresh_model)
+        self._num_parameters = count_parameters(fresh)
+        self.fingerprint = {**fingerprint, **fine_tuning_facts(task, config, fresh)}
         self.objective_name, self.objective = chosen_objective(config, data)
         self._frozen = None if task is None or not task.embeds_once() else FrozenCells(config, data, self.objective)
         # Made before the first step: a benchmark that cannot run must stop the run now, not at its end.
@@ -145,6 +149,7 @@ class TrainingRun:
         """Return what ``run.json`` says of the model and where it is trained."""
         return {
             "num_parameters": self._num_parameters,
+            **{name: self.fingerprint[name] for name in ("fine_tuning",) if name in self.fingerprint},
             "objective": self.objective_name,
             "device": str(self.fabric.device),
             "processes": self.fabric.world_size,
@@ -364,12 +369,13 @@ class TrainingRun:
             notes += [
                 *trained_cells_notes(self.data),
                 *about_samples(records),
-                *_choice_notes(self.config.output.best_metric),
                 *skip_notes(records),
+                *what_untrained_is(self.config, records),
                 *([] if self.task is None else self.task.notes(records)),
             ]
         if self.task is not None and not shards(self.fabric):
             records += self._score_task(bundle)
+        notes += choice_notes(self.config, [record.params for record in records if record.representation == MODEL])
         if self.predictions is not None:
             found, lines = self.predictions.score(bundle)
             records, notes = [*records, *found], [*notes, *lines]
@@ -377,7 +383,9 @@ class TrainingRun:
             append_records(self.folder.results, found)
         write_text(self.folder.model / "README.md", model_card(bundle, records=records))
         result = TrainResult(self.folder, records, views, terminal_tables(records), notes)
-        if label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
+        if self.task is not None:
+            result.next = next_command(self.task.config.task)
+        elif label_head(bundle.model, bundle.model_config, bundle.labels) is not None:
             result.next = "predict YOUR.h5ad labelled.h5ad"
         return result
 
@@ -388,27 +396,25 @@ class TrainingRun:
         load_weights(self._run.model, self.folder.model / "model.safetensors")
         where = {"device": self.fabric.device, "autocast": self.fabric.autocast}
         records = self.task.score(FinishedRun(bundle, self.data, self.config, **where))
-        self._keep_records(records, bundle.fingerprint, beside=self.evaluator is not None)
+        self._keep_records(
+            records, bundle.fingerprint, beside=self.evaluator is not None, on_cells=self.task.held_out == "cells"
+        )
         return records
 
-    def _keep_records(self, records: list[Record], fingerprint: dict[str, Any], *, beside: bool = False) -> None:
-        """Write the evaluation of the exported model, with the step it comes from."""
+    def _keep_records(
+        self, records: list[Record], fingerprint: dict[str, Any], *, beside: bool = False, on_cells: bool = True
+    ) -> None:
+        """Write the evaluation of the exported model, with the step it comes from, and what that was chosen by."""
         for record in records:
             record.step, record.epoch = fingerprint["step"], fingerprint["epoch"]
             if record.representation == MODEL:
                 record.params["chosen_by"] = self.config.output.best_metric
+                if on_cells:
+                    has_validation = len(self.data.split.validation) > 0
+                    record.params |= chosen_on(self.config, record.dataset, has_validation=has_validation)
         if not beside:
             self.folder.exported_results.unlink(missing_ok=True)
         append_records(self.folder.exported_results, records)
-
-
-def _choice_notes(metric: str) -> list[str]:
-    if not metric.startswith("eval/"):
-        return []
-    return [
-        f"the step was chosen by {metric}, so that score of the model is the best of several, and those of the "
-        "baselines are not: score the model on other cells before you compare them"
-    ]
 
 
 def _training_labels(config: RunConfig, data: PreparedData) -> dict[str, Any]:

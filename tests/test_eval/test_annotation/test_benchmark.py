@@ -9,7 +9,9 @@ import pytest
 
 from scmodelforge._errors import DataError
 from scmodelforge.eval.annotation import LabelPredictions
-from scmodelforge.eval.base import BenchmarkInputs
+from scmodelforge.eval.base import BenchmarkInputs, get_benchmark
+from scmodelforge.eval.benchmarks.cell_type_annotation import CellTypeAnnotationConfig
+from scmodelforge.eval.harness import evaluate
 from tests.test_eval.scoring import clustered, run, shuffled, split, unstructured, values
 
 PROBES = ["linear_probe", "knn15", "knn15_cosine"]
@@ -395,6 +397,26 @@ class TestHead:
         assert {metric for metric in found if metric.endswith("_head")} == {f"{score}_head" for score in SCORES}
         assert found["accuracy_head"].value == pytest.approx(0.9)
         assert found["ece15_head"].value == pytest.approx(abs(0.9 - (0.9 + 0.1 / 3)))
+
+    def test_linear_probes_of_baselines_stand_beside_it(self):
+        inputs = clustered()
+        others = {"model": replace(inputs, predictions=self.predictions(inputs))}
+        others |= {"pca": replace(inputs, representation="pca"), "random": replace(inputs, representation="random")}
+        found = {
+            (each.metric, each.representation): each
+            for each in evaluate([get_benchmark("cell_type_annotation")(CellTypeAnnotationConfig())], others)
+        }
+        (own, probe) = (found[f"accuracy_{name}", "pca"] for name in ("head", "linear_probe"))
+        assert (own.value, own.interval, own.n) == (probe.value, probe.interval, probe.n)
+        assert own.params["probe"] == "linear_probe"
+        head = found["accuracy_head", "model"]
+        assert head.baselines["pca"] == own.value > head.value
+        assert ("accuracy_head", "random") not in found
+        alone = evaluate(
+            [get_benchmark("cell_type_annotation")(CellTypeAnnotationConfig())],
+            {"model": replace(inputs, representation="model"), "pca": others["pca"]},
+        )
+        assert not [each for each in alone if each.metric.endswith("_head")]
 
     def test_is_left_out_where_there_is_none(self):
         assert not [metric for metric in annotate(clustered()) if metric.endswith("head")]

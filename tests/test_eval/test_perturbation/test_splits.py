@@ -9,7 +9,7 @@ import pytest
 
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge.eval.perturbation.conditions import CONTROL, Group
-from scmodelforge.eval.perturbation.splits import read_conditions, split_perturbations
+from scmodelforge.eval.perturbation.splits import fold_perturbations, read_conditions, split_perturbations
 
 GENES = [f"G{i:02d}" for i in range(20)]
 SINGLES = [Group("", gene) for gene in GENES]
@@ -42,6 +42,31 @@ class TestEveryKind:
         found = read_conditions(tmp_path / "split.json")
         assert [Group(*pair) for pair in found["train"]] == list(split.train)
         assert [Group(*pair) for pair in found["test"]] == list(split.test)
+
+    def test_folds_hold_out_each_unit_once(self, kind, groups):
+        folds = fold_perturbations(groups, kind, folds=3, seed=1)
+        known = {group for group in groups if group.perturbation != CONTROL}
+        for fold in folds:
+            train, validation, test = parts(fold)
+            assert train
+            assert validation
+            assert train | validation | test == known
+            assert len(train) + len(validation) + len(test) == len(known)
+        tested = [group for fold in folds for group in fold.test]
+        single = [group for group in tested if len(group.targets) == 1]
+        if kind == "unseen":  # genes: what the parts have of several genes may be in two
+            assert sorted(single) == sorted(SINGLES)
+            for fold in folds:
+                hidden = {group.perturbation for group in fold.test if len(group.targets) == 1}
+                assert not hidden & {gene for group in fold.train + fold.validation for gene in group.targets}
+        else:
+            assert len(tested) == len(set(tested))
+            assert {group.perturbation for group in tested} == (
+                {group.perturbation for group in DOUBLES} if kind == "combination" else set(GENES)
+            )
+        assert fold_perturbations(groups[::-1], kind, folds=3, seed=1) == folds
+        with pytest.raises(DataError, match="--folds 99 is more than the"):
+            fold_perturbations(groups, kind, folds=99)
 
 
 class TestUnseen:

@@ -102,7 +102,7 @@ class _OpenAnnData:
         if adata.raw is not None:
             self._tables["raw/var"] = lambda: table_of(adata.raw.var)
             self.matrices["raw/X"] = partial(self._backed, "raw/X") if adata.isbacked else lambda: adata.raw.X
-        for layer in adata.layers:
+        for layer in _layers(adata):
             self.matrices[f"layers/{layer}"] = partial(adata.layers.__getitem__, layer)
         self._last: tuple[str, Any] | None = None  # a matrix may have been made: of a part, or from columns
 
@@ -132,7 +132,7 @@ class _OpenAnnData:
 
     def get(self, where: str, default: Any = None) -> Any:
         """Return the names of the layers."""
-        return list(self._adata.layers) if where == "layers" else default
+        return _layers(self._adata) if where == "layers" else default
 
     def table(self, where: str, label: str) -> ChunkTable | None:
         """Return where the values of an array lie in the file, or ``None`` if they are not in one, or may change."""
@@ -178,6 +178,11 @@ class _OpenAnnData:
         is_csc = isinstance(stored, h5py.Group) and str(stored.attrs.get("encoding-type")).startswith("csc")
         # what is stored by columns is refused as it is, whatever part of it is asked for
         return stored if is_csc or not adata.is_view else _RowsOf.view(adata, where)
+
+
+def _layers(adata: anndata.AnnData) -> list[str]:
+    """Return the names of the layers; anndata from 0.13 on counts ``X`` among them, as one without a name."""
+    return [layer for layer in adata.layers if layer is not None]
 
 
 class _RowsOf:

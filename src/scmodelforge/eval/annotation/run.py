@@ -15,9 +15,11 @@ from scmodelforge.eval.annotation.scoring import TABLE_SCORES, Answers, Scorer
 from scmodelforge.eval.annotation.task import AnnotationTask
 from scmodelforge.eval.base import BenchmarkInputs, Record
 from scmodelforge.eval.cells import Cells
+from scmodelforge.eval.standing import MODEL
 
-__all__ = ["annotate", "annotate_by_group"]
+__all__ = ["annotate", "annotate_by_group", "beside_head"]
 
+_HEAD = "_head"
 _OF_HEAD = "the head was trained on these cells' labels, so its confidence on training cells is no measure"
 
 
@@ -44,6 +46,28 @@ def annotate(benchmark: str, config: ProbeConfig, inputs: BenchmarkInputs) -> li
             reason = f"the head gives none of these labels; it was trained to give {listed([str(n) for n in names], 5)}"
         records += scorer.skipped("head", reason) if reason else scorer.records(head)
     return records
+
+
+def beside_head(records: list[Record]) -> list[Record]:
+    """Return the scores of linear probes of baselines under the names of those of a model's head.
+
+    A head is trained on the labels of the training cells, and so is a linear probe: without it a head would be the
+    best of its row for want of others. Noise is no rival.
+
+    Parameters
+    ----------
+    records
+        Of :func:`annotate`, of all representations of the same cells.
+    """
+    names = [record.metric for record in records if record.value is not None and record.metric.endswith(_HEAD)]
+    metric_of = {name.removesuffix(_HEAD) + "_linear_probe": name for name in names}
+    return [
+        replace(
+            record, metric=metric_of[record.metric], params={**record.params, "probe": "linear_probe"}, baselines={}
+        )
+        for record in records
+        if record.representation not in (MODEL, "random") and record.value is not None and record.metric in metric_of
+    ]
 
 
 def answers_of(probe: ProbeName, config: ProbeConfig, task: AnnotationTask) -> Answers:

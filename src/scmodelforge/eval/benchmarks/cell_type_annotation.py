@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from scmodelforge.config.schema import BenchmarkConfig
 from scmodelforge.eval.annotation.probes import ProbeConfig
-from scmodelforge.eval.annotation.run import annotate, annotate_by_group
+from scmodelforge.eval.annotation.run import annotate, annotate_by_group, beside_head
 from scmodelforge.eval.base import BenchmarkInputs, Record, register_benchmark
 
 __all__ = ["CellTypeAnnotation", "CellTypeAnnotationConfig"]
@@ -47,3 +47,7 @@ class CellTypeAnnotation:
         if self.config.folds == "by_group":
             records += annotate_by_group(_NAME, self.config, inputs)
         return records
+
+    def rivals(self, records: list[Record]) -> list[Record]:
+        """Return what stands beside the model's head: the linear probes of the baselines, on the same cells."""
+        return beside_head(records)

@@ -46,7 +46,7 @@ def check_stored(adata: Any, origin: str) -> None:
         If it has no ``X``.
     """
     if adata.X is None:
-        layers = ", ".join(f"'{name}'" for name in adata.layers)
+        layers = ", ".join(f"'{name}'" for name in adata.layers if name is not None)
         there = f"its layers are {layers}" if layers else "it has no layers either"
         msg = f"the {origin} have no X, and values are read from X alone; {there}: set adata.X to them and write again."
         raise DataError(msg)

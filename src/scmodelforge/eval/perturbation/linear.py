@@ -75,18 +75,20 @@ def linear(
 ) -> dict[Group, np.ndarray]:
     """Fit the linear model to training changes and return the predicted changes of other perturbations, shape (G,).
 
-    Training perturbations none of whose genes has a vector are skipped; others without one get the mean change.
+    Training perturbations none of whose genes has a vector are skipped. Scored ones without one get the mean change,
+    which the offset is not: that is a mean over the column of control too.
     """
+    mean = np.asarray(np.mean(list(changes.values()), axis=0))
     fitted = {group: vector for group in changes if (vector := vectors.of(group)) is not None}
     if not fitted:
-        return dict.fromkeys(scored, np.asarray(np.mean(list(changes.values()), axis=0)))
+        return dict.fromkeys(scored, mean)
     columns = np.array([*fitted.values(), np.zeros(len(next(iter(fitted.values()))))]).T  # the last one is control
     truth = np.array([*(changes[group] for group in fitted), np.zeros(len(genes))]).T
     solution, offset = solve_gkp(truth, vectors.of_genes, columns, ridge=_RIDGE)
     found = {}
     for group in scored:
         vector = vectors.of(group)
-        found[group] = offset if vector is None else offset + vectors.of_genes @ (solution @ vector)
+        found[group] = mean if vector is None else offset + vectors.of_genes @ (solution @ vector)
     return found
 
 

@@ -13,7 +13,7 @@ A perturbation's lot is a hash of the seed and its name, so adding conditions ch
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from scmodelforge.data.draws import mix, uniforms
 from scmodelforge.data.splits import split_digest
 from scmodelforge.eval.perturbation.conditions import CONTROL, Group
 
-__all__ = ["PerturbationSplit", "SplitKind", "read_conditions", "split_perturbations"]
+__all__ = ["PerturbationSplit", "SplitKind", "fold_perturbations", "read_conditions", "split_perturbations"]
 
 SplitKind = Literal["unseen", "combination", "transfer"]
 _PARTS = ("train", "validation", "test")
@@ -117,6 +117,51 @@ def split_perturbations(
     return PerturbationSplit(train, tuple(sorted(chosen - set(test))), test, kind, seed, held_out)
 
 
+def fold_perturbations(
+    groups: Iterable[Group], kind: SplitKind, *, folds: int, seed: int = 0, held_out: float = 0.3
+) -> list[PerturbationSplit]:
+    """Split perturbations into folds: each gene, combination or perturbation is scored in one of them.
+
+    Parameters
+    ----------
+    groups, kind, seed
+        As of :func:`split_perturbations`.
+    folds
+        Number of folds.
+    held_out
+        Half of it is the share of what a fold does not score that is for validation.
+
+    Raises
+    ------
+    DataError
+        If there is less to hold out than folds, or nothing would be left to train on or to choose a model by.
+    """
+    known = sorted({group for group in groups if group.perturbation != CONTROL})
+    units = _units(known, kind)
+    names = sorted({name for own in units.values() for name in own})
+    if len(names) < folds:
+        what = {"unseen": "genes", "combination": "combinations"}.get(kind, "perturbations in several covariates")
+        msg = f"--folds {folds} is more than the {len(names)} {what} that can be held out; ask for fewer."
+        raise DataError(msg)
+    order = np.argsort(_lots(names, seed, "fold"), kind="stable")
+    fold_of = {names[place]: number % folds for number, place in enumerate(order)}
+    choose = {"unseen": _unseen, "combination": _combinations, "transfer": _transfer}[kind]
+    of_each = _transfer(known, seed, 1.0) if kind == "transfer" else set(known)
+    found = []
+    for fold in range(folds):
+        test = {group for group in of_each if any(fold_of[name] == fold for name in units[group])}
+        rest = [group for group in known if group not in test]
+        validation = choose(rest, seed, held_out / 2)
+        train = [group for group in rest if group not in validation]
+        if not train or not validation:
+            what = "to choose a model by" if train else "to train on"
+            msg = f"--folds {folds} of {len(known)} perturbations leaves nothing {what} in one of them; ask for others."
+            raise DataError(msg)
+        parts = [tuple(sorted(each)) for each in (train, validation, test)]
+        found.append(PerturbationSplit(parts[0], parts[1], parts[2], kind, seed, held_out))
+    return found
+
+
 def read_conditions(path: Path) -> dict[str, list[tuple[str, str]]]:
     """Read conditions from a file: a split, or a list of training conditions.
 
@@ -172,6 +217,16 @@ def _read_split(path: Path, text: str) -> dict[str, list[tuple[str, str]]]:
         msg = f"{path} is damaged or was edited: its hash does not fit its content; write the split again."
         raise DataError(msg)
     return found
+
+
+def _units(known: Sequence[Group], kind: SplitKind) -> dict[Group, list[str]]:
+    """Return the names by which each perturbation is held out; none if it never is."""
+    if kind == "unseen":
+        return {group: list(group.targets) for group in known}
+    times = Counter(group.perturbation for group in known)
+    if kind == "transfer":
+        return {group: [group.perturbation] if times[group.perturbation] > 1 else [] for group in known}
+    return {group: [group.perturbation] if len(group.targets) > 1 else [] for group in known}
 
 
 def _unseen(known: Sequence[Group], seed: int, share: float) -> set[Group]:

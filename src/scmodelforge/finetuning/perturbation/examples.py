@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import DataError
 from scmodelforge.eval.perturbation.splits import PerturbationSplit
 from scmodelforge.finetuning.perturbation.expression import Expression, Means, condition_means
 from scmodelforge.finetuning.perturbation.objective import Answers, Examples
@@ -65,7 +64,6 @@ def learn(
     sets: list[list[int]],
     *,
     gene_embeddings: np.ndarray,
-    usable: np.ndarray,
     held_out_cells: np.ndarray,
 ) -> Learned:
     """Average what may be known, and fit the regression. Cells of test conditions are not read.
@@ -78,17 +76,10 @@ def learn(
         Tokens of the perturbed genes of each of the screen's perturbations.
     gene_embeddings
         The base model's embedding of each token, shape (V, H).
-    usable
-        Which cells may be read, shape (N,), bool.
     held_out_cells
         Positions of the control cells that are asked for validation conditions.
-
-    Raises
-    ------
-    DataError
-        If training conditions have no cells.
     """
-    found = _averaged(screen, split, expression, usable)
+    found = _averaged(screen, split, expression)
     keys, of_group, changes, is_train = found.keys, found.covariates, found.changes, found.is_train
     train_sets = [sets[number] for (number, _), own in zip(keys, is_train, strict=True) if own]
     known = np.unique(np.concatenate([np.array(own, dtype=np.int64) for own in train_sets]))
@@ -111,7 +102,7 @@ def learn(
         )
 
     without = np.stack([ridge.without_condition, ridge.without_genes]).astype(np.float32)
-    train = answers(is_train, without=without, may_know=_may_know(padded[is_train]))
+    train = answers(is_train, without=without, may_know=_may_know(padded[is_train], of_group[is_train]))
     is_held_out = np.zeros(len(screen.codes), dtype=bool)
     is_held_out[held_out_cells] = True
     examples = Examples(
@@ -136,20 +127,17 @@ class _Averages:
     controls: Means
 
 
-def _averaged(screen: Screen, split: PerturbationSplit, expression: Expression, usable: np.ndarray) -> _Averages:
+def _averaged(screen: Screen, split: PerturbationSplit, expression: Expression) -> _Averages:
     place = {group: number for number, group in enumerate(screen.groups)}
     chosen = [place[group] for group in (*split.train, *split.validation)]
-    keys, codes = _by_dose(screen, chosen, usable)
+    keys, codes = _by_dose(screen, chosen)
     order = {name: number for number, name in enumerate(screen.covariates)}
-    controls_of = np.where((screen.codes == -1) & usable, screen.covariate_codes, -1)
-    controls = condition_means(expression, controls_of, len(screen.covariates))
-    means = condition_means(expression, codes, len(keys))
+    codes[screen.controls] = len(keys) + screen.covariate_codes[screen.controls]
+    every = condition_means(expression, codes, len(keys) + len(screen.covariates))
+    means, controls = every.part(slice(len(keys))), every.part(slice(len(keys), None))
     covariates = np.array([order[screen.groups[number].covariate] for number, _ in keys], dtype=np.int64)
     train = set(split.train)
     is_train = np.array([screen.groups[number] in train for number, _ in keys])
-    if not is_train.any():
-        msg = "the training perturbations have no cells that can be read; widen data.filter."
-        raise DataError(msg)
     changes, noises = means.means - controls.means[covariates], means.noises + controls.noises[covariates]
     return _Averages(keys, covariates, changes, noises, is_train, controls)
 
@@ -165,16 +153,18 @@ def _levels(
     return ((doses - mean) / spread).astype(np.float32), (mean, spread)
 
 
-def _by_dose(screen: Screen, chosen: list[int], usable: np.ndarray) -> tuple[list[tuple[int, float]], np.ndarray]:
+def _by_dose(screen: Screen, chosen: list[int]) -> tuple[list[tuple[int, float]], np.ndarray]:
     """Return perturbations with a dose each, and which of them each cell is of, -1 for none of them."""
     codes = np.full(len(screen.codes), -1)
     keys: list[tuple[int, float]] = []
+    order = np.argsort(screen.codes, kind="stable")
+    ends = np.searchsorted(screen.codes[order], np.arange(len(screen.groups) + 1))
     for number in chosen:
-        cells = np.flatnonzero((screen.codes == number) & usable)
+        cells = order[ends[number] : ends[number + 1]]
         doses = np.zeros(len(cells)) if screen.doses is None else screen.doses[cells]
-        for dose in np.unique(doses[~np.isnan(doses)]):
-            codes[cells[doses == dose]] = len(keys)
-            keys.append((number, float(dose)))
+        own, places = np.unique(doses, return_inverse=True)
+        codes[cells] = len(keys) + places
+        keys += [(number, float(dose)) for dose in own]
     return keys, codes
 
 
@@ -185,9 +175,13 @@ def _padded(sets: list[list[int]]) -> np.ndarray:
     return found
 
 
-def _may_know(tokens: np.ndarray) -> np.ndarray:
-    """Return which genes of each training condition are perturbed in others, and in those that share none of them."""
-    present, counts = np.unique(tokens[tokens >= 0], return_counts=True)
+def _may_know(tokens: np.ndarray, covariates: np.ndarray) -> np.ndarray:
+    """Return which genes of each training condition are perturbed in others, and in those that share none of them.
+
+    The same genes in the same covariate at another dose are no other condition.
+    """
+    distinct = np.unique(np.column_stack([covariates, tokens]), axis=0)[:, 1:]
+    present, counts = np.unique(distinct[distinct >= 0], return_counts=True)
     several = np.isin(tokens, present[counts > 1]) & (tokens >= 0)
     return np.stack([several, np.zeros_like(several)])
 
@@ -195,7 +189,7 @@ def _may_know(tokens: np.ndarray) -> np.ndarray:
 def _trust(train: Answers) -> tuple[float, float]:
     """Return how much is to be believed of interactions and of unknown genes, by what there is to learn them from."""
     assert train.may_know is not None
-    together = int((train.may_know[0].sum(axis=1) > 1).sum())
+    together = len(np.unique(train.tokens[train.may_know[0].sum(axis=1) > 1], axis=0))
     genes = len(np.unique(train.tokens[train.tokens >= 0]))
     return together / (together + _HALF), genes / (genes + _HALF)
 

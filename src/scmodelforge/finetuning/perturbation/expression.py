@@ -18,6 +18,8 @@ __all__ = ["Expression", "Means", "condition_means", "open_expression"]
 
 _TARGET_SUM = 10_000.0
 _ROWS = 2048
+#: Cells of common spread that a condition's own cells are joined by, for the variance of its mean.
+_COMMON_CELLS = 1
 #: Kinds of values that expression can be made of.
 _USABLE = ("counts", "normalized", "log1p")
 
@@ -94,7 +96,8 @@ class Means:
     means
         Shape (n, G), float64; zeros where there is no cell.
     noises
-        Variance of each mean by the spread of its cells, as a sum over genes, shape (n,).
+        Variance of each mean by the spread of its cells, as a sum over genes, shape (n,). The spread of few cells is
+        drawn towards that within all conditions, which is all that is known of a single cell's.
     sizes
         Cells of each, shape (n,).
     """
@@ -102,6 +105,10 @@ class Means:
     means: np.ndarray
     noises: np.ndarray
     sizes: np.ndarray
+
+    def part(self, places: slice) -> Means:
+        """Return those of some conditions."""
+        return Means(self.means[places], self.noises[places], self.sizes[places])
 
 
 def open_expression(source: CellSource, vocab: GeneVocab, *, stored: CellSource | None) -> Expression:
@@ -172,11 +179,13 @@ def condition_means(expression: Expression, codes: np.ndarray, number: int) -> M
     sums, squares = (np.zeros((number, len(expression.tokens))) for _ in range(2))
     sizes = np.bincount(codes[codes >= 0], minlength=number)
     for positions, values in expression.blocks(codes >= 0):
-        own = codes[positions]
-        place = sp.csr_matrix((np.ones(len(own)), (own, np.arange(len(own)))), shape=(number, len(own)))
-        sums += (place @ values).toarray()
-        squares += (place @ values.multiply(values)).toarray()
-    count = np.maximum(sizes, 1)[:, None]
-    means = sums / count
-    spread = np.maximum(squares / count - np.square(means), 0) * count / np.maximum(count - 1, 1)
-    return Means(means, (spread / count).sum(axis=1), sizes)
+        there, own = np.unique(codes[positions], return_inverse=True)  # few of all conditions have cells in a block
+        place = sp.csr_matrix((np.ones(len(own)), (own, np.arange(len(own)))), shape=(len(there), len(own)))
+        sums[there] += (place @ values).toarray()
+        squares[there] += (place @ values.multiply(values)).toarray()
+    count = np.maximum(sizes, 1)
+    means = sums / count[:, None]
+    spread = np.maximum(squares.sum(axis=1) - np.square(means).sum(axis=1) * count, 0)  # squares about the mean
+    common = spread.sum() / max((count - 1).sum(), 1)
+    variances = (spread + _COMMON_CELLS * common) / (count - 1 + _COMMON_CELLS)
+    return Means(means, variances / count, sizes)

@@ -34,6 +34,9 @@ class PerturbationHeadConfig(HeadConfig):
     """Settings of a head that predicts changes of expression. Sizes are filled in when a run starts."""
 
     objective: ClassVar[str] = "perturbation_prediction"
+    filled: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("num_genes", "num_known", "num_covariates", "num_vectors", "has_dose"), "the screen"
+    )
 
     kind: Literal["perturbation"] = "perturbation"
     """What the head predicts. Its other settings are those of this kind."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,28 @@ class Trained:
             msg = "no perturbation is asked for; name some, such as KLF1,CEBPA+SPI1."
             raise ConfigError(msg)
         return found
+
+    def change(self, embeddings: np.ndarray, group: Group, *, dose: float | None = None) -> np.ndarray:
+        """Return the changes of some control cells by a perturbation, shape (B, G), float32.
+
+        Parameters
+        ----------
+        embeddings
+            What the backbone gives for the cells, shape (B, H).
+        group
+            The perturbation, with the cells' covariate.
+        dose
+            Its dose; ``None`` is the mean over the doses of its cells in the run's data, as its measured mean is one
+            over them, and for others the mean of training.
+        """
+        if dose is None and (levels := self._doses.get(group)):
+            each = (share * self.changes(embeddings, group.covariate, [group], dose=own)[:, 0] for own, share in levels)
+            return np.asarray(sum(each), dtype=np.float32)
+        return self.changes(embeddings, group.covariate, [group], dose=dose)[:, 0]
+
+    @cached_property
+    def _doses(self) -> dict[Group, list[list[float]]]:
+        return {Group(covariate, name): levels for covariate, name, levels in self.facts.get("doses", [])}
 
     def changes(
         self, embeddings: np.ndarray, covariate: str, groups: Sequence[Group], *, dose: float | None = None

@@ -46,7 +46,8 @@ class SetRidge:
     weights
         Change by covariate, feature and gene, shape (C, F, G), float32; features as of :func:`set_features`.
     without_condition
-        What is predicted of each training condition by the others, shape (n, G).
+        What is predicted of each training condition by the others, shape (n, G). The same genes in the same covariate
+        at another dose are no other condition.
     without_genes
         What is predicted of it by the conditions that share no gene with it, shape (n, G).
     choice
@@ -164,6 +165,13 @@ class _Fit:
         """Which conditions have a gene in common, shape (n, n)."""
         return np.asarray(self.features[:, self.own] @ self.features[:, self.own].T > 0)
 
+    @property
+    def is_same(self) -> np.ndarray:
+        """Which conditions are of the same genes and covariate, as those that differ by dose alone, shape (n, n)."""
+        rows = np.column_stack([self.covariates, self.features[:, 1], self.features[:, self.own]])
+        places = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+        return np.asarray(places[:, None] == places[None, :])
+
     def chosen(self, *, has_covariates: bool) -> _Fit:
         """Return the fit with those variances of the other parts that predict left-out conditions best."""
         draws = mix(0, "conditions of a prior", np.arange(len(self.features)))
@@ -211,9 +219,8 @@ class _Fit:
 
 
 def _ways_out(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
-    """Return which conditions are left out with each: itself, and all that share a gene with it, shape (n, n)."""
-    itself = np.eye(len(fit.features), dtype=bool)
-    return itself, itself | fit.shares_gene
+    """Return which conditions are left out with each: itself at all doses, and all that share a gene, shape (n, n)."""
+    return fit.is_same, fit.is_same | fit.shares_gene
 
 
 def _residuals(inverse: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from scmodelforge._errors import ConfigError, DataError, listed
 from scmodelforge.data.genes import human_genes
-from scmodelforge.data.perturbation.columns import columns_of_source
+from scmodelforge.data.perturbation.columns import columns_of_source, targets_of
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.eval.perturbation.conditions import CONTROL, Conditions, Group
-from scmodelforge.eval.perturbation.splits import PerturbationSplit, read_conditions, split_perturbations
 
-__all__ = ["Columns", "Screen", "find_columns", "read_screen", "split_screen", "tokens_of"]
+__all__ = ["Columns", "Screen", "control_values", "find_columns", "read_screen", "tokens_of", "without"]
 
-HoldOut = Literal["unseen", "combination", "transfer"]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,15 @@ class Screen:
     groups
         The perturbations, sorted.
     codes
-        Place of each cell's group, -1 for controls, -2 for cells of none, shape (N,).
+        Place of each cell's group, -1 for controls, -2 for cells of none and those that are not read, shape (N,).
     covariates
         Names of the covariates that have controls.
     covariate_codes
         Covariate of each cell, -1 where it has none, shape (N,).
     doses
-        Dose of each cell, NaN where it has none, shape (N,); ``None`` without doses.
+        Dose of each cell, NaN for controls that have none, shape (N,); ``None`` without doses.
+    control_names
+        The values that mean control.
     """
 
     columns: Columns
@@ -70,11 +71,19 @@ class Screen:
     covariates: tuple[str, ...]
     covariate_codes: np.ndarray
     doses: np.ndarray | None = None
+    control_names: tuple[str, ...] = ()
 
     @property
     def controls(self) -> np.ndarray:
         """Positions of the control cells, ascending."""
         return np.flatnonzero(self.codes == -1)
+
+    def doses_of(self, place: int) -> list[list[float]]:
+        """Return each dose of a perturbation with its share of the cells; none without doses."""
+        if self.doses is None:
+            return []
+        doses, counts = np.unique(self.doses[self.codes == place], return_counts=True)
+        return np.column_stack([doses, counts / counts.sum()]).tolist()
 
 
 def find_columns(
@@ -111,8 +120,24 @@ def find_columns(
     return Columns(condition, control, covariate, dose)
 
 
-def read_screen(source: CellSource, columns: Columns) -> Screen:
-    """Read what was done to each cell.
+def control_values(values: Sequence[str], control: str) -> tuple[str, ...]:
+    """Return the values of a column by which nothing is perturbed: the control, and others that are one by name.
+
+    Guides without a target often have a name each (``non-targeting_1``, ``non-targeting_2``, ...).
+    """
+    columns = Conditions.of({*values, control} - {""}, control=control).columns
+    return tuple(sorted(value for value in values if value.strip() and not targets_of(value, columns)))
+
+
+def read_screen(source: CellSource, columns: Columns, left_out: np.ndarray | None = None) -> Screen:
+    """Read what was done to each cell. Perturbed cells of no dose, where the others have one, are of no condition.
+
+    Parameters
+    ----------
+    source, columns
+        The cells, and where it stands.
+    left_out
+        Positions of cells that are not used for anything.
 
     Raises
     ------
@@ -127,8 +152,16 @@ def read_screen(source: CellSource, columns: Columns) -> Screen:
         )
         raise DataError(msg)
     conditions = Conditions.of(names, control=columns.control)
+    controls = control_values(names, columns.control)
+    if len(controls) > 1:
+        _log.warning(
+            f"{len(controls)} values of obs column '{columns.condition}' mean control by their names, and their cells "
+            f"are one control: {listed(controls, 10)}; leave some out with data.filter if they should not be"
+        )
     where, covariates = _covariates(source, columns)
-    own = np.array([*conditions.names(list(names)), ""])[codes]
+    own = np.array([*(CONTROL if name in controls else conditions.name(name) for name in names), ""])[codes]
+    doses = _doses(source, columns)
+    own[_not_read(own, doses, left_out)] = ""
     pairs = [
         Group(covariates[code] if columns.covariate else "", str(name)) if name and code >= 0 else None
         for name, code in zip(own, where, strict=True)
@@ -153,53 +186,7 @@ def read_screen(source: CellSource, columns: Columns) -> Screen:
     known = tuple(sorted(has_control))
     order = {name: number for number, name in enumerate(known)}
     of_cells = np.array([-1 if pair is None else order.get(pair.covariate, -1) for pair in pairs], dtype=np.int64)
-    return Screen(columns, tuple(groups), np.array(found), known, of_cells, _doses(source, columns))
-
-
-def split_screen(
-    screen: Screen, kind: HoldOut | None, *, file: str | None, held_out: float, seed: int
-) -> PerturbationSplit:
-    """Return which perturbations are trained on, choose models, and are scored.
-
-    Parameters
-    ----------
-    screen
-        The perturbations.
-    kind
-        As of :func:`~scmodelforge.eval.perturbation.splits.split_perturbations`; ``None`` is ``unseen``.
-    file
-        A split that was written, or a list of training conditions, of which half of the others are scored.
-    held_out, seed
-        As of there.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If nothing can be held out this way, or the file does not fit the screen.
-    """
-    if file is None:
-        return split_perturbations(screen.groups, kind or "unseen", seed=seed, held_out=held_out)
-    stored = read_conditions(Path(file))
-    conditions = Conditions.of(
-        sorted({name for pairs in stored.values() for _, name in pairs} | {screen.columns.control}),
-        control=screen.columns.control,
-    )
-    parts = {
-        part: {Group(covariate, conditions.name(name)) for covariate, name in pairs} & set(screen.groups)
-        for part, pairs in stored.items()
-    }
-    train = parts["train"]
-    rest = sorted(set(screen.groups) - train)
-    test = parts.get("test", set(rest[::2]))
-    validation = parts.get("validation", set(rest) - test)
-    if not train or not test:
-        msg = (
-            f"{file} leaves {len(train)} of {len(screen.groups)} perturbations to train on and {len(test)} to score; "
-            "name conditions as the data do, with the covariate and a tab before each if there is one."
-        )
-        raise DataError(msg)
-    ordered = [tuple(sorted(each)) for each in (train, validation, test)]
-    return PerturbationSplit(ordered[0], ordered[1], ordered[2], kind="file", seed=seed, held_out=held_out)
+    return Screen(columns, tuple(groups), np.array(found), known, of_cells, doses, controls)
 
 
 def tokens_of(groups: Sequence[Group], vocab: GeneVocab) -> tuple[list[list[int]], list[str]]:
@@ -238,6 +225,18 @@ def _covariates(source: CellSource, columns: Columns) -> tuple[np.ndarray, list[
     return codes, [str(name) for name in names]
 
 
+def _not_read(names: np.ndarray, doses: np.ndarray | None, left_out: np.ndarray | None) -> np.ndarray:
+    """Return which cells are of no condition whatever their name, shape (N,), bool."""
+    found = np.zeros(len(names), dtype=bool)
+    if doses is not None:
+        found = np.isnan(doses) & (names != CONTROL) & (names != "")
+        if found.any():
+            _log.warning(f"{found.sum():,} perturbed cells have no dose (finetune.dose_column); they are left out")
+    if left_out is not None:
+        found[left_out] = True
+    return found
+
+
 def _doses(source: Any, columns: Columns) -> np.ndarray | None:
     if columns.dose is None:
         return None
@@ -250,7 +249,7 @@ def _doses(source: Any, columns: Columns) -> np.ndarray | None:
             "a column with numbers, or leave it out."
         )
         raise ConfigError(msg) from None
-    if not (values[:-1] >= 0).all():
+    if (values < 0).any():
         msg = f"finetune.dose_column '{columns.dose}' has negative doses; doses from 0 on are needed."
         raise ConfigError(msg)
     return values[codes]

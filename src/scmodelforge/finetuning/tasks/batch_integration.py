@@ -29,6 +29,7 @@ class BatchIntegrationTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = BatchIntegrationConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("batch_integration",)
+    needs: ClassVar[dict[str, str]] = {"batch_column": "batches"}
 
     def check(self, config: RunConfig) -> None:
         """Refuse a run that has no batches, or that would leave the embedding as it is.
@@ -56,6 +57,8 @@ class BatchIntegrationTask(HeadTask):
                 "'mutual_neighbours'."
             )
             raise ConfigError(msg)
+        if not self.head().reconstruction_weight:
+            _refuse_loss(config)
 
     def head(self) -> BatchIntegrationHeadConfig:
         """Return settings of the head."""
@@ -65,3 +68,19 @@ class BatchIntegrationTask(HeadTask):
     def notes(self, records: list[Record]) -> list[str]:
         """Return what the scores of the exported model say against it, beside those of other embeddings."""
         return harm_notes(records)
+
+
+def _refuse_loss(config: RunConfig) -> None:
+    """Refuse to choose by ``val/loss`` where no term counts for it: adversary and contrast say nothing of the model."""
+    stopping, split = config.training.early_stopping, config.data.split
+    asked = [
+        *(["training.early_stopping.metric"] if stopping is not None and stopping.metric == "val/loss" else []),
+        *(["output.best_metric"] if config.output.save_top_k and config.output.best_metric == "val/loss" else []),
+    ]
+    if asked and (split.file is not None or split.validation_groups or split.validation_fraction > 0):
+        msg = (
+            f"finetune.head.reconstruction_weight is 0, so there is no val/loss for {' and '.join(asked)}: the "
+            "other terms do not say how good a model is; raise it, name a score (eval/batch_integration/heldout/"
+            "METRIC), or set output.save_top_k to 0 for the last model."
+        )
+        raise ConfigError(msg)

@@ -14,11 +14,14 @@ from scmodelforge.config.schema import FinetuneConfig, RunConfig
 from scmodelforge.data.types import Panel
 from scmodelforge.eval.annotation.label_head import LabelHead
 from scmodelforge.finetuning.base import HeadTask, register_task
-from scmodelforge.finetuning.predictions import Naming
+from scmodelforge.finetuning.no_harm import gain_notes
+from scmodelforge.finetuning.predictions import Naming, warn_of_unknown
+from scmodelforge.finetuning.weak_head import weak_head_notes
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.models.fine_tuned_config import CellTypeHeadConfig
 
 if TYPE_CHECKING:
+    from scmodelforge.eval.base import Record
     from scmodelforge.finetuning.cells import TaskCells
 
 __all__ = ["CellTypeAnnotationTask", "LabelPredictor", "class_weights"]
@@ -43,6 +46,8 @@ class CellTypeAnnotationTask(HeadTask):
     config_class: ClassVar[type[FinetuneConfig]] = CellTypeAnnotationTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("cell_type_annotation",)
     head_kind: ClassVar[str | None] = "cell_types"
+    needs: ClassVar[dict[str, str]] = {"label_column": "types of cells"}
+    command: ClassVar[str] = "predict YOUR.h5ad labelled.h5ad"
 
     config: CellTypeAnnotationTaskConfig
 
@@ -59,6 +64,7 @@ class CellTypeAnnotationTask(HeadTask):
             If a weight is of a type that no training cell has.
         """
         labels = data.labels["cell_types"]
+        warn_of_unknown(labels.categories, f"a type of obs column '{labels.column}'")
         unseen = _unseen(data, labels.column)
         if unseen:
             _log.warning(
@@ -68,6 +74,10 @@ class CellTypeAnnotationTask(HeadTask):
             )
         head: Any = config.model.head  # type: ignore[attr-defined]
         head.class_weights = class_weights(self.config.class_weights, labels.categories, _counts(data))
+
+    def notes(self, records: list[Record]) -> list[str]:
+        """Warn of a head that learned less than its input holds, and say where the base model does as well."""
+        return [*weak_head_notes(records), *gain_notes(records)]
 
     @classmethod
     def predictor(cls, bundle: Bundle, naming: Naming) -> LabelPredictor:
@@ -102,7 +112,10 @@ class LabelPredictor(LabelHead):
     def __init__(self, head: LabelHead, naming: Naming, labels: Mapping[str, Any]) -> None:
         super().__init__(head.model, head.names)
         if naming.unknown in self.names:
-            msg = f"'{naming.unknown}' is a cell type of the model; choose another word for unknown cells."
+            msg = (
+                f"'{naming.unknown}' is a cell type of the model; choose another word for unknown cells with "
+                "--unknown NAME (tl.predict: unknown=NAME)."
+            )
             raise ConfigError(msg)
         self.naming = naming
         self.facts = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,12 +19,20 @@ from torch import nn
 from scmodelforge._errors import ConfigError, listed
 from scmodelforge.config.head import HeadConfig
 from scmodelforge.config.schema import FinetuneConfig, RunConfig
-from scmodelforge.data.types import Panel
 from scmodelforge.data.vocab import GeneVocab
 from scmodelforge.eval.gene_classes import NAME, expression_features, guess_by_expression, score_genes
 from scmodelforge.finetuning.base import HeadTask, register_task
-from scmodelforge.finetuning.gene_labels import genes_of_vocab, read_gene_labels, split_genes
-from scmodelforge.finetuning.predictions import Naming
+from scmodelforge.finetuning.gene_labels import (
+    fold_genes,
+    genes_of_vocab,
+    read_gene_labels,
+    split_genes,
+    split_named_genes,
+    without_header,
+)
+from scmodelforge.finetuning.gene_predictions import GeneClassPredictor
+from scmodelforge.finetuning.held_out import TaskFolds
+from scmodelforge.finetuning.predictions import Naming, free_name, warn_of_unknown
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.models._utils import init_weights
 from scmodelforge.models.components.blocks import get_activation
@@ -33,10 +41,13 @@ from scmodelforge.models.fine_tuned_config import FineTunedConfig
 from scmodelforge.models.fine_tuned_heads import Seen, register_head
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scmodelforge.data.protocols import CellSource
     from scmodelforge.eval.base import Record
     from scmodelforge.finetuning.cells import TaskCells, TrainedCells
 
-__all__ = ["GeneClassHead", "GeneClassHeadConfig", "GeneClassPredictor", "GeneClassificationTask"]
+__all__ = ["GeneClassHead", "GeneClassHeadConfig", "GeneClassificationTask"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +56,9 @@ class GeneClassHeadConfig(HeadConfig):
     """Settings of a head that names the class of each gene of a cell."""
 
     objective: ClassVar[str] = "gene_classification"
+    filled: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("classes", "train_genes", "held_out_genes"), "finetune.gene_labels and finetune.held_out_genes"
+    )
 
     kind: Literal["gene_classes"] = "gene_classes"
     """What the head predicts. Its other settings are those of this kind."""
@@ -55,7 +69,7 @@ class GeneClassHeadConfig(HeadConfig):
     dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout before the last layer; ``None`` is that of the backbone."""
     classes: list[str] = Field(default_factory=list)
-    """The classes, in the order of scores; filled in from ``finetune.gene_labels``."""
+    """The classes of the genes that are learned from, in the order of scores; filled in when a run starts."""
     train_genes: dict[str, str] = Field(default_factory=dict)
     """The class of each gene that is learned from; filled in when a run starts."""
     held_out_genes: dict[str, str] = Field(default_factory=dict)
@@ -72,8 +86,9 @@ class GeneClassificationConfig(FinetuneConfig):
 
     gene_labels: str | None = None
     """File with a gene, a tab and its class in each line; genes by symbol or Ensembl id."""
-    held_out_genes: float = Field(0.3, gt=0, lt=1)
-    """Share of the genes of each class that is scored and never learned from; chosen by ``data.split.seed``."""
+    held_out_genes: Annotated[float, Field(gt=0, lt=1)] | list[str] = 0.3
+    """Share of the genes of each class that is scored and never learned from, chosen by ``data.split.seed``; or these
+    genes themselves, as ``gene_labels`` has them."""
     head: GeneClassHeadConfig = Field(default_factory=GeneClassHeadConfig)
     """The head."""
 
@@ -129,6 +144,8 @@ class GeneClassificationTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = GeneClassificationConfig
     head_kind: ClassVar[str | None] = "gene_classes"
+    held_out: ClassVar[str] = "genes"
+    command: ClassVar[str] = "predict YOUR.h5ad genes.h5ad"
 
     config: GeneClassificationConfig
 
@@ -138,22 +155,44 @@ class GeneClassificationTask(HeadTask):
         if self.config.gene_labels is None:
             msg = "finetune.gene_labels is not set; task 'gene_classification' needs a file of genes and their classes."
             raise ConfigError(msg)
-        return read_gene_labels(self.config.gene_labels)
+        found = read_gene_labels(self.config.gene_labels)
+        return without_header(found, self.base.vocab, path=self.config.gene_labels)
 
     def head(self) -> GeneClassHeadConfig:
-        """Return settings of the head."""
+        """Return settings of the head; until the genes of the data are known, with all classes of the file."""
         return self.config.head.model_copy(update={"classes": sorted(set(self.gene_labels.values()))})
 
-    def prepare(self, config: RunConfig, data: TaskCells) -> None:
-        """Write into the head's settings which genes are learned from and which are held out.
+    def folds(self, config: RunConfig, source: CellSource, *, number: int, folder: Path) -> TaskFolds:
+        """Return folds of the genes: each that is not the only one of its class is held out once.
 
         Raises
         ------
         DataError
-            If too few of the genes are in the vocabulary and in the data.
+            If a fold would have no gene.
+        """
+        known, _ = genes_of_vocab(self.gene_labels, self.base.vocab)
+        measured = _measured(source, self.base.vocab)
+        parts = fold_genes(
+            {gene: name for gene, name in known.items() if gene in measured}, folds=number, seed=config.data.split.seed
+        )
+        return TaskFolds(
+            self.held_out,
+            "the classes of training genes in held-out cells, not held-out genes",
+            ("gene_labels", "held_out_genes"),
+            [{"finetune.held_out_genes": part} for part in parts],
+        )
+
+    def prepare(self, config: RunConfig, data: TaskCells) -> None:
+        """Write into the head's settings the classes, which genes are learned from and which are held out.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If too few of the genes are in the vocabulary and in the data, or a gene is to be held out that has no
+            class.
         """
         known, unknown = genes_of_vocab(self.gene_labels, data.vocab)
-        measured = _measured(data)
+        measured = _measured(data.source, data.vocab)
         absent = [gene for gene in known if gene not in measured]
         for genes, where in ((unknown, "in the vocabulary of the base model"), (absent, "measured in the data")):
             if genes:
@@ -162,10 +201,23 @@ class GeneClassificationTask(HeadTask):
                     f"{listed(genes, 10)}"
                 )
         there = {gene: name for gene, name in known.items() if gene in measured}
-        train, held_out = split_genes(there, held_out=self.config.held_out_genes, seed=config.data.split.seed)
+        asked, seed = self.config.held_out_genes, config.data.split.seed
+        if isinstance(asked, list):
+            train, held_out = split_named_genes(there, asked, data.vocab)
+        else:
+            train, held_out = split_genes(there, held_out=asked, seed=seed)
         head: Any = config.model.head  # type: ignore[attr-defined]
-        head.train_genes, head.held_out_genes = train, held_out
-        _log.info(f"{len(train):,} genes are learned from, {len(held_out):,} are held out")
+        head.classes = sorted(set(train.values()))
+        dropped = sorted(set(self.gene_labels.values()) - set(head.classes))
+        if dropped:
+            _log.warning(
+                f"{len(dropped):,} of the classes of finetune.gene_labels have no gene that is learned from, and are "
+                f"left out: {listed(dropped, 10)}"
+            )
+        head.train_genes = train
+        head.held_out_genes = {gene: name for gene, name in held_out.items() if name in head.classes}
+        warn_of_unknown(head.classes, "a class of genes")
+        _log.info(f"{len(train):,} genes are learned from, {len(head.held_out_genes):,} are held out")
 
     @classmethod
     def predictor(cls, bundle: Bundle, naming: Naming) -> GeneClassPredictor:
@@ -177,7 +229,8 @@ class GeneClassificationTask(HeadTask):
 
         Genes are judged by held-out cells; without any by the training cells.
         """
-        predictor = self.predictor(trained.bundle, Naming())
+        classes: Any = trained.bundle.model_config.head.classes  # type: ignore[attr-defined]
+        predictor = self.predictor(trained.bundle, Naming(unknown=free_name(classes)))
         split, head = trained.data.split, predictor.config
         cells = split.validation if len(split.validation) else split.train
         trained.predicted(predictor, cells)
@@ -200,85 +253,7 @@ class GeneClassificationTask(HeadTask):
         return score_genes(truth, found, trained.record, num_skipped=skipped, seed=trained.seed, benchmark=NAME)
 
 
-class GeneClassPredictor(nn.Module):
-    """Names the class of each gene, from the mean of its probabilities over the cells that express it.
-
-    Columns of var are ``gene_class``, categorical, missing for genes that the model does not know or no cell expresses;
-    ``gene_confidence``, the probability of the class; ``gene_cells``, the cells that the gene was judged by; and
-    ``gene_known``, ``training`` or ``held_out`` for genes that the model's run had classes of.
-
-    Parameters
-    ----------
-    model
-        Has ``score(**batch) -> (B, S, C)``.
-    config
-        Settings of its head.
-    vocab
-        Its genes.
-    naming
-        When and how a gene is unknown.
-    """
-
-    table: Literal["obs", "var"] = "var"
-    key = "gene_class"
-
-    def __init__(self, model: nn.Module, config: GeneClassHeadConfig, vocab: GeneVocab, naming: Naming) -> None:
-        super().__init__()
-        if naming.unknown in config.classes:
-            msg = f"'{naming.unknown}' is a class of genes of the model; choose another word for unknown genes."
-            raise ConfigError(msg)
-        self.model, self.config, self._vocab, self._naming = model, config, vocab, naming
-        self._sums = np.zeros((len(vocab), len(config.classes)))
-        self._counts = np.zeros(len(vocab), dtype=np.int64)
-        self.facts: dict[str, Any] = {"min_confidence": float(naming.min_confidence), "unknown": naming.unknown}
-
-    def encode(self, **batch: Any) -> torch.Tensor:
-        """Count the probabilities of the genes of each cell; of a cell itself nothing is kept, shape (B, 1) of 0."""
-        num_cells = len(batch["cell_index"])  # others fill up a batch
-        found = self.model.score(**batch)[:num_cells].float().softmax(dim=-1)  # type: ignore[operator]
-        is_token = (batch["attention_mask"][:num_cells] != 0).cpu().numpy()
-        tokens = batch["gene_ids"][:num_cells].cpu().numpy()[is_token]
-        np.add.at(self._sums, tokens, found.cpu().numpy()[is_token].astype(np.float64))
-        np.add.at(self._counts, tokens, 1)
-        return found.new_zeros(len(batch["input_ids"]), 1)
-
-    def means(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean probabilities of each gene of the vocabulary, shape (G, C), and the cells it was in, (G,)."""
-        tokens = self._vocab.gene_tokens
-        counts = self._counts[tokens]
-        return self._sums[tokens] / np.maximum(counts, 1)[:, None], counts
-
-    def columns(self, rows: np.ndarray, panel: Panel) -> dict[str, Any]:
-        """Return columns of the genes of a panel."""
-        import pandas as pd
-
-        means, counts = self.means()
-        tokens = self._vocab.map_panel(panel)
-        numbers = np.where(tokens >= 0, self._vocab.gene_numbers[tokens], 0)
-        cells = np.where(tokens >= 0, counts[numbers], 0)
-        confidence = np.where(cells > 0, means[numbers].max(axis=1), np.nan).astype(np.float32)
-        names = [*self.config.classes, self._naming.unknown]
-        is_sure = np.nan_to_num(confidence, nan=1) >= self._naming.min_confidence
-        codes = np.where(cells > 0, np.where(is_sure, means[numbers].argmax(axis=1), len(names) - 1), -1)
-        genes = [self._vocab.genes[number] if token >= 0 else "" for number, token in zip(numbers, tokens, strict=True)]
-        known = [
-            0 if gene in self.config.train_genes else 1 if gene in self.config.held_out_genes else -1 for gene in genes
-        ]
-        return {
-            "gene_class": pd.Categorical.from_codes(codes, categories=names),
-            "gene_confidence": confidence,
-            "gene_cells": cells.astype(np.int64),
-            "gene_known": pd.Categorical.from_codes(known, categories=["training", "held_out"]),
-        }
-
-    def told(self, columns: dict[str, Any]) -> str:
-        """Return of how many genes there is a class."""
-        found = columns["gene_class"]
-        return f"classes of {int((found.codes >= 0).sum()):,} of {len(found):,} genes"
-
-
-def _measured(data: TaskCells) -> set[str]:
+def _measured(source: CellSource, vocab: GeneVocab) -> set[str]:
     """Return the genes of the vocabulary that some file has."""
-    vocab = data.vocab
-    tokens = np.unique(np.concatenate([vocab.map_panel(panel) for panel in data.source.panels]))
+    tokens = np.unique(np.concatenate([vocab.map_panel(panel) for panel in source.panels]))
     return {vocab.genes[int(number)] for number in vocab.gene_numbers[tokens[tokens >= 0]] if number >= 0}

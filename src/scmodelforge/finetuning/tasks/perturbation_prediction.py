@@ -17,17 +17,19 @@ from scmodelforge.config.schema import FinetuneConfig, ModelConfig, RunConfig
 from scmodelforge.data.protocols import CellSource
 from scmodelforge.data.selection import filtered_out
 from scmodelforge.data.splits import CellSplit
-from scmodelforge.eval.perturbation.splits import PerturbationSplit
+from scmodelforge.eval.perturbation.conditions import Group
+from scmodelforge.eval.perturbation.splits import PerturbationSplit, fold_perturbations
 from scmodelforge.finetuning.base import HeadTask, register_task
+from scmodelforge.finetuning.held_out import TaskFolds
 from scmodelforge.finetuning.perturbation.examples import Learned, learn
 from scmodelforge.finetuning.perturbation.expression import Expression, open_expression
 from scmodelforge.finetuning.perturbation.head import PerturbationHead, PerturbationHeadConfig, gene_table
+from scmodelforge.finetuning.perturbation.hold_out import split_screen
 from scmodelforge.finetuning.perturbation.objective import PerturbationObjective
 from scmodelforge.finetuning.perturbation.screen import (
     Screen,
     find_columns,
     read_screen,
-    split_screen,
     tokens_of,
     without,
 )
@@ -69,6 +71,8 @@ class PerturbationPredictionTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = PerturbationPredictionTaskConfig
     benchmarks: ClassVar[tuple[str, ...]] = ("perturbation_prediction",)
+    held_out: ClassVar[str] = "perturbations"
+    command: ClassVar[str] = "predict CONTROLS.h5ad predicted.h5ad"
 
     config: PerturbationPredictionTaskConfig
 
@@ -91,6 +95,11 @@ class PerturbationPredictionTask(HeadTask):
         own = self.config
         if own.conditions_file is not None and own.hold_out is not None:
             msg = "finetune.conditions_file and finetune.hold_out both say what is held out; keep one of them."
+            raise ConfigError(msg)
+        others = {name: type(own).model_fields[name].default for name in ("held_out", "split_seed")}
+        fixed = [name for name, default in others.items() if getattr(own, name) != default]
+        if own.conditions_file is not None and fixed:
+            msg = f"finetune.{fixed[0]} has no effect beside finetune.conditions_file; leave it out."
             raise ConfigError(msg)
         if own.hold_out == "transfer" and own.covariate_column is None:
             msg = "finetune.hold_out is 'transfer', between covariates; name their column in finetune.covariate_column."
@@ -126,6 +135,41 @@ class PerturbationPredictionTask(HeadTask):
             raise DataError(msg)
         return found
 
+    def folds(self, config: RunConfig, source: CellSource, *, number: int, folder: Path) -> TaskFolds:
+        """Return folds of the perturbations, each in a file as :meth:`write` writes it.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If a file says what is held out, or there are too few perturbations.
+        """
+        own = self.config
+        if own.conditions_file is not None:
+            msg = "finetune.conditions_file and --folds both say what is held out; keep one of them."
+            raise ConfigError(msg)
+        self._read(config, source)
+        assert self.screen is not None
+        kind = own.hold_out or "unseen"
+        parts: list[dict[str, Any]] = []
+        for split in fold_perturbations(
+            self.screen.groups, kind, folds=number, seed=own.split_seed, held_out=own.held_out
+        ):
+            file = (folder / f"perturbations_{len(parts) + 1}.json").absolute()
+            split.write(file)
+            parts.append({"finetune.conditions_file": str(file), "finetune.hold_out": None})
+        settings = ("hold_out", "held_out", "split_seed", "conditions_file")
+        return TaskFolds(self.held_out, "other held-out perturbations than those that are scored", settings, parts)
+
+    def also_trained(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return the cells of training and validation conditions."""
+        assert self.split is not None
+        return self._cells_of({*self.split.train, *self.split.validation})
+
+    def also_scored(self, config: RunConfig, source: CellSource) -> np.ndarray:
+        """Return the cells of test conditions."""
+        assert self.split is not None
+        return self._cells_of(set(self.split.test))
+
     def read(self, config: RunConfig, data: Any, *, reopen: Callable[[Any], CellSource]) -> None:
         """Average training and validation conditions, and fit the regression."""
         if self.screen is None:
@@ -135,15 +179,12 @@ class PerturbationPredictionTask(HeadTask):
         may_differ = config.data.source == "local" and getattr(config.data, "layer", None) is None
         stored = reopen(config.data.model_copy(update={"layer": "X"})) if may_differ else None
         self.expression = open_expression(data.source, data.vocab, stored=stored)
-        usable = np.ones(len(self.screen.codes), dtype=bool)
-        usable[filtered_out(data.source, config.data.filter)] = False
         self.learned = learn(
             self.screen,
             self.split,
             self.expression,
             self._sets,
             gene_embeddings=_embeddings(self.base.model),
-            usable=usable,
             held_out_cells=data.split.validation,
         )
         head: Any = config.model.head  # type: ignore[attr-defined]
@@ -161,8 +202,8 @@ class PerturbationPredictionTask(HeadTask):
         """Return a model that predicts what the regression does."""
         model: Any = super().fresh(config)
         learned, expression = self.learned, self.expression
-        assert learned is not None
-        assert expression is not None
+        if learned is None or expression is None:  # its embeddings alone are asked for, after the run
+            return cast(nn.Module, model)
         head: PerturbationHead = model.head
         with torch.no_grad():
             for name, values in {
@@ -189,9 +230,11 @@ class PerturbationPredictionTask(HeadTask):
             "perturbations": {
                 "condition_column": screen.columns.condition,
                 "control": screen.columns.control,
+                "controls": list(screen.control_names),
                 "covariate_column": screen.columns.covariate,
                 "dose_column": screen.columns.dose,
                 "dose_scale": list(learned.dose_scale),
+                "doses": [[*group, screen.doses_of(place)] for place, group in enumerate(screen.groups)],
                 "covariates": list(screen.covariates),
                 "genes": list(expression.genes),
                 "expression": expression.describe(),
@@ -205,6 +248,11 @@ class PerturbationPredictionTask(HeadTask):
         assert self.split is not None
         self.split.write(folder / "perturbations.json")
 
+    def _cells_of(self, groups: set[Group]) -> np.ndarray:
+        assert self.screen is not None
+        chosen = [place for place, group in enumerate(self.screen.groups) if group in groups]
+        return np.flatnonzero(np.isin(self.screen.codes, chosen))
+
     def _read(self, config: RunConfig, source: CellSource) -> None:
         own = self.config
         columns = find_columns(
@@ -214,7 +262,7 @@ class PerturbationPredictionTask(HeadTask):
             covariate=own.covariate_column,
             dose=own.dose_column,
         )
-        screen = read_screen(source, columns)
+        screen = read_screen(source, columns, filtered_out(source, config.data.filter))
         unknown = tokens_of(screen.groups, self.base.vocab)[1]
         if unknown and own.unknown_genes == "refuse":
             msg = (
@@ -223,11 +271,17 @@ class PerturbationPredictionTask(HeadTask):
                 "them."
             )
             raise DataError(msg)
+        every = screen.groups
         if unknown:
             screen = without(screen, unknown)
         self.screen, self._sets = screen, tokens_of(screen.groups, self.base.vocab)[0]
         self.split = split_screen(
-            screen, own.hold_out, file=own.conditions_file, held_out=own.held_out, seed=own.split_seed
+            screen,
+            own.hold_out,
+            file=own.conditions_file,
+            held_out=own.held_out,
+            seed=own.split_seed,
+            dropped=every,
         )
 
 

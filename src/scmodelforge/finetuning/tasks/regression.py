@@ -21,6 +21,7 @@ from scmodelforge.config.schema import FinetuneConfig, RunConfig
 from scmodelforge.data.types import Panel
 from scmodelforge.eval.regression import ridge_on_components, score_numbers
 from scmodelforge.finetuning.base import HeadTask, register_task
+from scmodelforge.finetuning.cells import held_out_groups
 from scmodelforge.finetuning.predictions import Naming
 from scmodelforge.hub.bundle import Bundle
 from scmodelforge.models.fine_tuned_config import CellHeadConfig, FineTunedConfig
@@ -41,6 +42,9 @@ class ValuesHeadConfig(CellHeadConfig):
     """Settings of a head that tells numbers of a cell."""
 
     objective: ClassVar[str] = "regression"
+    filled: ClassVar[dict[str, str]] = {
+        "columns": "finetune.targets", "means": "the training cells", "sds": "the training cells"
+    }  # fmt: skip
 
     kind: Literal["values"] = "values"
     """What the head predicts. Its other settings are those of this kind."""
@@ -112,6 +116,7 @@ class RegressionTask(HeadTask):
 
     config_class: ClassVar[type[FinetuneConfig]] = RegressionConfig
     head_kind: ClassVar[str | None] = "values"
+    command: ClassVar[str] = "predict YOUR.h5ad numbers.h5ad"
 
     config: RegressionConfig
 
@@ -167,11 +172,18 @@ class RegressionTask(HeadTask):
 
     @classmethod
     def predictor(cls, bundle: Bundle, naming: Naming) -> NumberPredictor:
-        """Return what tells the numbers of cells."""
+        """Return what tells the numbers of cells; nothing is unknown among them."""
+        for name in ("min_confidence", "unknown"):
+            if getattr(naming, name) != getattr(Naming(), name):
+                msg = f"predict.{name} has no effect with a model that learned numbers; leave it out."
+                raise ConfigError(msg)
         return NumberPredictor(bundle.model, bundle.model_config.head)  # type: ignore[attr-defined]
 
     def score(self, trained: TrainedCells) -> list[Record]:
-        """Score the numbers of held-out cells beside the training mean and a ridge regression on PCA."""
+        """Score the numbers of held-out cells beside the training mean and a ridge regression on PCA.
+
+        Intervals are by resampling cells, and whole groups where the split is of groups.
+        """
         predictor = self.predictor(trained.bundle, Naming())
         numbers, split = _numbers(trained.data, predictor.names), trained.data.split
         if not len(split.validation):
@@ -184,9 +196,18 @@ class RegressionTask(HeadTask):
             "ridge_pca": ridge_on_components(counts, numbers[split.train], seed=trained.seed),
         }
         truth, records = numbers[split.validation], []
+        groups = held_out_groups(trained.data)
         for column, name in enumerate(predictor.names):
             of_column = {key: rows[:, column] for key, rows in found.items()}
-            records += score_numbers(name, truth[:, column], of_column, trained.record, seed=trained.seed)
+            records += score_numbers(
+                name,
+                truth[:, column],
+                of_column,
+                trained.record,
+                groups=groups,
+                group_key=split.by if groups is not None else None,
+                seed=trained.seed,
+            )
         return records
 
 

@@ -53,7 +53,10 @@ def _views(run: RunRecord, cells: KeptCells) -> dict[str, np.ndarray]:
     if "model" in cells.others and exported not in chosen:
         at = f" (step {exported:,})" if exported is not None else ""
         views[f"exported model{at}"] = cells.others["model"]
-    names = {"pca": "PCA of the counts", "untrained": "untrained model"}
+    names = {
+        "pca": "PCA of the counts",
+        "untrained": "base model" if "fine_tuned_from" in run.facts else "untrained model",
+    }
     return views | {text: cells.others[name] for name, text in names.items() if name in cells.others}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scmodelforge.eval.harness import MODEL, winners
 from scmodelforge.report.sections.figure import name_of_representation
 from scmodelforge.report.text import command_path, count, duration, number, size, without_places
+from scmodelforge.workflows.fine_tuning_facts import fine_tuned_from, next_command
 from scmodelforge.workflows.run_record import RunRecord
 
 __all__ = ["Overview", "overview", "verdict"]
@@ -43,7 +44,7 @@ class Overview:
 
 def overview(run: RunRecord) -> Overview:
     """Return the head of the report of a run."""
-    sentences = [_what(run), _how_long(run), _losses(run), verdict(run)]
+    sentences = [_what(run), fine_tuned_from(run.facts), _how_long(run), _losses(run), verdict(run)]
     return Overview(
         name=run.root.resolve().name,
         state=run.state if run.state != "unknown" else "not finished",
@@ -77,7 +78,9 @@ def verdict(run: RunRecord) -> str:
     compared = [(row.value, row.baselines["untrained"], row) for row in rows.values() if "untrained" in row.baselines]
     if compared:
         better = sum((a > b) if row.higher_is_better else (a < b) for a, b, row in compared if a is not None)
-        text += f" It beats its untrained self in {better} of {len(compared)}."
+        tuned = "fine_tuned_from" in run.facts
+        itself = "the base model before fine-tuning ('untrained model')" if tuned else "its untrained self"
+        text += f" It beats {itself} in {better} of {len(compared)}."
     return text
 
 
@@ -158,7 +161,9 @@ def _commands(run: RunRecord) -> list[tuple[str, str]]:
     if run.state != "finished" and run.checkpoints:
         commands.append((f"scmodelforge train --resume {path}", "go on exactly where the run was"))
     if run.is_exported:
-        commands.append((f"scmodelforge embed YOUR.h5ad embedded.h5ad --model {path}", "embed your own cells"))
+        command = next_command((run.facts.get("fine_tuning") or {}).get("task"))
+        what = "embed your own cells" if command.startswith("embed") else "predict for your own cells"
+        commands.append((f"scmodelforge {command} --model {path}", what))
         commands.append((f"scmodelforge evaluate {path} --data OTHER.h5ad --label COLUMN", "score it on other cells"))
     return [*commands, (f"scmodelforge report {path} --force", "make this page again")]
 
