@@ -8,15 +8,13 @@ from typing import ClassVar, Literal, TypeVar
 import numpy as np
 
 from scmodelforge._errors import ConfigError
-from scmodelforge._registry import Registry
+from scmodelforge._registry import CONNECTOME_BASELINES
 from scmodelforge.connectome.data import RegionPairDataset
 from scmodelforge.connectome.geometry import required_coords
 
 __all__ = ["Baseline", "Inputs", "get_baseline", "list_baselines", "register_baseline", "training_regions"]
 
 Inputs = Literal["nothing", "genes", "coords", "both"]
-
-_BASELINES = Registry("connectome baseline", "scmodelforge.connectome.baselines")
 
 B = TypeVar("B", bound="type[Baseline]")
 
@@ -96,7 +94,7 @@ class Baseline:
 
 def register_baseline(name: str) -> Callable[[B], B]:
     """Return a class decorator that makes a baseline known under ``name``."""
-    return _BASELINES.register(name)
+    return CONNECTOME_BASELINES.register(name)
 
 
 def get_baseline(name: str, *, seed: int = 0, strategy: str = "random") -> Baseline:
@@ -116,13 +114,13 @@ def get_baseline(name: str, *, seed: int = 0, strategy: str = "random") -> Basel
     ConfigError
         (a ``ValueError``) If there is none of that name; the message lists those there are.
     """
-    found: Baseline = _BASELINES.get(name)(seed=seed, strategy=strategy)
+    found: Baseline = CONNECTOME_BASELINES.get(name)(seed=seed, strategy=strategy)
     return found
 
 
 def list_baselines() -> list[str]:
     """Return the names of all baselines, sorted."""
-    return _BASELINES.names()
+    return CONNECTOME_BASELINES.names()
 
 
 def training_regions(data: RegionPairDataset, indices: np.ndarray) -> np.ndarray:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from scmodelforge._registry import Registry
+from scmodelforge._registry import CONNECTOME_MODELS
 from scmodelforge.connectome.models.base import ConnectomeModel
 
 __all__ = ["get_connectome_model", "list_connectome_models", "register_connectome_model"]
-
-_MODELS = Registry("connectome model", "scmodelforge.connectome.models")
 
 M = TypeVar("M", bound="type[ConnectomeModel]")
 
@@ -19,7 +17,7 @@ def register_connectome_model(name: str) -> Callable[[M], M]:
     """Return a class decorator that makes a model known under ``name``."""
 
     def decorate(model: M) -> M:
-        _MODELS.register(name)(model)
+        CONNECTOME_MODELS.register(name)(model)
         model.name = name
         return model
 
@@ -34,9 +32,9 @@ def get_connectome_model(name: str) -> type[ConnectomeModel]:
     ConfigError
         (a ``ValueError``) If there is none of that name; the message lists those there are.
     """
-    return _MODELS.get(name)
+    return CONNECTOME_MODELS.get(name)
 
 
 def list_connectome_models() -> list[str]:
     """Return the names of all models, sorted."""
-    return _MODELS.names()
+    return CONNECTOME_MODELS.names()
