@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scmodelforge.connectome.baselines import Baseline, get_baseline, list_baselines, register_baseline
     from scmodelforge.connectome.comparison import PairedDifference, paired_difference
     from scmodelforge.connectome.data import RegionPairDataset, minmax_scaled, region_pair_collate
-    from scmodelforge.connectome.files import read_regions
+    from scmodelforge.connectome.files import read_expression, read_regions
     from scmodelforge.connectome.metrics import (
         connectivity_matrix,
         connectivity_metrics,
@@ -69,6 +69,7 @@ __all__ = [
     "pair_wise_split",
     "paired_difference",
     "planted_regions",
+    "read_expression",
     "read_regions",
     "region_folds",
     "region_pair_collate",
@@ -84,7 +85,7 @@ _HOMES = {
     "baselines": ("Baseline", "get_baseline", "list_baselines", "register_baseline"),
     "comparison": ("PairedDifference", "paired_difference"),
     "data": ("RegionPairDataset", "minmax_scaled", "region_pair_collate"),
-    "files": ("read_regions",),
+    "files": ("read_expression", "read_regions"),
     "metrics": (
         "connectivity_matrix",
         "connectivity_metrics",

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from scmodelforge._errors import DataError, listed
 from scmodelforge.connectome import _checks
 
-__all__ = ["RegionPairDataset", "minmax_scaled", "region_pair_collate"]
+__all__ = ["RegionPairDataset", "between", "minmax_scaled", "region_pair_collate", "replaced"]
 
 _log = logging.getLogger(__name__)
 
@@ -216,14 +216,22 @@ def minmax_scaled(data: RegionPairDataset, regions: Sequence[int] | np.ndarray) 
     -----
     A gene that is constant over these regions is 0 everywhere.
     """
-    x = data.X.numpy().astype(np.float64)
-    low, high = x[regions].min(axis=0), x[regions].max(axis=0)
+    x = data.X.numpy()
+    return replaced(data, between(x, x[regions].min(axis=0), x[regions].max(axis=0)))
+
+
+def between(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return expression, shape (R, G), scaled so that for each gene ``low`` is 0 and ``high`` is 1, and cut off there.
+
+    A gene for which they are equal is 0 everywhere.
+    """
+    low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
     span = np.where(high > low, high - low, np.inf)
-    return replaced(data, np.clip((x - low) / span, 0, 1))
+    return np.asarray(np.clip((np.asarray(x, dtype=np.float64) - low) / span, 0, 1))
 
 
-def replaced(data: RegionPairDataset, x: np.ndarray) -> RegionPairDataset:
-    """Return the same pairs with other expression, shape (R, G)."""
+def replaced(data: RegionPairDataset, x: np.ndarray, genes: Sequence[str] | None = None) -> RegionPairDataset:
+    """Return the same pairs with other expression, shape (R, G), and other genes if these are given."""
     return RegionPairDataset(
         x,
         data.Y,
@@ -231,7 +239,7 @@ def replaced(data: RegionPairDataset, x: np.ndarray) -> RegionPairDataset:
         data.valid2true_mapping,
         data.dataset,
         data.parcellation,
-        data.valid_genes,
+        data.valid_genes if genes is None else genes,
         networks=None if data.networks is None else data.networks.tolist(),
         hemispheres=None if data.hemispheres is None else data.hemispheres.tolist(),
         regions=data.region_names,

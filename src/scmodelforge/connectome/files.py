@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from scmodelforge.connectome import _checks
 from scmodelforge.connectome.regions import Regions, without_missing
 from scmodelforge.connectome.tables import read_tables
 
-__all__ = ["read_regions"]
+__all__ = ["read_expression", "read_regions"]
 
 _LISTED = 5
 _KINDS = "npz, h5ad, zarr, csv or tsv"
@@ -68,7 +68,28 @@ def read_regions(
     DataError
         (a ``ValueError``) If a file is missing, damaged, or does not hold what is needed.
     """
-    path = Path(path)
+    return _read(Path(path), _Wanted(target), coords, missing=missing, directed=directed)
+
+
+def read_expression(path: str | Path, *, coords: str | Path | None = None, missing: str = "refuse") -> Regions:
+    """Read regions whose connectivity is to be predicted: as :func:`read_regions`, with no connectivity, ``Y`` zero.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As of :func:`read_regions`.
+    """
+    return _read(Path(path), _Wanted(None, is_needed=False), coords, missing=missing, directed=False)
+
+
+class _Wanted(NamedTuple):
+    """Which connectivity is read of a file, if any is."""
+
+    name: str | Path | None
+    is_needed: bool = True
+
+
+def _read(path: Path, target: _Wanted, coords: str | Path | None, *, missing: str, directed: bool) -> Regions:
     if missing not in ("refuse", "drop"):
         msg = f"missing is {missing!r}; 'refuse' or 'drop' is needed."
         raise ConfigError(msg)
@@ -76,9 +97,9 @@ def read_regions(
         msg = f"no file '{path}'; a file of regional expression is needed: {_KINDS}."
         raise DataError(msg)
     if path.suffix in (".csv", ".tsv"):
-        parts = read_tables(path, target, coords)
+        parts = read_tables(path, target.name, coords, needs_target=target.is_needed)
     elif path.suffix in _READERS:
-        parts = _READERS[path.suffix](path, None if target is None else str(target), coords)
+        parts = _READERS[path.suffix](path, target, coords)
     else:
         msg = f"'{path.name}' is not read; regional expression is needed as {_KINDS}."
         raise DataError(msg)
@@ -93,7 +114,8 @@ def _checked(path: Path, parts: Mapping[str, Any]) -> Regions:
     """Return the parts of a file as one thing, after their shapes and names were compared."""
     try:
         x = _checks.numbers(parts["X"], "expression", (None, None), "regions x genes")
-        y = _checks.numbers(parts["Y"], "connectivity", (len(x), len(x)), "regions x regions")
+        y = np.zeros((len(x), len(x)), dtype=np.float32) if parts["Y"] is None else parts["Y"]
+        y = _checks.numbers(y, "connectivity", (len(x), len(x)), "regions x regions")
         at = parts.get("coords")
         at = None if at is None else _checks.numbers(at, "coords", (len(x), 3), "regions x (x, y, z)")
         genes = _checks.checked_names(parts.get("genes"), "genes", x.shape[1], needs="a column of expression")
@@ -136,7 +158,7 @@ def _refuse_faults(path: Path, table: Regions, *, directed: bool) -> None:
         raise DataError(msg)
 
 
-def _read_npz(path: Path, target: str | None, coords: str | Path | None) -> dict[str, Any]:
+def _read_npz(path: Path, target: _Wanted, coords: str | Path | None) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -152,7 +174,7 @@ def _read_npz(path: Path, target: str | None, coords: str | Path | None) -> dict
     ]
     return {
         "X": arrays["expression"],
-        "Y": arrays[_named(path, target, list(arrays), matrices, "array")],
+        "Y": arrays[_named(path, target.name, list(arrays), matrices, "array")] if target.is_needed else None,
         "coords": _coordinates(path, arrays, coords),
         "genes": arrays.get("genes"),
         "regions": arrays.get("regions"),
@@ -160,7 +182,7 @@ def _read_npz(path: Path, target: str | None, coords: str | Path | None) -> dict
     }
 
 
-def _read_anndata(path: Path, target: str | None, coords: str | Path | None) -> dict[str, Any]:
+def _read_anndata(path: Path, target: _Wanted, coords: str | Path | None) -> dict[str, Any]:
     import anndata
 
     try:
@@ -169,9 +191,12 @@ def _read_anndata(path: Path, target: str | None, coords: str | Path | None) -> 
         msg = f"{path}: not readable as AnnData ({' '.join(str(problem).split())})."
         raise DataError(msg) from problem
     names = list(adata.obsp)
+    y = None
+    if target.is_needed:
+        y = _dense(adata.obsp[_named(path, target.name, names, names, "entry of obsp")])
     return {
         "X": _dense(adata.X),
-        "Y": _dense(adata.obsp[_named(path, target, names, names, "entry of obsp")]),
+        "Y": y,
         "coords": _coordinates(path, adata.obsm, coords),
         "genes": adata.var_names.tolist(),
         "regions": adata.obs_names.tolist(),
@@ -179,8 +204,9 @@ def _read_anndata(path: Path, target: str | None, coords: str | Path | None) -> 
     }
 
 
-def _named(path: Path, target: str | None, there: Sequence[str], matrices: Sequence[str], what: str) -> str:
+def _named(path: Path, wanted: str | Path | None, there: Sequence[str], matrices: Sequence[str], what: str) -> str:
     """Return the name of the connectivity: that asked for, or the only one."""
+    target = None if wanted is None else str(wanted)
     if target is not None and target in there:
         return target
     found = listed(sorted(matrices), _LISTED) or "none"

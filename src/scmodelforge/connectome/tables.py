@@ -19,18 +19,20 @@ _LISTED = 5
 _AXES = ("x", "y", "z")
 
 
-def read_tables(path: Path, target: str | Path | None, coords: str | Path | None) -> dict[str, Any]:
+def read_tables(
+    path: Path, target: str | Path | None, coords: str | Path | None, *, needs_target: bool = True
+) -> dict[str, Any]:
     """Read expression, connectivity and places, with regions in the order of the expression.
 
     Every table has the names of regions in its first column and a line of names on top. Connectivity may be without
-    either: its rows and columns are then in the order of the expression.
+    either: its rows and columns are then in the order of the expression. It may be left out unless it is needed.
 
     Raises
     ------
     DataError
         If a file is missing, is no such table, or lacks a region.
     """
-    if target is None:
+    if target is None and needs_target:
         msg = f"{path}: a table of expression has no connectivity in it; target must be the file of connectivity."
         raise DataError(msg)
     expression = _table(path, "expression: a row for each region, a column for each gene")
@@ -39,7 +41,7 @@ def read_tables(path: Path, target: str | Path | None, coords: str | Path | None
         "X": _numeric(path, expression),
         "genes": expression.columns.tolist(),
         "regions": names.tolist(),
-        "Y": _connectivity(Path(target), names, path),
+        "Y": None if target is None else _connectivity(Path(target), names, path),
     }
     if coords is not None:
         places = _aligned(_table(Path(coords), "places: a row for each region"), names, Path(coords), path)
