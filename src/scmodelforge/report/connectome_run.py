@@ -88,7 +88,7 @@ def read_connectome_run(folder: Path) -> ConnectomeRun:
 
 def _read_predictions(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except OSError as problem:
         raise fault(path, f"cannot be read ({problem.strerror or problem})") from problem

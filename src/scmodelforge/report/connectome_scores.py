@@ -105,15 +105,18 @@ def predictors(run: ConnectomeRun) -> list[Predictor]:
 
 
 def plus_minus(values: Sequence[float]) -> str:
-    """Return mean and standard deviation (of a sample) with as many decimals; a dash for no values."""
+    """Return mean and standard deviation (of a sample) to the same decimal; a dash for no values."""
     if not values:
         return "-"
-    mean = number(float(np.mean(values)))
+    mean = float(np.mean(values))
     if len(values) == 1:
-        return mean
+        return number(mean)
     spread = float(np.std(values, ddof=1))
-    decimals = len(mean.partition(".")[2])
-    return f"{mean} ± {number(spread, 2) if 'e' in mean else f'{spread:.{decimals}f}'}"
+    larger = number(max(abs(mean), spread))
+    if "e" in larger:
+        return f"{number(mean)} ± {number(spread, 2)}"
+    decimals = len(larger.partition(".")[2])
+    return f"{mean:,.{decimals}f} ± {spread:,.{decimals}f}"
 
 
 def score_table(run: ConnectomeRun, where: Where) -> tuple[list[str], list[Row]]:
@@ -138,6 +141,7 @@ def fold_table(run: ConnectomeRun) -> tuple[list[str], list[Row]]:
     """Return a column for each fold of each seed and the main inner metric of each predictor there."""
     metric = main_metric(run)
     keys = sorted({(score.seed, score.fold) for score in run.scores})
+    names = {(score.seed, score.fold): score.fold_name for score in run.scores}
     ranked = predictors(run)
     values = {(s.name, s.seed, s.fold): s.inner.get(metric, math.nan) for s in run.scores}
     best = {key: _best(metric, [values.get((each.name, *key), math.nan) for each in ranked]) for key in keys}
@@ -145,7 +149,8 @@ def fold_table(run: ConnectomeRun) -> tuple[list[str], list[Row]]:
     for each in ranked:
         mine = {key: values.get((each.name, *key), math.nan) for key in keys}
         rows.append(Row(each.name, [], [Cell(number(value), value == best[key]) for key, value in mine.items()]))
-    return [f"seed {seed}, fold {fold}" for seed, fold in keys], rows
+    columns = [f"seed {seed}, fold {fold}" for seed, fold in keys]
+    return [f"{text}: {names[key]}" if names[key] else text for text, key in zip(columns, keys, strict=True)], rows
 
 
 def difference_rows(run: ConnectomeRun) -> list[Row]:
@@ -161,6 +166,8 @@ def difference_rows(run: ConnectomeRun) -> list[Row]:
 
 
 def _meaning(each: Comparison) -> str:
+    if not each.num_folds:
+        return "not comparable"
     if not (math.isfinite(each.low) and math.isfinite(each.high)):
         return "too few folds to tell"
     if each.low > 0:

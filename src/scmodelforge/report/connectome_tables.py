@@ -26,7 +26,10 @@ _USES = {
 
 @dataclass(frozen=True)
 class Score:
-    """What one predictor scored on one fold: ``inner`` of pairs with both regions held out, ``cross`` with one."""
+    """What one predictor scored on one fold: ``inner`` of pairs with both regions held out, ``cross`` with one.
+
+    ``fold_name`` is what the fold holds out, such as a network, and empty where only its number is known.
+    """
 
     name: str
     kind: str
@@ -35,6 +38,7 @@ class Score:
     seed: int
     inner: dict[str, float]
     cross: dict[str, float]
+    fold_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def read_scores(path: Path) -> list[Score]:
                 seed=_whole(row, "seed"),
                 inner=_metrics(row, "inner"),
                 cross=_metrics(row, "cross"),
+                fold_name=_fold_name(row),
             )
         except ValueError as problem:
             raise fault(path, f"{where}: {problem}") from None
@@ -182,6 +187,12 @@ def _text(row: dict[str, Any], key: str) -> str:
         msg = f"'{key}' is {found!r}, needs a name"
         raise ValueError(msg)
     return found
+
+
+def _fold_name(row: dict[str, Any]) -> str:
+    """Return the name of a fold if it says more than its number and its seed do."""
+    found = row.get("fold_name")
+    return found if isinstance(found, str) and not found.startswith(("seed ", "fold ")) else ""
 
 
 def _one_of(row: dict[str, Any], key: str, names: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from scmodelforge.report.connectome_run import ConnectomeRun
 from scmodelforge.report.connectome_scores import Predictor, main_metric, metric_name, plus_minus, predictors
+from scmodelforge.report.text import without_places
 
 __all__ = ["cautions", "setting", "verdict", "what_was_done"]
 
@@ -34,8 +35,9 @@ def setting(run: ConnectomeRun, *names: str) -> str | None:
 
 def what_was_done(run: ConnectomeRun) -> list[str]:
     """Return what was predicted, how regions were held out, and what the two kinds of scores are."""
-    target = setting(run, "target")
-    of = f" ({target})" if target else ""
+    target, data = setting(run, "target"), setting(run, "dataset")
+    of = f" ({without_places(target)})" if target else ""
+    whose = f" of '{without_places(data)}'" if data else ""
     seeds = {score.seed for score in run.scores}
     num_folds = len({score.fold for score in run.scores})
     folds = f"{num_folds} fold{'s' if num_folds != 1 else ''}"
@@ -44,7 +46,7 @@ def what_was_done(run: ConnectomeRun) -> list[str]:
     if _is_pair_wise(run):
         how = f"Pairs were held out at random, {folds}{times}"
     return [
-        f"The connectivity{of} of pairs of {len(run.regions):,} brain regions was predicted.",
+        f"The connectivity{of} of pairs of {len(run.regions):,} brain regions{whose} was predicted.",
         f"{how}; every predictor saw the same folds unless the tables say otherwise.",
         "The score is of pairs of two held-out regions (inner). Pairs of a held-out region and one of training (cross) "
         "are easier and stand apart.",
