@@ -25,7 +25,7 @@ from scmodelforge.config.given import GivenSettings, path_of
 from scmodelforge.config.messages import add_unknown
 from scmodelforge.config.sections import check_finite, validated
 
-__all__ = ["dump_connectome_config", "load_connectome_config", "model_section"]
+__all__ = ["dump_connectome_config", "is_connectome_file", "load_connectome_config", "model_section"]
 
 _BLOCK = "connectome"
 _ELSEWHERE = {*ConnectomeTrainingConfig.model_fields, "seed", "num_workers"}
@@ -62,6 +62,17 @@ def load_connectome_config(path: Path | GivenSettings, overrides: Sequence[str] 
     faults.raise_if_any()
     assert config is not None
     return config
+
+
+def is_connectome_file(path: Path) -> bool:
+    """Tell whether a settings file is one of a run on brain regions.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
+    return _BLOCK in read_settings(path, Faults(str(path)))
 
 
 def dump_connectome_config(config: ConnectomeConfig) -> str:

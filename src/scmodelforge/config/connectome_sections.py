@@ -23,9 +23,9 @@ __all__ = [
 class PlantedConfig(Section):
     """A brain with a known rule, made in memory."""
 
-    num_regions: int = Field(160, ge=8)
+    num_regions: int = Field(120, ge=8)
     """Regions, half of them on each side."""
-    num_genes: int = Field(32, ge=2)
+    num_genes: int = Field(24, ge=2)
     """Genes."""
     num_rules: int = Field(3, ge=1)
     """Pairs of a ligand and a receptor that connectivity follows from."""
