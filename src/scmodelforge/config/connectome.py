@@ -103,7 +103,8 @@ def model_section(name: str) -> type[ConnectomeModelConfig]:
         is_needed = each.default is each.empty
         default = list(each.default) if isinstance(each.default, tuple) else each.default
         fields[each.name] = (kind, Field(...) if is_needed else Field(default))
-    return create_model(f"{model.__name__}Config", __base__=ConnectomeModelConfig, **fields)
+    about = f"Settings of the model '{name}': the arguments of {model.__name__}."
+    return create_model(f"{model.__name__}Config", __base__=ConnectomeModelConfig, __doc__=about, **fields)
 
 
 def _parsed(raw: Any, faults: Faults) -> ConnectomeConfig | None:

@@ -147,8 +147,16 @@ def training_pairs(data: RegionPairDataset, regions: np.ndarray, config: Connect
 def _read(config: ConnectomeConfig) -> RegionPairDataset:
     given = config.data
     if given.path is None:
-        planted = (given.planted or PlantedConfig()).model_dump()
-        return planted_regions(planted.pop("num_regions"), planted.pop("num_genes"), **planted).regions.pairs()
+        planted = given.planted or PlantedConfig()
+        made = planted_regions(
+            planted.num_regions,
+            planted.num_genes,
+            num_rules=planted.num_rules,
+            signal_share=planted.signal_share,
+            distance_share=planted.distance_share,
+            seed=planted.seed,
+        )
+        return made.regions.pairs()
     table = read_regions(given.path, given.target, coords=given.coords, missing=given.missing, directed=given.directed)
     with quiet():
         data = table.pairs()
