@@ -89,7 +89,7 @@ def model_section(name: str) -> type[ConnectomeModelConfig]:
     ConfigError
         If there is no such model.
     """
-    model = CONNECTOME_MODELS.get(name)
+    model: Any = CONNECTOME_MODELS.get(name)
     try:
         hints = get_type_hints(model.__init__)
     except (NameError, TypeError):  # of a model with annotations that cannot be looked up

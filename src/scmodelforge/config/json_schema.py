@@ -32,8 +32,9 @@ def config_schema() -> dict[str, Any]:
     """
     classes = {(kind, name): part.section_class(name) for kind, part in PARTS.items() for name in part.registry.names()}
     bases: list[type[Section]] = [RunConfig, TrainingConfig, EvalConfig, *(part.base for part in PARTS.values())]
-    regions = {name: model_section(name) for name in CONNECTOME_MODELS.names()}
-    models = list(dict.fromkeys([*bases, *classes.values(), ConnectomeConfig, *regions.values()]))
+    regions: dict[str, type[Section]] = {name: model_section(name) for name in CONNECTOME_MODELS.names()}
+    bases += [ConnectomeConfig, *regions.values()]
+    models = list(dict.fromkeys([*bases, *classes.values()]))
     names, generated = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     titles = {model: names[model, "validation"]["$ref"].rpartition("/")[2] for model in models}
     definitions = generated["$defs"]

@@ -147,5 +147,5 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as npz: afterwards the file has the old or the new ones."""
     temporary = path.with_name(f".{path.name}.writing")
     with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     temporary.replace(path)

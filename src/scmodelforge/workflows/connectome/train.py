@@ -141,8 +141,9 @@ def _place_files(config: ConnectomeConfig, name: str) -> Path:
             data.target, data.coords = (
                 None if each is None else _absolute(each) for each in (data.target, data.coords)
             )
-    if getattr(model, "gene_embeddings", None) is not None:
-        model.gene_embeddings = _absolute(model.gene_embeddings)
+    vectors = getattr(model, "gene_embeddings", None)
+    if vectors is not None:
+        setattr(model, "gene_embeddings", _absolute(vectors))  # noqa: B010 - a setting of some models only
     root = Path(config.output.run_dir or Path("runs") / name).expanduser()
     config.output.run_dir = str(root.absolute())
     return root
