@@ -108,6 +108,7 @@ def planted(given: argparse.Namespace) -> None:
         model.fit(data, split.train, [])
         cpu, wall = time.process_time() - cpu, time.perf_counter() - began
         r = connectivity_metrics(targets, predict_pairs(model, data, split.inner))["pearson_r"]
+        print("  ".join(f"{name} {score:.3f}" for name, score in found.items()))
         print(
             f"seed {seed}: {CROSS} r {r:.3f}, best baseline {best} {found[best]:.3f}, margin {r - found[best]:+.3f}; "
             f"{given.epochs} epochs in {cpu:.0f} s of CPU ({wall:.0f} s by the clock)",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import anndata as ad
@@ -152,6 +156,23 @@ class TestRepeating:
         said = says("train", "--resume", root)
         assert said.count("done before") == 5
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
+        assert (root / "scores.json").read_text() == (trained[0] / "scores.json").read_text()
+
+    @pytest.mark.slow
+    def test_one_that_is_asked_to_stop_says_how_to_go_on(self, trained, atlas, tmp_path):
+        root = tmp_path / "stopped"
+        words = [*of(atlas, root), "--set", "split.seeds=[0, 1]"]
+        command = [sys.executable, "-m", "scmodelforge", "connectome", "train", *words]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+            while not (root / "folds" / "seed0_fold2.json").exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            talk = process.communicate(timeout=60)[1]
+        assert process.returncode == 1
+        assert talk.splitlines()[-1] == f"go on with: scmodelforge connectome train --resume {root}"
+        assert not (root / "scores.json").exists()
+        assert "done before" in says("train", "--resume", root)
         assert (root / "scores.json").read_text() == (trained[0] / "scores.json").read_text()
 
     def test_another_file_is_refused(self, atlas, tmp_path):

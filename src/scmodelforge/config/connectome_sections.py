@@ -142,7 +142,8 @@ class ConnectomeConfig(Section):
     training: ConnectomeTrainingConfig = Field(default_factory=ConnectomeTrainingConfig)
     """How it is trained."""
     baselines: list[str] | None = None
-    """Baselines on the same folds; ``None`` is all. One that knows coordinates alone is added where none is named."""
+    """Baselines on the same folds; ``None`` is all. Always among them is ``kronecker_ridge_coords``, which knows
+    coordinates alone."""
     output: ConnectomeOutputConfig = Field(default_factory=ConnectomeOutputConfig)
     """Where results go."""
 

@@ -92,6 +92,11 @@ class ConnectomeFolder:
             raise ConfigError(msg)
         return cls(root), config, facts
 
+    def add_seconds(self, seconds: float) -> None:
+        """Add to the time that the run took so far."""
+        facts = read_json_object(self.root / "record.json", "start a new run")
+        self.write_json("record.json", {**facts, "seconds": float(facts.get("seconds", 0.0)) + seconds})
+
     def write_fold(self, fold: Fold, result: FoldResult) -> None:
         """Keep what is known of a fold; the file that says it is done is written last."""
         assert result.predicted is not None

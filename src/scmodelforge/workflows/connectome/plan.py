@@ -190,6 +190,6 @@ def _baselines(data: RegionPairDataset, named: list[str] | None) -> list[str]:
         if named is None and lost:
             _log.warning(f"the regions have no coordinates: {', '.join(lost)} are left out.")
             names = [name for name in names if name not in lost]
-    elif "coords" not in inputs.values():
+    elif _COORDINATES not in names:  # the best of those that know places alone: what any other must be held against
         names.append(_COORDINATES)
     return names

@@ -176,13 +176,11 @@ def _execute(plan: Plan, folder: ConnectomeFolder) -> ConnectomeResult:
         _write(plan, folder, results, rows)
         if not folder.model.is_dir():
             _final_model(plan, folder)
-    except Interrupted as stop:
+    except (Interrupted, KeyboardInterrupt) as stop:
         msg = f"stopped; folds that are done are kept in {folder.root}\ngo on with: {folder.go_on}"
         raise Interrupted(msg) from stop
     finally:
-        _, _, facts = ConnectomeFolder.read(folder.root)
-        facts["seconds"] = float(facts.get("seconds", 0.0)) + time.perf_counter() - began
-        folder.write_json("record.json", facts)
+        folder.add_seconds(time.perf_counter() - began)
     return _result(plan, rows, folder.root)
 
 
