@@ -9,6 +9,7 @@ import numpy as np
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
+from scmodelforge.workflows.connectome.train import ConnectomeResult, default_settings, start_connectome
 from tests.test_connectome.brains import arguments
 
 #: A model that is trained in a moment, three folds, and one baseline.
@@ -43,6 +44,11 @@ def fails(*words: object) -> str:
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
     assert line == result.stderr.splitlines()[-1]
     return line
+
+
+def starts(*settings: str) -> ConnectomeResult:
+    """Run what ``train`` does, but for the report, with settings after those of a small run."""
+    return start_connectome(default_settings(), [*SMALL, *settings])
 
 
 def sets(*settings: str) -> list[str]:

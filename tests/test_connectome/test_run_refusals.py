@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.test_connectome.brains import arguments
-from tests.test_connectome.runs import ask, fails, regions_file, says, sets
+from tests.test_connectome.runs import ask, fails, regions_file, says, sets, starts
 
 SHAPE = (18, 18)
 
@@ -71,7 +71,6 @@ class TestData:
         ("settings", "words"),
         [
             (["split.strategy=spatial", "split.folds=40"], "num_folds is 40 and there are 18 regions"),
-            (["split.strategy=network", "split.folds=null", "training.validation_share=0.5"], None),
             (["split.folds=9", "training.validation_share=0.05"], "training.validation_share is 0.05"),
         ],
     )
@@ -80,12 +79,9 @@ class TestData:
         result = ask(
             "train", *sets(f"data.path={path}", "data.target=fc", f"output.run_dir={tmp_path / 'r'}", *settings)
         )
-        if words is None:  # of three networks one is held out, and one of the two left chooses the epoch
-            assert result.exit_code == 0, result.output
-        else:
-            assert result.exit_code == 2
-            assert words in result.stderr.splitlines()[-1]
-            assert not (tmp_path / "r").exists()
+        assert result.exit_code == 2
+        assert words in result.stderr.splitlines()[-1]
+        assert not (tmp_path / "r").exists()
 
 
 class TestSettings:
@@ -135,8 +131,8 @@ class TestSettings:
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     path = regions_file(folder / "atlas.npz")
-    given = sets(f"data.path={path}", "data.target=fc", f"output.run_dir={folder / 'run'}", "split.test_share=0.3")
-    says("train", *given, "--set", "split.folds=null", "--set", "model.cls_init=spatial")
+    given = [f"data.path={path}", "data.target=fc", f"output.run_dir={folder / 'run'}", "split.test_share=0.3"]
+    starts(*given, "split.folds=null", "model.cls_init=spatial")
     return folder / "run"
 
 
