@@ -22,8 +22,9 @@ from scmodelforge.config.connectome import dump_connectome_config, load_connecto
 from scmodelforge.config.given import GivenSettings
 from scmodelforge.connectome import ConnectomeModel, RegionPairDataset, connectivity_metrics, read_regions, region_folds
 from scmodelforge.connectome.data import replaced
-from scmodelforge.workflows.connectome.fold import fit_model
-from scmodelforge.workflows.connectome.plan import training_pairs
+from scmodelforge.workflows.connectome.fold import fit_model, run_fold
+from scmodelforge.workflows.connectome.plan import Plan, training_pairs
+from scmodelforge.workflows.connectome.standing import standings
 from scmodelforge.workflows.connectome.train import default_settings, start_connectome
 from tests.test_connectome.brains import brain
 from tests.test_connectome.runs import SMALL, ask, regions_file, says, sets, starts
@@ -138,6 +139,16 @@ class TestTrain:
         result = start_connectome(path, [f"output.run_dir={tmp_path / 'run'}"])
         assert not (tmp_path / "run" / "gene_pairs.csv").exists()
         assert "one fold says nothing of how sure that is" in " ".join(result.lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_model_finds_the_planted_rule_and_what_knows_distance_does_not(seed):
+    settings = [f"data.planted.seed={seed}", "baselines=[bilinear, cge_distance, exponential_decay, kronecker_ridge]"]
+    plan = Plan.of(load_connectome_config(default_settings(), settings))
+    found = standings(run_fold(plan, plan.folds[0]).rows)
+    assert found[0].name == MODEL
+    assert found[0].mean > found[1].mean + 0.1
 
 
 class TestRepeating:

@@ -150,11 +150,9 @@ def _against(model: Standing, rival: Standing, gap: PairedDifference) -> str:
     line = f"{model.name} is {abs(gap.mean):.3f} {side} {what}"
     if not np.isfinite(gap.low):
         return f"{line}; one fold says nothing of how sure that is"
-    is_noise = gap.low <= 0 <= gap.high
-    sure = "which is within noise" if is_noise else "which is more than noise"
-    return (
-        f"{line}, 95 % [{gap.low:+.3f}, {gap.high:+.3f}], {sure}; better in {gap.num_better} of {gap.num_folds} folds"
-    )
+    holds = "holds 0: it may be chance" if gap.low <= 0 <= gap.high else "does not hold 0"
+    folds = f"better in {gap.num_better} of {gap.num_folds} folds"
+    return f"{line}; the 95 % interval [{gap.low:+.3f}, {gap.high:+.3f}] {holds} ({folds})"
 
 
 def _interval(gap: PairedDifference) -> str:
