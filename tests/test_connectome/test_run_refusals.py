@@ -37,8 +37,11 @@ class TestData:
             ({"fc": np.zeros((18, 17))}, "connectivity has the shape (18, 17)"),
             ({"coords": np.zeros((18, 2))}, "coords has the shape (18, 2)"),
             ({"genes": np.asarray(["A", "B"])}, "genes has 2 names; a column of expression needs one each, 6."),
-            ({"expression": with_hole(arguments(18, 6)["X"], 4, 1)}, "missing or infinite values: 'R4'"),
-            ({"fc": asymmetric()}, "from 'R2' to 'R5'"),
+            (
+                {"expression": with_hole(arguments(18, 6)["X"], 4, 1)},
+                "All values are needed; data.missing=drop leaves",
+            ),
+            ({"fc": asymmetric()}, "Set data.directed=true if it has a direction"),
             ({"expression": None}, "has no array 'expression'"),
         ],
     )
@@ -169,7 +172,7 @@ class TestPredict:
     def test_regions_with_missing_values(self, run, tmp_path):
         path = regions_file(tmp_path / "other.npz", expression=with_hole(arguments(18, 6)["X"], 4, 1))
         line = fails("predict", path, tmp_path / "out.npz", "--model", run)
-        assert "'R4'" in line
+        assert "'R4'. All values are needed; --missing drop leaves these regions out." in line
 
     def test_a_file_of_another_kind(self, run, tmp_path):
         path = regions_file(tmp_path / "other.npz")

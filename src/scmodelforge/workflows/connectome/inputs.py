@@ -70,7 +70,8 @@ class ModelInputs:
         x = data.X.numpy()[:, [place[gene] for gene in self.genes]]
         if self.low is not None and self.high is not None:
             x = between(x, self.low, self.high)
-        return replaced(data, x, self.genes)
+        with quiet():  # it was said of the whole data set
+            return replaced(data, x, self.genes)
 
     def save(self, folder: Path) -> None:
         """Write them into the folder of a model."""

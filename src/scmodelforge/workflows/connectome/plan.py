@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scmodelforge._errors import ConfigError
+from scmodelforge._wording import in_words_of
 from scmodelforge.config.connectome_sections import ConnectomeConfig, PlantedConfig
 from scmodelforge.connectome.baselines import get_baseline, list_baselines
 from scmodelforge.connectome.data import RegionPairDataset
@@ -24,6 +25,7 @@ __all__ = ["Fold", "Plan", "TrainingPairs", "training_pairs"]
 _log = logging.getLogger(__name__)
 
 _FOLDS = 4
+_IN_SETTINGS = {"directed=True": "data.directed=true", "missing='drop'": "data.missing=drop"}
 _COORDINATES = "kronecker_ridge_coords"
 
 
@@ -157,7 +159,9 @@ def _read(config: ConnectomeConfig) -> RegionPairDataset:
             seed=planted.seed,
         )
         return made.regions.pairs()
-    table = read_regions(given.path, given.target, coords=given.coords, missing=given.missing, directed=given.directed)
+    how = given.model_dump(include={"coords", "missing", "directed"})
+    with in_words_of(_IN_SETTINGS):
+        table = read_regions(given.path, given.target, **how)
     with quiet():
         data = table.pairs()
     if not is_scaled(data):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scmodelforge._errors import ConfigError, DataError
+from scmodelforge._wording import in_words_of
 from scmodelforge.connectome.files import read_expression
 from scmodelforge.connectome.metrics import connectivity_matrix
 from scmodelforge.connectome.models import ConnectomeModel
@@ -56,7 +57,8 @@ def predict_regions(
     folder = model / "model" if not (model / "model.json").is_file() and (model / "model").is_dir() else model
     made = ConnectomeModel.load(folder)
     inputs = ModelInputs.load(folder) or ModelInputs(list(made.valid_genes or []))
-    table = read_expression(path, coords=coords, missing=missing)
+    with in_words_of({"missing='drop'": "--missing drop"}):
+        table = read_expression(path, coords=coords, missing=missing)
     with quiet():
         data = inputs.apply(table.pairs(), str(path))
     made.take_genes(data)
