@@ -17,6 +17,7 @@ from scmodelforge.report.connectome import draw_connectome_plots, write_connecto
 from scmodelforge.report.connectome_matrix import draw_matrix, network_order, scale_of
 from scmodelforge.report.connectome_plots import distance_picture, predicted_pairs, scatter_picture
 from scmodelforge.report.connectome_run import read_connectome_run
+from scmodelforge.report.picture_text import shortened, shown
 from tests.test_report.connectome_runs import KINDS, NETWORKS, REGIONS, difference, make_arrays, make_connectome_run
 from tests.test_report.connectome_runs import score_rows as rows_around
 from tests.test_report.test_html import Page
@@ -175,6 +176,18 @@ class TestPictures:
         draw_matrix(axes, run, "true", scale_of(run))
         assert [label.get_text() for label in axes.get_yticklabels()] == run.regions
 
+    def test_names_of_small_networks_are_moved_apart(self, tmp_path):
+        true = np.random.default_rng(0).random((60, 60))
+        arrays = {"true": true, "predicted": true, "regions": np.arange(60).astype(str)}
+        arrays["network"] = np.array(["big"] * 56 + ["one", "two", "three", "four"])
+        run = read_connectome_run(make_connectome_run(tmp_path / "run", arrays=arrays))
+        axes = Figure().subplots()
+        draw_matrix(axes, run, "true", scale_of(run))
+        rows = sorted(text.xyann[1] for text in axes.texts if text.get_rotation() == 0)
+        assert len(rows) == 5
+        assert min(np.diff(rows)) > 1.9  # of 60 rows, where they are one apart
+        assert rows[-1] < 59.5
+
     def test_zero_is_in_the_middle_of_the_colours_where_connectivity_has_two_signs(self, tmp_path):
         arrays = make_arrays()
         arrays["true"] = arrays["true"] - 0.5
@@ -249,6 +262,11 @@ class TestHostileNames:
         assert table_with(page, "other region")[1][0].startswith(evil)
         assert "{{ 7 * 7 }}" in page.text
         assert len(draw_connectome_plots(root)) == 6
+
+    def test_that_are_long_are_cut_in_the_middle(self):
+        assert shortened("lh_superior_frontal_12", 13) == "lh_sup…tal_12"
+        assert shortened("lh_insula", 9) == "lh_insula"
+        assert shown("$x$", 9) == r"\$x\$"
 
 
 class TestTheSameFolder:

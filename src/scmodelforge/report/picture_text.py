@@ -12,5 +12,8 @@ def shown(name: str, longest: int = 32) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text of at most so many letters, the last of which says that there were more."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    """Return a text of at most so many letters, the middle left out: what tells names apart is often at their end."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 1) // 2
+    return f"{text[: longest - 1 - end]}…{text[len(text) - end :]}"
