@@ -15,6 +15,7 @@ from scmodelforge.report.charts import Score, dot_plot
 from scmodelforge.report.connectome_run import ConnectomeRun, read_connectome_run
 from scmodelforge.report.connectome_verdict import cautions, verdict, what_was_done
 from scmodelforge.report.pages import render_page
+from scmodelforge.report.picture_text import shortened
 from scmodelforge.report.score_pictures import ScorePicture
 from scmodelforge.report.sections.figure import Figure
 from scmodelforge.report.sections.pictures_of_scores import picture_figure
@@ -86,6 +87,7 @@ def draw_connectome_plots(folder: Path) -> list[Path]:
 def _contents(run: ConnectomeRun) -> dict[str, Any]:
     of_scores = [plots.predictor_picture(run, where) for where in ("inner", "cross")]
     gene_picture = plots.gene_picture(run)
+    names = dict.fromkeys(each.name for each in run.comparisons)
     sections = [
         ("scores", "Scores", True),
         ("differences", "Differences", True),
@@ -107,7 +109,7 @@ def _contents(run: ConnectomeRun) -> dict[str, Any]:
         "cross": scores.score_table(run, "cross"),
         "predictors": [picture_figure(each) for each in of_scores if each is not None],
         "differences": scores.difference_rows(run),
-        "difference_chart": _difference_chart(run),
+        "difference_charts": [chart for name in names if (chart := _difference_chart(run, name)) is not None],
         "matrices": [picture_figure(plots.matrix_picture(run, [name])) for name in ("true", "predicted")],
         "pairs": [picture_figure(each) for each in _of_pairs(run)],
         "has_coords": run.coords is not None,
@@ -142,18 +144,20 @@ def _of_pairs(run: ConnectomeRun) -> list[ScorePicture]:
     return [each for each in (plots.scatter_picture(run), plots.distance_picture(run)) if each is not None]
 
 
-def _difference_chart(run: ConnectomeRun) -> Figure | None:
-    known = [each for each in run.comparisons if np.isfinite([each.mean, each.low, each.high]).all()]
+def _difference_chart(run: ConnectomeRun, name: str) -> Figure | None:
+    """Draw the differences of one predictor to others with their intervals; ``None`` where there are none."""
+    known = [
+        each for each in run.comparisons if each.name == name and np.isfinite([each.mean, each.low, each.high]).all()
+    ]
     if not known:
         return None
     rows = [
-        Score(f"{each.name} against {each.against}", {"model": each.mean}, {"model": (each.low, each.high)})
+        Score(shortened(f"against {each.against}", 50), {"model": each.mean}, {"model": (each.low, each.high)})
         for each in known
     ]
-    name = scores.metric_name(scores.main_metric(run))
-    picture = dot_plot(rows, x_name=f"difference in {name}", title=f"Paired differences in {name} with 95 % intervals")
-    caption = "Where a line reaches over 0, the two cannot be told apart."
-    return Figure(f"Differences in {name} with 95 % intervals", picture, caption)
+    metric = scores.metric_name(scores.main_metric(run))
+    picture = dot_plot(rows, x_name=f"difference in {metric}", title=f"{name}: differences in {metric} to others")
+    return Figure(f"{name} against others", picture, "Where a line reaches over 0, the two cannot be told apart.")
 
 
 def _furthest_off(run: ConnectomeRun) -> tuple[list[str], list[list[str]]]:

@@ -12,7 +12,7 @@ from scmodelforge.report.picture_text import shown
 
 __all__ = ["Scale", "draw_matrix", "network_order", "scale_of"]
 
-_GREY = "#c8cdd2"
+_GREY = "#b4bac0"
 _MOST_REGION_NAMES = 40
 _ROOM_OF_A_NAME = 1 / 30  # of the matrix
 _FAR_BELOW_ZERO = 0.2  # from here on zero is the middle of the colours
@@ -74,7 +74,7 @@ def draw_matrix(axes: Any, run: ConnectomeRun, which: str, scale: Scale) -> None
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     if blocks:
-        _name_networks(axes, blocks, count)
+        _name_networks(axes, blocks, count, colour="white" if scale.colours == "viridis" else "#333333")
     elif count <= _MOST_REGION_NAMES:
         names = [shown(name, 20) for name in run.regions]
         axes.set_xticks(range(count), names, rotation=90, fontsize=7)
@@ -84,33 +84,24 @@ def draw_matrix(axes: Any, run: ConnectomeRun, which: str, scale: Scale) -> None
         axes.set(xticks=[], yticks=[], xlabel="region", ylabel="region")
 
 
-def _name_networks(axes: Any, blocks: list[tuple[str, int, int]], count: int) -> None:
+def _name_networks(axes: Any, blocks: list[tuple[str, int, int]], count: int, *, colour: str) -> None:
     """Draw lines between networks and write their names, moved apart where they are small."""
     for _, _, end in blocks[:-1]:
-        for line in (axes.axhline, axes.axvline):
-            line(end - 0.5, color="white", linewidth=1.0)
+        for draw in (axes.axhline, axes.axvline):
+            draw(end - 0.5, color=colour, linewidth=0.9)
     axes.set(xticks=[], yticks=[])
     if len(blocks) * _ROOM_OF_A_NAME > 1:
         axes.set(xlabel=f"{len(blocks)} networks", ylabel=f"{len(blocks)} networks")
         return
     middles = [(start + end - 1) / 2 for _, start, end in blocks]
     places = _spread(middles, room=count * _ROOM_OF_A_NAME, low=-0.5, high=count - 0.5)
-    style = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+    line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+    left: dict[str, Any] = {"ha": "right", "va": "center", "arrowprops": line | {"relpos": (1, 0.5)}}
+    below: dict[str, Any] = {"ha": "center", "va": "top", "rotation": 90, "arrowprops": line | {"relpos": (0.5, 1)}}
     for (name, _, _), middle, place in zip(blocks, middles, places, strict=True):
         text = shown(name, 18)
-        axes.annotate(
-            text, (-0.5, middle), (-0.04 * count, place), ha="right", va="center", fontsize=8, arrowprops=style
-        )
-        axes.annotate(
-            text,
-            (middle, count - 0.5),
-            (place, 1.03 * count),
-            ha="center",
-            va="top",
-            rotation=90,
-            fontsize=8,
-            arrowprops=style,
-        )
+        axes.annotate(text, (-0.5, middle), (-0.04 * count, place), fontsize=8, **left)
+        axes.annotate(text, (middle, count - 0.5), (place, 1.04 * count), fontsize=8, **below)
 
 
 def _spread(wanted: list[float], *, room: float, low: float, high: float) -> list[float]:

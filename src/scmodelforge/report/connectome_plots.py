@@ -63,7 +63,8 @@ def scatter_picture(run: ConnectomeRun) -> ScorePicture:
     pad = 0.04 * (high - low) or 0.1
     axes.plot([low, high], [low, high], color="#888888", linewidth=1, linestyle="--", zorder=1)
     size = float(np.clip(16_000 / len(pairs), 3, 22))
-    axes.scatter(true, found, s=size, c=_BLUE, alpha=0.3 if len(pairs) > 500 else 0.6, linewidths=0, zorder=2)
+    alpha = float(np.clip(1500 / len(pairs), 0.05, 0.6))
+    axes.scatter(true, found, s=size, c=_BLUE, alpha=alpha, linewidths=0, zorder=2)
     axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
     axes.set_aspect("equal")
     r_text = f"r = {number(r)}" if np.isfinite(r) else "r is not defined"

@@ -153,16 +153,14 @@ def fold_table(run: ConnectomeRun) -> tuple[list[str], list[Row]]:
     return [f"{text}: {names[key]}" if names[key] else text for text, key in zip(columns, keys, strict=True)], rows
 
 
-def difference_rows(run: ConnectomeRun) -> list[Row]:
-    """Return each paired difference: its mean, interval, folds in which it is above 0, and what that means."""
-    return [
-        Row(
-            each.name,
-            [each.against, _meaning(each)],
-            [Cell(_signed(each.mean)), Cell(_interval(each)), Cell(f"{each.num_better} of {each.num_folds}")],
-        )
-        for each in run.comparisons
-    ]
+def difference_rows(run: ConnectomeRun) -> dict[str, list[Row]]:
+    """Return each predictor's differences to others: what it is, mean, interval, folds in which it is above 0."""
+    found: dict[str, list[Row]] = {}
+    for each in run.comparisons:
+        figures = [_signed(each.mean), _interval(each), f"{each.num_better} of {each.num_folds}"]
+        row = Row(each.against, [_meaning(each)], [Cell(text) for text in figures])
+        found.setdefault(each.name, []).append(row)
+    return found
 
 
 def _meaning(each: Comparison) -> str:
