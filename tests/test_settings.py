@@ -60,6 +60,13 @@ READERS = {
     "CensusDataConfig": ["data/sources/census.py"],
     "RankValueConfig": ["tokenizers/rank_value.py"],
     "RunConfig": ["workflows/*.py"],
+    "ConnectomeConfig": ["workflows/connectome/*.py"],
+    "ConnectomeDataConfig": ["workflows/connectome/*.py"],
+    "ConnectomeModelConfig": ["workflows/connectome/*.py"],
+    "ConnectomeOutputConfig": ["workflows/connectome/*.py"],
+    "ConnectomeSplitConfig": ["workflows/connectome/*.py"],
+    "ConnectomeTrainingConfig": ["connectome/models/settings.py", "workflows/connectome/*.py"],
+    "PlantedConfig": ["workflows/connectome/*.py"],
 }
 
 

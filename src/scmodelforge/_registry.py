@@ -14,7 +14,17 @@ from typing import TypeVar
 
 from scmodelforge._errors import ConfigError, nearest
 
-__all__ = ["BENCHMARKS", "IMPORTERS", "MODELS", "OBJECTIVES", "SOURCES", "TOKENIZERS", "Registry"]
+__all__ = [
+    "BENCHMARKS",
+    "CONNECTOME_BASELINES",
+    "CONNECTOME_MODELS",
+    "IMPORTERS",
+    "MODELS",
+    "OBJECTIVES",
+    "SOURCES",
+    "TOKENIZERS",
+    "Registry",
+]
 
 T = TypeVar("T", bound=type)
 
@@ -114,3 +124,5 @@ BENCHMARKS = Registry("benchmark", "scmodelforge.eval.benchmarks")
 IMPORTERS = Registry("importer", "scmodelforge.hub.importers")
 TASKS = Registry("task", "scmodelforge.finetuning.tasks")
 HEADS = Registry("head", "scmodelforge.finetuning.tasks")  # that of cell types is in scmodelforge.models
+CONNECTOME_MODELS = Registry("connectome model", "scmodelforge.connectome.models")
+CONNECTOME_BASELINES = Registry("connectome baseline", "scmodelforge.connectome.baselines")

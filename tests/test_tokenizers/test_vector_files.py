@@ -65,6 +65,11 @@ def parquet(path: Path, *, lists: bool = False, as_index: bool = False) -> Path:
     return path
 
 
+def csv(path: Path) -> Path:
+    pd.DataFrame({"symbol": GENES} | {f"d{i}": VECTORS[:, i] for i in range(5)}).to_csv(path, index=False)
+    return path
+
+
 class TestFormats:
     @pytest.mark.parametrize(
         ("name", "write"),
@@ -78,6 +83,7 @@ class TestFormats:
             ("v.parquet", parquet),
             ("v.parquet", lambda path: parquet(path, lists=True)),
             ("v.parquet", lambda path: parquet(path, as_index=True)),
+            ("v.csv", csv),
             ("v.txt", text),
             ("v.w2v", lambda path: text(path, heading="3 5")),
             ("v.tsv", lambda path: text(path, joint="\t")),
@@ -99,6 +105,10 @@ class TestRefused:
             ConfigError, match=r"tokenizer\.path: no file '.*gone\.npz'; it needs a file of gene vectors"
         ):
             read_vectors(tmp_path / "gone.npz")
+
+    def test_under_the_name_of_the_setting_that_asked_for_it(self, tmp_path):
+        with pytest.raises(ConfigError, match="gene_embeddings: no file"):
+            read_vectors(tmp_path / "gone.npz", setting="gene_embeddings")
 
     @pytest.mark.parametrize(
         ("name", "words"),

@@ -29,8 +29,12 @@ def show(file: _File, overrides: _Overrides = None) -> None:
 
     Example: scmodelforge config show configs/quickstart.yaml
     """
+    from scmodelforge.config.connectome import dump_connectome_config, is_connectome_file, load_connectome_config
     from scmodelforge.config.load import dump_config, load_config
 
+    if is_connectome_file(file):
+        typer.echo(dump_connectome_config(load_connectome_config(file, overrides or [])), nl=False)
+        return
     typer.echo(dump_config(load_config(file, overrides or [])), nl=False)
 
 
@@ -40,9 +44,14 @@ def validate(file: _File, overrides: _Overrides = None) -> None:
 
     Example: scmodelforge config validate configs/quickstart.yaml --set training.batch_size=16
     """
+    from scmodelforge.config.connectome import is_connectome_file, load_connectome_config
     from scmodelforge.config.load import load_config
     from scmodelforge.workflows.named_files import missing_files
 
+    if is_connectome_file(file):
+        found = load_connectome_config(file, overrides or [])
+        typer.echo(f"{file} is valid: regions of {found.data.path or 'a planted brain'}, model {found.model.name}.")
+        return
     settings = load_config(file, overrides or [])
     if settings.data.filter is not None:
         from scmodelforge.data.obs_filter import ObsFilter

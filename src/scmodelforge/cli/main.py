@@ -12,6 +12,7 @@ from scmodelforge import __version__, _console
 from scmodelforge._errors import Interrupted, LostProcess, RunError, UserError
 from scmodelforge.cli import (
     config,
+    connectome,
     convert,
     data,
     datasets,
@@ -102,6 +103,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(results.app, name="results")
+app.add_typer(connectome.app, name="connectome")
 app.add_typer(hub.app, name="hub")
 app.add_typer(config.app, name="config")
 

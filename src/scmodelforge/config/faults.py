@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scmodelforge._errors import ConfigError
+from scmodelforge.config.section import Section
 
 __all__ = ["Faults", "is_below", "shown"]
 
@@ -18,10 +19,12 @@ class Faults:
     ----------
     origin
         The settings file, with which each line begins.
+    root
+        What such a file holds; ``None`` is a :class:`~scmodelforge.config.schema.RunConfig`.
     """
 
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
+    def __init__(self, origin: str, root: type[Section] | None = None) -> None:
+        self.origin, self.root = origin, root
         self._overrides: dict[str, str] = {}
         self._made: dict[str, str] = {}
         self._spellings: dict[str, str] = {}

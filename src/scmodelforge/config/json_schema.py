@@ -1,4 +1,7 @@
-"""The JSON Schema of a settings file, for editors: every section of every registered part, and the short spellings."""
+"""The JSON Schema of a settings file, for editors: every section of every registered part, and the short spellings.
+
+A file holds either the sections of a run on cells, or the section ``connectome``.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from scmodelforge._registry import CONNECTOME_MODELS
 from scmodelforge.config.aliases import ALIASES, NUM_GPUS
 from scmodelforge.config.backbone import has_backbone
+from scmodelforge.config.connectome import model_section
+from scmodelforge.config.connectome_sections import ConnectomeConfig, ConnectomeModelConfig
 from scmodelforge.config.messages import is_mixture
 from scmodelforge.config.parts import PARTS, Part
 from scmodelforge.config.schema import EvalConfig, RunConfig, Section, TrainingConfig
@@ -26,6 +32,8 @@ def config_schema() -> dict[str, Any]:
     """
     classes = {(kind, name): part.section_class(name) for kind, part in PARTS.items() for name in part.registry.names()}
     bases: list[type[Section]] = [RunConfig, TrainingConfig, EvalConfig, *(part.base for part in PARTS.values())]
+    regions: dict[str, type[Section]] = {name: model_section(name) for name in CONNECTOME_MODELS.names()}
+    bases += [ConnectomeConfig, *regions.values()]
     models = list(dict.fromkeys([*bases, *classes.values()]))
     names, generated = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     titles = {model: names[model, "validation"]["$ref"].rpartition("/")[2] for model in models}
@@ -48,6 +56,10 @@ def config_schema() -> dict[str, Any]:
                 below = definitions[chosen[name]]["properties"]["backbone"]
                 below.pop("$ref", None)
                 below["anyOf"] = [_choice(part, each, title) for each, title in inside.items()]
+    run["properties"]["connectome"] = {"$ref": _REF.format(model=titles[ConnectomeConfig])}
+    part = Part(CONNECTOME_MODELS, "name", ConnectomeModelConfig)
+    forms = [_choice(part, name, titles[section]) for name, section in regions.items()]
+    definitions[titles[ConnectomeConfig]]["properties"]["model"] = {"anyOf": forms}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **run, "$defs": definitions}
 
 

@@ -126,6 +126,10 @@ def drop_unread(values: dict[str, Any], model: ModelConfig) -> None:
 
 
 def _parse(raw: dict[str, Any], faults: Faults) -> RunConfig:
+    if "connectome" in raw:
+        text = "'connectome' is the section of a run on brain regions; give the file to scmodelforge connectome train."
+        faults.add("connectome", text)
+        faults.raise_if_any()
     plugins = _import_plugins(raw.pop("plugins", None), faults)
     raw = move_to_homes(raw, faults)
     sections = parse_sections(raw, faults)

@@ -58,9 +58,10 @@ def add_problems(problem: ValidationError, section: type[Section], path: str, ow
 def add_unknown(key: str, section: type[Section], path: str, faults: Faults) -> None:
     """Add a line for a setting that is not in a section: where it belongs, or the nearest one that is."""
     place = f"{path}.{key}" if path else key
-    spellings = [each for each in (*ALIASES, NUM_GPUS) if each.rpartition(".")[0] == path]
+    root = faults.root or RunConfig
+    spellings = [each for each in (*ALIASES, NUM_GPUS) if each.rpartition(".")[0] == path and root is RunConfig]
     known = [*section.model_fields, *(each.rpartition(".")[2] for each in spellings)]
-    hint = _whereabouts(key, path) or nearest(key, known) or _nearest_below(key, path)
+    hint = _whereabouts(key, path, root) or nearest(key, known) or _nearest_below(key, path, root)
     if not hint:
         there = f"Settings of '{path}'" if path else "Sections"
         hint = f" {there}: {', '.join(known)}."
@@ -165,30 +166,30 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _whereabouts(key: str, path: str) -> str:
+def _whereabouts(key: str, path: str, root: type[Section]) -> str:
     """Return the sentence that says where a setting of this name belongs, or nothing."""
     part = PARTS.get(path.partition("[")[0].removesuffix(".sources").removesuffix(".backbone"))
     if part is not None:
         owners = part.owners_of(key)
         if owners:
             return f" '{key}' is a setting of {part.key_in_words} {_quoted(owners)}."
-    if path and key in RunConfig.model_fields:
+    if path and key in root.model_fields:
         return f" '{key}' stands at the top level; indent it less."
-    homes = [home for home in _homes(key, RunConfig, "") if home != path]
+    homes = [home for home in _homes(key, root, "") if home != path]
     return f" '{key}' is a setting of {_quoted(homes)}." if homes else ""
 
 
-def _nearest_below(key: str, path: str) -> str:
+def _nearest_below(key: str, path: str, root: type[Section]) -> str:
     """Return the words that name the nearest setting of the sections, for a key without one; or nothing."""
     if path:
         return ""
-    homes = {name: home for home in RunConfig.model_fields for name in _keys(home)}
+    homes = {name: home for home in root.model_fields for name in _keys(home, root)}
     found = get_close_matches(key, homes, n=1, cutoff=0.8)
     return f" Did you mean '{homes[found[0]]}.{found[0]}'?" if found else ""
 
 
-def _keys(section: str) -> list[str]:
-    below = nested_section(RunConfig.model_fields[section].annotation)
+def _keys(section: str, root: type[Section]) -> list[str]:
+    below = nested_section(root.model_fields[section].annotation)
     return [] if below is None else list(below.model_fields)
 
 

@@ -16,7 +16,7 @@ from scmodelforge.config.messages import add_problems, add_unknown, is_mixture, 
 from scmodelforge.config.parts import HEAD, PARTS, Part
 from scmodelforge.config.schema import BenchmarkConfig, EvalConfig, RunConfig, Section
 
-__all__ = ["parse_section", "parse_sections"]
+__all__ = ["check_finite", "parse_section", "parse_sections", "validated"]
 
 
 def parse_sections(raw: Mapping[str, Any], faults: Faults) -> dict[str, Section]:
@@ -65,39 +65,39 @@ def parse_section(name: str, raw: Any, faults: Faults) -> Section | None:
     if raw is not None and not isinstance(raw, dict):
         faults.add(name, f"{name} is {shown(raw)}; it must be a section with settings below it.")
         return None
-    _check_finite(raw, name, faults)
+    check_finite(raw, name, faults)
     if name in PARTS:
         return _parse_part(PARTS[name], raw or {}, name, faults)
     section: type[Section] | None = nested_section(RunConfig.model_fields[name].annotation)
     assert section is not None
     if section is EvalConfig:
         return _parse_eval(raw or {}, faults)
-    return _validate(section, raw or {}, name, f"section '{name}'", faults)
+    return validated(section, raw or {}, name, f"section '{name}'", faults)
 
 
 def _parse_part(part: Part, raw: dict[str, Any], path: str, faults: Faults) -> Section | None:
     name = part.name_in(raw)
     if not isinstance(name, str):
         # Also tells of the section's other mistakes, as far as the common settings go.
-        return _validate(part.base, _common(raw, part.base), path, path, faults)
+        return validated(part.base, _common(raw, part.base), path, path, faults)
     try:
         section = part.section_class(name)
     except ConfigError as problem:
         faults.add(f"{path}.{part.key}", f"{path}.{part.key}: {problem}")
-        _validate(part.base, _common(raw, part.base), path, path, faults)
+        validated(part.base, _common(raw, part.base), path, path, faults)
         return None
     if is_mixture(section):
         return _parse_mixture(section, raw, path, faults)
     if has_backbone(section):
         return _parse_around(section, raw, path, faults)
-    return _validate(section, raw, path, f"{part.key_in_words} '{name}'", faults)
+    return validated(section, raw, path, f"{part.key_in_words} '{name}'", faults)
 
 
 def _parse_mixture(section: type[Section], raw: dict[str, Any], path: str, faults: Faults) -> Section | None:
     """Parse data that come from several sources, each with the settings of its own class."""
     entries = raw.get("sources")
     others = {key: value for key, value in raw.items() if key != "sources"}
-    mixture = _validate(section, others, path, "source 'mixture'", faults)
+    mixture = validated(section, others, path, "source 'mixture'", faults)
     if not isinstance(entries, list) or not entries:
         faults.add(f"{path}.sources", f"{path}.sources is {shown(entries)}; it must be a list of sources.")
         return None
@@ -126,7 +126,7 @@ def _parse_around(section: type[Section], raw: dict[str, Any], path: str, faults
     if isinstance(own.get("head"), dict) and _parse_part(HEAD, own["head"], f"{path}.head", faults) is None:
         is_right, own = False, {key: value for key, value in own.items() if key != "head"}
     # With a mistake below, only those of its own are asked of the section.
-    around = _validate(section, {**own, "backbone": below} if is_right else own, path, name, faults)
+    around = validated(section, {**own, "backbone": below} if is_right else own, path, name, faults)
     return around if is_right else None
 
 
@@ -148,7 +148,7 @@ def _parse_entry(entry: Any, path: str, faults: Faults) -> Section | None:
 def _parse_eval(raw: dict[str, Any], faults: Faults) -> Section | None:
     entries = raw.get("benchmarks", [])
     if not isinstance(entries, list):
-        return _validate(EvalConfig, raw, "eval", "section 'eval'", faults)
+        return validated(EvalConfig, raw, "eval", "section 'eval'", faults)
     part = PARTS["eval.benchmarks"]
     parsed = [
         _parse_part(part, entry, f"eval.benchmarks[{position}]", faults)
@@ -156,7 +156,7 @@ def _parse_eval(raw: dict[str, Any], faults: Faults) -> Section | None:
         if entry is not None
     ]
     others = {key: value for key, value in raw.items() if key != "benchmarks"}
-    section = _validate(EvalConfig, others, "eval", "section 'eval'", faults)
+    section = validated(EvalConfig, others, "eval", "section 'eval'", faults)
     benchmarks = [each for each in parsed if isinstance(each, BenchmarkConfig)]
     if not isinstance(section, EvalConfig) or len(benchmarks) < len(entries):
         return None
@@ -165,7 +165,8 @@ def _parse_eval(raw: dict[str, Any], faults: Faults) -> Section | None:
     return section
 
 
-def _validate(section: type[Section], raw: dict[str, Any], path: str, owner: str, faults: Faults) -> Section | None:
+def validated(section: type[Section], raw: dict[str, Any], path: str, owner: str, faults: Faults) -> Section | None:
+    """Return plain values as a section, or ``None`` if there is a mistake, of which ``faults`` gets a line."""
     try:
         # By way of JSON, so that a list can become a tuple and text a path, and still no text a number.
         return section.model_validate_json(json.dumps(_without_empty_sections(raw, section), default=str))
@@ -192,12 +193,13 @@ def _common(raw: dict[str, Any], base: type[Section]) -> dict[str, Any]:
     return {key: value for key, value in raw.items() if key in base.model_fields}
 
 
-def _check_finite(value: Any, path: str, faults: Faults) -> None:
+def check_finite(value: Any, path: str, faults: Faults) -> None:
+    """Add a line for each number that is not finite."""
     if isinstance(value, dict):
         for key, each in value.items():
-            _check_finite(each, f"{path}.{key}", faults)
+            check_finite(each, f"{path}.{key}", faults)
     elif isinstance(value, list):
         for position, each in enumerate(value):
-            _check_finite(each, f"{path}[{position}]", faults)
+            check_finite(each, f"{path}[{position}]", faults)
     elif isinstance(value, float) and not math.isfinite(value):
         faults.add(path, f"{faults.spelling(path)} is {value}; it must be a finite number.")

@@ -122,7 +122,7 @@ def dot_plot(scores: Sequence[Score], *, x_name: str, title: str) -> Markup:
     """Return a row for each score with a mark for each representation, and lines for intervals."""
     values = [v for row in scores for v in row.values.values()]
     values += [v for row in scores for pair in row.intervals.values() for v in pair]
-    ticks = nice_ticks(min(0.0, min(values)), max(values), 5)
+    ticks = nice_ticks(min(0.0, min(values)), max(0.0, max(values)), 5)
     low, high = ticks[0], ticks[-1]
     height = _ROW * len(scores) + 52
     width = _WIDTH

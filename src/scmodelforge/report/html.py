@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from scmodelforge import __version__
 from scmodelforge._optional import require
+from scmodelforge.report.pages import render_page
 from scmodelforge.training._files import write_text
 from scmodelforge.workflows.outputs import check_output
 from scmodelforge.workflows.run_record import RunRecord
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
 __all__ = ["render_report", "write_report"]
-
-_TEMPLATES = Path(__file__).parent / "templates"
-# The markers of the pictures of cells as paths, and those of the representations, both around (0, 0).
-_SHAPES = {
-    "o": "M-4.5,0a4.5,4.5 0 1,0 9,0a4.5,4.5 0 1,0 -9,0Z",
-    "^": "M0,-5L5,4H-5Z",
-    "s": "M-4,-4H4V4H-4Z",
-    "D": "M0,-5.5L5.5,0L0,5.5L-5.5,0Z",
-    "v": "M0,5L5,-4H-5Z",
-    "P": "M-1.7,-5H1.7V-1.7H5V1.7H1.7V5H-1.7V1.7H-5V-1.7H-1.7Z",
-    "X": "M-5,-2.6L-2.6,-5L0,-2.4L2.6,-5L5,-2.6L2.4,0L5,2.6L2.6,5L0,2.4L-2.6,5L-5,2.6L-2.4,0Z",
-    "*": "M0,-5.8L1.4,-1.9L5.5,-1.8L2.3,.7L3.4,4.7L0,2.4L-3.4,4.7L-2.3,.7L-5.5,-1.8L-1.4,-1.9Z",
-}
 
 
 def write_report(
@@ -81,33 +63,8 @@ def render_report(run: RunRecord, *, method: Literal["auto", "pca"] = "auto", no
     now
         The time at the foot; ``None`` is the present.
     """
-    from markupsafe import Markup
-
-    return (
-        _templates()
-        .get_template("report.html.j2")
-        .render(
-            **_contents(run, method),
-            style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
-            version=__version__,
-            now=now or time.strftime("%Y-%m-%d %H:%M %Z"),
-        )
-    )
-
-
-@functools.cache
-def _templates() -> Environment:
-    """Return the templates, each of which is compiled once for all reports of a process."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    from scmodelforge.report.charts import MARKS
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["counts"] = _counts
-    environment.globals |= {"shapes": _SHAPES, "marks": MARKS}
-    return environment
+    contents = {**_contents(run, method), "now": now or time.strftime("%Y-%m-%d %H:%M %Z")}
+    return render_page("report.html.j2", contents)
 
 
 def _contents(run: RunRecord, method: Literal["auto", "pca"]) -> dict[str, Any]:
@@ -158,9 +115,3 @@ def _evaluated(run: RunRecord) -> str:
     if run.exported:
         return f"The exported model, from step {step:,}, beside baselines on the same cells."
     return f"The model as it was at step {step:,}, the last evaluation, beside baselines on the same cells."
-
-
-def _counts(rows: Sequence[Sequence[Any]]) -> Any:
-    """Return a category with its counts as text; those without a value have a name too."""
-    name, *numbers = rows
-    return [name or "(missing)", *(f"{number:,}" for number in numbers)]

@@ -14,7 +14,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.data.genes import strip_version
 from scmodelforge.data.vocab import GeneVocab
-from scmodelforge.tokenizers.vector_files import read_vectors
+from scmodelforge.tokenizers.vector_files import is_flat, read_vectors
 
 __all__ = ["GeneVectors"]
 
@@ -57,11 +57,10 @@ class GeneVectors:
             fewer than 1 % of the vocabulary's genes.
         """
         named = read_vectors(path)
-        spread, size = named.vectors.std(axis=1), np.abs(named.vectors).max(axis=1)
-        is_flat = (spread <= _NO_SPREAD * size) if named.vectors.shape[1] > 1 else size == 0
-        if is_flat.any():
-            _log.warning(f"{path}: {is_flat.sum():,} genes have a vector of equal numbers, which is taken for none.")
-        tokens = np.where(is_flat, -1, vocab.map(named.genes))
+        has_none = is_flat(named.vectors)
+        if has_none.any():
+            _log.warning(f"{path}: {has_none.sum():,} genes have a vector of equal numbers, which is taken for none.")
+        tokens = np.where(has_none, -1, vocab.map(named.genes))
         rows = _one_for_each(tokens, named.genes, vocab, path)
         vectors = cls(tokens[rows].astype(np.int32), named.vectors[rows], path.name, named.sha256)
         vectors._check(path, vocab, first=named.genes[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,12 @@ import numpy as np
 from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._optional import require
 
-__all__ = ["NamedVectors", "read_vectors"]
+__all__ = ["NamedVectors", "checked_vectors", "is_flat", "read_vectors"]
 
 _GENES = ("genes", "gene_ids", "gene", "gene_id", "gene_names", "ids", "names", "index")
 _MATRIX = ("vectors", "embeddings", "embedding", "X")
-_FORMATS = "parquet, npz, safetensors, h5 or word2vec text (txt, vec, w2v, tsv)"
+_FORMATS = "parquet, csv, npz, safetensors, h5 or word2vec text (txt, vec, w2v, tsv)"
+_NO_SPREAD = 1e-6  # relative to the numbers themselves
 
 
 class NamedVectors(NamedTuple):
@@ -38,12 +39,20 @@ class NamedVectors(NamedTuple):
     sha256: str
 
 
-def read_vectors(path: Path) -> NamedVectors:
+def read_vectors(path: Path, *, setting: str = "tokenizer.path") -> NamedVectors:
     """Read gene vectors, each of which is finite and all of which are of one width.
 
     ``.npz``, ``.safetensors`` and ``.h5`` hold either one array for each gene under the gene's name, or two arrays:
     ``genes`` and ``vectors`` (in safetensors the genes are a JSON list ``genes`` of the metadata). ``.parquet`` holds a
-    column of genes and columns of numbers, or one of lists. Text is that of word2vec: a gene and its numbers a line.
+    column of genes and columns of numbers, or one of lists, ``.csv`` the former. Text is that of word2vec: a gene and
+    its numbers a line, after a line with both counts or none.
+
+    Parameters
+    ----------
+    path
+        The file.
+    setting
+        What messages call it.
 
     Raises
     ------
@@ -53,10 +62,10 @@ def read_vectors(path: Path) -> NamedVectors:
         If it does not hold what is needed.
     """
     if not path.is_file():
-        msg = f"tokenizer.path: no file '{path}'; it needs a file of gene vectors: {_FORMATS}."
+        msg = f"{setting}: no file '{path}'; it needs a file of gene vectors: {_FORMATS}."
         raise ConfigError(msg)
     if path.suffix not in _READERS:
-        msg = f"tokenizer.path: '{path.name}' is not read{_why_not(path.suffix)}; save the vectors as {_FORMATS}."
+        msg = f"{setting}: '{path.name}' is not read{_why_not(path.suffix)}; save the vectors as {_FORMATS}."
         raise ConfigError(msg)
     try:
         genes, rows = _READERS[path.suffix](path)
@@ -65,7 +74,7 @@ def read_vectors(path: Path) -> NamedVectors:
     except Exception as problem:  # each format has errors of its own; all mean that the file is not one
         msg = f"{path}: not readable as gene vectors ({' '.join(str(problem).split())}); {_FORMATS} is needed."
         raise DataError(msg) from problem
-    return NamedVectors(genes, _checked(path, genes, rows), _sha256(path))
+    return NamedVectors(genes, checked_vectors(str(path), genes, rows), _sha256(path))
 
 
 def _why_not(suffix: str) -> str:
@@ -74,8 +83,23 @@ def _why_not(suffix: str) -> str:
     return ": it has no gene names" if suffix == ".npy" else ""
 
 
-def _checked(path: Path, genes: list[str], rows: Any) -> np.ndarray:
-    """Return the vectors as one array, after all that can be wrong with them was looked for."""
+def checked_vectors(path: str, genes: Sequence[str], rows: Any) -> np.ndarray:
+    """Return vectors as one array, shape (N, D), float32, after all that can be wrong with them was looked for.
+
+    Parameters
+    ----------
+    path
+        What messages call their origin.
+    genes
+        Whose they are.
+    rows
+        The vector of each.
+
+    Raises
+    ------
+    DataError
+        If they are not finite, of one width, and one for each gene.
+    """
     if not genes:
         msg = f"{path}: no gene in it; gene vectors are needed."
         raise DataError(msg)
@@ -103,6 +127,12 @@ def _checked(path: Path, genes: list[str], rows: Any) -> np.ndarray:
             raise DataError(msg)
         seen.add(gene)
     return vectors
+
+
+def is_flat(vectors: np.ndarray) -> np.ndarray:
+    """Tell of each vector, shape (N, D), whether its numbers are all equal, such as zeros for a missing one; (N,)."""
+    spread, size = vectors.std(axis=1), np.abs(vectors).max(axis=1)
+    return np.asarray((spread <= _NO_SPREAD * size) if vectors.shape[1] > 1 else size == 0)
 
 
 def _from_arrays(path: Path, arrays: Mapping[str, Any], names: Iterable[str]) -> tuple[list[str], Any]:
@@ -154,7 +184,18 @@ def _read_parquet(path: Path) -> tuple[list[str], Any]:
     require("pyarrow", extra="parquet", why=f"Reading {path.name}")
     import pandas as pd
 
-    table = pd.read_parquet(path, engine="pyarrow")
+    return _from_table(path, pd.read_parquet(path, engine="pyarrow"))
+
+
+def _read_csv(path: Path) -> tuple[list[str], Any]:
+    import pandas as pd
+
+    return _from_table(path, pd.read_csv(path, encoding="utf-8-sig"))
+
+
+def _from_table(path: Path, table: Any) -> tuple[list[str], Any]:
+    import pandas as pd
+
     if not isinstance(table.index, pd.RangeIndex):
         table = table.reset_index()
     words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name]) and _is_words(table[name])]
@@ -201,6 +242,7 @@ _READERS: dict[str, Callable[[Path], tuple[list[str], Any]]] = {
     ".h5": _read_h5,
     ".hdf5": _read_h5,
     ".parquet": _read_parquet,
+    ".csv": _read_csv,
     ".txt": _read_text,
     ".vec": _read_text,
     ".w2v": _read_text,

@@ -14,7 +14,7 @@ import numpy as np
 from scmodelforge._errors import DataError
 from scmodelforge.workflows.outputs import check_output
 
-__all__ = ["check_copy", "num_rows", "on_disk", "put_columns", "put_rows", "put_uns", "write_copy"]
+__all__ = ["check_copy", "num_rows", "on_disk", "put_columns", "put_pairs", "put_rows", "put_uns", "write_copy"]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -112,6 +112,13 @@ def put_rows(file: Any, key: str, parts: Iterator[np.ndarray], shape: tuple[int,
     for part in parts:
         array[start : start + len(part)] = part
         start += len(part)
+
+
+def put_pairs(file: Any, key: str, matrix: np.ndarray) -> None:
+    """Write ``obsp[key]``, shape (cells, cells), float32; one that is there is replaced."""
+    from anndata.io import write_elem
+
+    write_elem(file["obsp"] if "obsp" in file else _new_group(file, "obsp"), key, matrix.astype(np.float32))
 
 
 def num_rows(file: Any, table: str) -> int:

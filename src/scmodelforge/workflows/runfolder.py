@@ -22,7 +22,7 @@ from scmodelforge.data.splits import CellSplit
 from scmodelforge.hub.plugin_files import check_plugin_names, copy_plugins
 from scmodelforge.workflows.provenance import git_state, package_versions
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "check_writable", "facts_of_command", "refuse_used"]
 
 # All that a run or its checkpoints leave in a folder, also when killed at any moment.
 _OURS = re.compile(
@@ -108,7 +108,7 @@ class RunFolder:
         """
         self.check_unused(force=force)
         for folder in (self.root, self.checkpoints, self.logs):
-            _check_writable(folder)
+            check_writable(folder)
 
     def check_unused(self, *, force: bool) -> None:
         """Make sure that there is nothing here that a new run may not replace, without writing anything.
@@ -124,24 +124,10 @@ class RunFolder:
                 "choose a folder beside or inside it."
             )
             raise ConfigError(msg)
+        is_run = (self.root / "run.json").is_file()
+        go_on = f"scmodelforge train --resume {self.root}" if is_run else None
         for folder in (self.root, self.checkpoints):
-            is_used = folder.is_dir() and any(folder.iterdir())
-            foreign = [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)] if is_used else []
-            if is_used and not force:
-                advice = ["choose another folder with --set output.run_dir=..."]
-                if (self.root / "run.json").is_file():
-                    advice.insert(0, f"go on with that run: scmodelforge train --resume {self.root}")
-                if not foreign:
-                    advice.append("replace it with --force")
-                words = "; or ".join(advice)
-                msg = f"{folder} is not empty. {words[0].upper()}{words[1:]}."
-                raise ConfigError(msg)
-            if foreign:
-                msg = (
-                    f"{folder} is not empty and is not a run (it holds '{foreign[0]}'); --force does not delete it. "
-                    "Choose another folder."
-                )
-                raise ConfigError(msg)
+            refuse_used(folder, _OURS, go_on=go_on, force=force)
 
     def create(self, config: RunConfig, split: CellSplit, facts: dict[str, Any]) -> None:
         """Make the folder of a new run, deleting the run it replaces, and write its settings, split and facts."""
@@ -157,17 +143,7 @@ class RunFolder:
         config.plugins = copy_plugins(config.plugins, self.root)
         (self.root / "config.yaml").write_text(dump_config(config))
         (self.root / "splits.json").write_text(json.dumps(split.to_dict()) + "\n")
-        about = {
-            "format_version": FORMAT_VERSION,
-            "scmodelforge_version": __version__,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "command": " ".join(Path(word).name if position == 0 else word for position, word in enumerate(sys.argv)),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "git": git_state(),
-            "packages": package_versions(),
-            **facts,
-        }
+        about = {**facts_of_command(), **facts}
         (self.root / "run.json").write_text(json.dumps(about, indent=1) + "\n")
 
     @staticmethod
@@ -202,7 +178,66 @@ def _moved(path: Path, old_root: Path, new_root: Path) -> Path:
     return new_root / path.relative_to(old_root) if path.is_relative_to(old_root) else path
 
 
-def _check_writable(folder: Path) -> None:
+def refuse_used(folder: Path, ours: re.Pattern[str], *, go_on: str | None, force: bool) -> None:
+    """Refuse a folder for a new run that holds something already.
+
+    Parameters
+    ----------
+    folder
+        The folder, which need not be there.
+    ours
+        Names of what a run leaves.
+    go_on
+        The command that goes on with the run that is there; ``None`` if it holds none.
+    force
+        Allow it to hold what a run leaves.
+
+    Raises
+    ------
+    ConfigError
+        If it does.
+    """
+    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    foreign = [name for name in held if not ours.fullmatch(name)]
+    if held and not force:
+        advice = ["choose another folder with --set output.run_dir=..."]
+        if go_on is not None:
+            advice.insert(0, f"go on with that run: {go_on}")
+        if not foreign:
+            advice.append("replace it with --force")
+        words = "; or ".join(advice)
+        msg = f"{folder} is not empty. {words[0].upper()}{words[1:]}."
+        raise ConfigError(msg)
+    if foreign:
+        msg = (
+            f"{folder} is not empty and is not a run (it holds '{foreign[0]}'); --force does not delete it. "
+            "Choose another folder."
+        )
+        raise ConfigError(msg)
+
+
+def facts_of_command() -> dict[str, Any]:
+    """Return what a run's record says of the command, the machine and the software."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "scmodelforge_version": __version__,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": " ".join(Path(word).name if position == 0 else word for position, word in enumerate(sys.argv)),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git": git_state(),
+        "packages": package_versions(),
+    }
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder can be written to, or made.
+
+    Raises
+    ------
+    DataError
+        If it cannot.
+    """
     parent = folder
     while not parent.exists():
         parent = parent.parent

@@ -1,4 +1,4 @@
-"""Self-attention with separate projections.
+"""Attention with separate projections, of tokens to one another or to other tokens.
 
 ``nn.TransformerEncoderLayer`` is not used: in evaluation mode it takes a fused path that reads the weights past the
 modules, so that adapters put into them do nothing.
@@ -25,7 +25,7 @@ __all__ = ["KeyValueCache", "MultiHeadAttention", "generate_causal_mask", "merge
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention of each token to the tokens of its cell.
+    """Attention of each token to the tokens of its cell, or to those of something else.
 
     The projections are the modules ``q``, ``k``, ``v`` and ``o``, in training and in evaluation.
 
@@ -87,6 +87,7 @@ class MultiHeadAttention(nn.Module):
         bias_itself: bool = True,
         maps: list[torch.Tensor] | None = None,
         packing: Packing | None = None,
+        context: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Attend.
 
@@ -113,11 +114,19 @@ class MultiHeadAttention(nn.Module):
         packing
             Says that ``hidden_states``, shape (T, H), and ``key_bias``, shape (T,), are those of real tokens only, and
             what these see; other masks are not looked at then.
+        context
+            Keys and values of other tokens, K of them, to attend to in place of ``hidden_states``, as
+            :meth:`keys_values` gives them; masks then broadcast to (B, heads, S, K). There can be no ``cache``,
+            ``key_bias`` or ``packing``.
 
         Returns
         -------
         The shape of ``hidden_states``.
         """
+        if context is not None:
+            assert (cache, key_bias, packing) == (None, None, None)
+            query = self.queries(hidden_states, self.positions(hidden_states, None))
+            return self.attend((query, *context), key_mask, mask, maps=maps)
         if cache is None and maps is None and self.is_alone(hidden_states, packing):
             return self._alone(hidden_states)
         positions = self.positions(hidden_states, packing, start=0 if cache is None else len(cache))
@@ -141,11 +150,25 @@ class MultiHeadAttention(nn.Module):
         self, hidden_states: torch.Tensor, positions: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the heads of queries, keys and values, shape (B, heads, S, D); of packed states (heads, T, D)."""
-        query, key, value = (self._split_heads(part(hidden_states)) for part in (self.q, self.k, self.v))
-        if self.rotary is not None:
-            assert positions is not None
-            query, key = self.rotary(query, positions), self.rotary(key, positions)
-        return query, key, value
+        return self.queries(hidden_states, positions), *self.keys_values(hidden_states, positions)
+
+    def queries(self, hidden_states: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the heads of queries as :meth:`project` does."""
+        query = self._split_heads(self.q(hidden_states))
+        if self.rotary is None:
+            return query
+        assert positions is not None
+        return self.rotary(query, positions)
+
+    def keys_values(
+        self, hidden_states: torch.Tensor, positions: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the heads of keys and values as :meth:`project` does; for others to attend to, as ``context``."""
+        key, value = self._split_heads(self.k(hidden_states)), self._split_heads(self.v(hidden_states))
+        if self.rotary is None:
+            return key, value
+        assert positions is not None
+        return self.rotary(key, positions), value
 
     def attend(
         self,

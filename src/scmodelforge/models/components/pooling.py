@@ -6,11 +6,12 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from scmodelforge._errors import ConfigError
 from scmodelforge.models.components.packing import is_always_packed
 
-__all__ = ["Pooling", "cls_pool", "get_pooling", "mean_pool", "mean_seen"]
+__all__ = ["AttentionPooling", "Pooling", "cls_pool", "get_pooling", "mean_pool", "mean_seen"]
 
 #: Rows that PyTorch sums up side by side on a CPU, or a multiple of their number.
 _ROWS_OF_A_GROUP = 16
@@ -88,6 +89,34 @@ def mean_seen(hidden_states: torch.Tensor, attention_mask: torch.Tensor, mask: t
         seen = (mask[:, 0] & is_real[:, None, :]).float()  # (B, S, S)
         total = seen @ hidden_states.masked_fill(~is_real.unsqueeze(-1), 0.0).float()  # cumsum is not deterministic
         return (total / seen.sum(dim=-1, keepdim=True).clamp(min=1)).to(hidden_states.dtype)
+
+
+class AttentionPooling(nn.Module):
+    """Average over tokens with learned weights: a softmax of the score that a small network gives each token.
+
+    Parameters
+    ----------
+    hidden_dim
+        Width H of the hidden states.
+    inner
+        Width inside the network.
+    """
+
+    def __init__(self, hidden_dim: int, inner: int = 32) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(hidden_dim, inner), nn.Tanh(), nn.Linear(inner, 1))
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Pool hidden states, shape (B, S, H), over the tokens whose mask is not 0, to shape (B, H).
+
+        Without a real token the result is zeros.
+        """
+        scores = self.score(hidden_states)[..., 0]  # (B, S)
+        if attention_mask is None:
+            return torch.einsum("bs,bsh->bh", scores.softmax(dim=-1), hidden_states)
+        is_real = attention_mask != 0
+        weights = scores.masked_fill(~is_real, torch.finfo(scores.dtype).min).softmax(dim=-1) * is_real
+        return torch.einsum("bs,bsh->bh", weights, hidden_states.masked_fill(~is_real[..., None], 0.0))
 
 
 def get_pooling(name: str) -> Pooling:

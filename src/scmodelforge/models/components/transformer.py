@@ -258,8 +258,8 @@ class TransformerBlock(nn.Module):
     ) -> torch.Tensor:
         """Transform hidden states, shape (B, S, H), under a mask that broadcasts to (B, heads, S, S).
 
-        ``attention`` are options of :class:`MultiHeadAttention`: ``cache``, ``key_bias``, ``bias_itself``, ``maps`` and
-        ``packing``; with the last the hidden states are those of real tokens, shape (T, H).
+        ``attention`` are options of :class:`MultiHeadAttention`: ``cache``, ``key_bias``, ``bias_itself``, ``maps``,
+        ``context`` and ``packing``; with the last the hidden states are those of real tokens, shape (T, H).
         """
         if self._is_compiled(attention):
             assert self.compiler is not None
@@ -285,4 +285,4 @@ class TransformerBlock(nn.Module):
         """Tell whether this is a step of training to be compiled: evaluation and generation are not."""
         if self.compiler is None or not self.training or not torch.is_grad_enabled():
             return False
-        return attention.get("cache") is None and attention.get("maps") is None
+        return all(attention.get(name) is None for name in ("cache", "maps", "context"))

@@ -12,7 +12,7 @@ from scmodelforge.config.schema import RunConfig
 from scmodelforge.report.text import number, without_places
 from scmodelforge.workflows.run_record import RunRecord
 
-__all__ = ["all_settings", "changed_settings", "checkpoint_rows", "environment"]
+__all__ = ["all_settings", "as_yaml", "changed_settings", "checkpoint_rows", "environment"]
 
 
 def changed_settings(run: RunRecord) -> list[tuple[str, str]]:
@@ -28,7 +28,12 @@ def changed_settings(run: RunRecord) -> list[tuple[str, str]]:
 
 def all_settings(run: RunRecord) -> str:
     """Return all settings as YAML, without folders of this machine."""
-    text: str = yaml.safe_dump(_cleaned(run.settings), sort_keys=False, allow_unicode=True, width=100)
+    return as_yaml(run.settings)
+
+
+def as_yaml(settings: dict[str, Any]) -> str:
+    """Return settings, or other facts, as YAML, without folders of this machine."""
+    text: str = yaml.safe_dump(_cleaned(settings), sort_keys=False, allow_unicode=True, width=100)
     return text
 
 

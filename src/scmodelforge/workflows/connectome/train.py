@@ -1,0 +1,259 @@
+"""A run on brain regions: every fold is fitted and scored once, then the model on all regions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import scmodelforge
+from scmodelforge._errors import ConfigError, Interrupted
+from scmodelforge.config.connectome import load_connectome_config
+from scmodelforge.config.connectome_sections import ConnectomeConfig
+from scmodelforge.config.given import GivenSettings, path_of
+from scmodelforge.connectome.gene_pairs import gene_pairs
+from scmodelforge.connectome.metrics import connectivity_matrix
+from scmodelforge.workflows.connectome.fold import FoldResult, fit_model, make_model, run_fold
+from scmodelforge.workflows.connectome.folder import ConnectomeFolder, write_arrays
+from scmodelforge.workflows.connectome.inputs import ModelInputs
+from scmodelforge.workflows.connectome.plan import Plan, training_pairs
+from scmodelforge.workflows.connectome.standing import Standing, comparisons, standings, table_of, verdict
+from scmodelforge.workflows.journal import Journal
+
+__all__ = ["ConnectomeResult", "default_settings", "resume_connectome", "score_baselines", "start_connectome"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConnectomeResult:
+    """What a run found.
+
+    Attributes
+    ----------
+    columns, rows
+        The table of predictors, the best first.
+    lines
+        Who is best, in words.
+    standings
+        The predictors.
+    root
+        The run's folder; ``None`` if nothing was written.
+    title
+        What the table is of.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    lines: list[str]
+    standings: list[Standing]
+    root: Path | None
+    title: str
+
+
+def default_settings() -> Path:
+    """Return the settings of a run for which no file is given: a planted brain, and a model that fits a CPU."""
+    package = Path(scmodelforge.__file__).parent
+    # Installed from a wheel it lies in the package; in a checkout there is one copy of it only.
+    inside = package / "connectome" / "default.yaml"
+    return inside if inside.is_file() else package.parents[1] / "configs" / "connectome.yaml"
+
+
+def start_connectome(
+    settings: Path | GivenSettings, overrides: Sequence[str] = (), *, force: bool = False
+) -> ConnectomeResult:
+    """Fit and score a model and baselines on every fold, and keep a model of all regions.
+
+    Parameters
+    ----------
+    settings
+        Settings file, or settings in the place of one.
+    overrides
+        Changes of settings, ``a.b=c``.
+    force
+        Replace an existing run folder.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For everything a user can get wrong, before the run folder is made.
+    Interrupted
+        When the run was asked to stop; folds that are done are kept.
+    """
+    with Journal() as journal:
+        config = load_connectome_config(settings, overrides)
+        folder = ConnectomeFolder(_place_files(config, path_of(settings).stem))
+        folder.check_free(force=force)
+        plan = Plan.of(config)
+        _try(plan)
+        folder.create(config, {"data": plan.facts(), "seeds": config.split.seeds, "seconds": 0.0})
+        journal.begin(folder.root, step=0)
+        return _execute(plan, folder)
+
+
+def resume_connectome(root: Path) -> ConnectomeResult:
+    """Go on with a run: folds that are done are not fitted again.
+
+    Raises
+    ------
+    DataError
+        If the folder is not such a run.
+    ConfigError
+        If its settings or its data were changed.
+    """
+    with Journal() as journal:
+        folder, config, facts = ConnectomeFolder.read(root)
+        plan = Plan.of(config)
+        if plan.facts()["sha256"] != facts.get("data", {}).get("sha256"):
+            msg = f"the data of {root} were changed since the run began; restore them, or start a new run."
+            raise ConfigError(msg)
+        journal.begin(folder.root, step=0)
+        return _execute(plan, folder)
+
+
+def score_baselines(settings: Path | GivenSettings, overrides: Sequence[str] = ()) -> ConnectomeResult:
+    """Fit and score the baselines alone, and write nothing.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For everything a user can get wrong.
+    """
+    plan = Plan.of(load_connectome_config(settings, overrides))
+    rows: list[dict[str, Any]] = []
+    for number, fold in enumerate(plan.folds, start=1):
+        rows += run_fold(plan, fold, with_model=False).rows
+        _log.info(f"{number} of {len(plan.folds)} folds: seed {fold.seed}, {fold.split.name}")
+    return _result(plan, rows, None)
+
+
+def _place_files(config: ConnectomeConfig, name: str) -> Path:
+    """Make paths of the settings absolute, so that the run can be resumed from any folder; return the run's."""
+    data, model = config.data, config.model
+    if data.path is not None:
+        data.path = _absolute(data.path)
+        if Path(data.path).suffix in (".csv", ".tsv"):
+            data.target, data.coords = (
+                None if each is None else _absolute(each) for each in (data.target, data.coords)
+            )
+    vectors = getattr(model, "gene_embeddings", None)
+    if vectors is not None:
+        setattr(model, "gene_embeddings", _absolute(vectors))  # noqa: B010 - a setting of some models only
+    root = Path(config.output.run_dir or Path("runs") / name).expanduser()
+    config.output.run_dir = str(root.absolute())
+    return root
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _try(plan: Plan) -> None:
+    """Make the model of the first fold and choose its validation regions: what is wrong is said before hours of it."""
+    fold = plan.folds[0]
+    taken = ModelInputs.fitted(plan.data, fold.split.train_regions, plan.config.data.max_genes).apply(plan.data)
+    model = make_model(plan.config, taken, fold.seed)
+    for each in plan.folds:
+        training_pairs(plan.data, each.split.train_regions, plan.config, each.seed)
+    names = f"{len(plan.baselines)} baselines"
+    _log.info(
+        f"{plan.data.num_regions} regions of '{plan.data.dataset}', {plan.data.num_genes:,} genes, {len(plan.folds)} "
+        f"folds ({plan.config.split.strategy}); {plan.config.model.name} with "
+        f"{sum(tensor.numel() for tensor in model.parameters()):,} parameters and {taken.num_genes:,} genes, {names}"
+    )
+
+
+def _execute(plan: Plan, folder: ConnectomeFolder) -> ConnectomeResult:
+    began = time.perf_counter()
+    try:
+        results = _folds(plan, folder)
+        rows = [row for result in results for row in result.rows]
+        _write(plan, folder, results, rows)
+        if not folder.model.is_dir():
+            _final_model(plan, folder)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        msg = f"stopped; folds that are done are kept in {folder.root}\ngo on with: {folder.go_on}"
+        raise Interrupted(msg) from stop
+    finally:
+        folder.add_seconds(time.perf_counter() - began)
+    return _result(plan, rows, folder.root)
+
+
+def _folds(plan: Plan, folder: ConnectomeFolder) -> list[FoldResult]:
+    found = []
+    for number, fold in enumerate(plan.folds, start=1):
+        where = f"{number} of {len(plan.folds)} folds: seed {fold.seed}, {fold.split.name}"
+        result = folder.read_fold(fold)
+        if result is not None:
+            _log.info(f"{where}: done before")
+        else:
+            result = run_fold(plan, fold)
+            folder.write_fold(fold, result)
+            shown = sorted(
+                (row["inner"]["pearson_r"] or -1, row["name"]) for row in result.rows if row["kind"] != "model"
+            )
+            r = result.rows[0]["inner"]["pearson_r"]
+            own = "no r" if r is None else f"r {r:.3f}"
+            _log.info(f"{where}: {plan.config.model.name} {own}, best baseline {shown[-1][1]} {shown[-1][0]:.3f}")
+        found.append(result)
+    return found
+
+
+def _in_words(rows: list[dict[str, Any]]) -> str:
+    """Return the score of the model in a fold, and of the baseline that is best there."""
+    found = standings(rows)
+    own = next(each for each in found if each.kind == "model")
+    best = next((each for each in found if each.kind != "model"), None)
+    return f"{own.name} r {own.mean:.3f}" + ("" if best is None else f", best baseline {best.name} {best.mean:.3f}")
+
+
+def _write(plan: Plan, folder: ConnectomeFolder, results: list[FoldResult], rows: list[dict[str, Any]]) -> None:
+    """Write what follows from the folds."""
+    found = standings(rows)
+    folder.write_scores(rows)
+    folder.write_json("metrics.json", [each.to_dict() for each in found])
+    folder.write_json("comparison.json", [gap.to_dict() for gap in comparisons(found, plan.test_share)])
+    data = plan.data
+    total, count = np.zeros((data.num_regions, data.num_regions)), np.zeros((data.num_regions, data.num_regions))
+    for fold, result in zip(plan.folds, results, strict=True):
+        assert result.predicted is not None
+        matrix = connectivity_matrix(data, fold.split.inner, result.predicted)
+        count += np.isfinite(matrix)
+        total += np.nan_to_num(matrix)
+    arrays = {
+        "true": data.Y.numpy().astype(np.float64),
+        "predicted": np.where(count > 0, total / np.maximum(count, 1), np.nan),
+        "regions": np.asarray(data.region_names, dtype=str),
+    }
+    if data.coords is not None:
+        arrays["coords"] = data.coords.numpy()
+    if data.networks is not None:
+        arrays["network"] = data.networks
+    write_arrays(folder.root / "predictions.npz", arrays)
+
+
+def _final_model(plan: Plan, folder: ConnectomeFolder) -> None:
+    seed = plan.config.split.seeds[0]
+    _log.info(f"the model of all {plan.data.num_regions} regions, seed {seed}")
+    fitted = fit_model(plan.config, plan.data, np.arange(plan.data.num_regions), seed)
+    pairs = gene_pairs(fitted.model, fitted.inputs.apply(plan.data), seed=seed)
+    if pairs is not None:
+        folder.write_table("gene_pairs.csv", ["gene_i", "gene_j", "attention"], [list(pair) for pair in pairs])
+    folder.write_model(fitted)
+
+
+def _result(plan: Plan, rows: list[dict[str, Any]], root: Path | None) -> ConnectomeResult:
+    found = standings(rows)
+    gaps = comparisons(found, plan.test_share)
+    seeds = len(plan.config.split.seeds)
+    title = (
+        f"{plan.data.dataset}: Pearson r of pairs of two held-out regions ({plan.config.split.strategy}), mean and "
+        f"standard deviation over {len(plan.folds) // seeds} folds of {seeds} seed{'s' if seeds > 1 else ''}"
+    )
+    columns, cells = table_of(found, gaps)
+    return ConnectomeResult(columns, cells, verdict(found, gaps), found, root, title)

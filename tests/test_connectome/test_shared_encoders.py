@@ -1,0 +1,154 @@
+"""The siblings, and that a region that is encoded once gives what it gives when encoded with every pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scmodelforge.connectome import (
+    RegionPairDataset,
+    get_connectome_model,
+    list_connectome_models,
+    register_connectome_model,
+)
+from scmodelforge.connectome.models import ConnectomeModel
+from tests.test_connectome.brains import arguments, brain
+from tests.test_connectome.small_models import CROSS, FLAT, MODELS, POOLED, SINGLE, answers, make, vectors
+
+EVERY = list(range(0, 40))
+SIBLINGS = [FLAT, POOLED, SINGLE]
+
+
+@pytest.fixture(scope="module")
+def data() -> RegionPairDataset:
+    return brain(12, 5)
+
+
+@pytest.mark.parametrize("cls", MODELS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+class TestOnceOrEachTime:
+    def test_values_and_gradients_are_the_same(self, data, cls, bidirectional):
+        options = {"cls_init": "spatial"} if cls is CROSS else {}
+        model = make(cls, data, bidirectional=bidirectional, use_alibi=True, **options).double()
+        batch, pairs = data.batch(EVERY), torch.from_numpy(data.pairs(EVERY))
+        found = []
+        for step in (
+            lambda: model.score_pairs(data.X.double(), data.coords.double(), pairs),
+            lambda: model(batch["x"].double(), batch["coords"].double()),
+        ):
+            model.zero_grad()
+            values = step()
+            (values * torch.arange(40)).sum().backward()
+            found.append(
+                [values.detach(), *(each.grad.clone() for each in model.parameters() if each.grad is not None)]
+            )
+        for once, each in zip(*found, strict=True):
+            torch.testing.assert_close(once, each, rtol=1e-8, atol=1e-9)
+
+    def test_each_region_of_a_batch_is_encoded_once(self, data, cls, bidirectional):
+        model = make(cls, data, bidirectional=bidirectional)
+        seen: list[int] = []
+        model.encoder.tokens.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+        model.score_pairs(data.X, None, torch.from_numpy(data.pairs(EVERY)))
+        assert seen == [len(np.unique(data.pairs(EVERY)))]
+
+
+@pytest.mark.parametrize("cls", SIBLINGS)
+class TestSiblings:
+    def test_both_regions_and_every_layer_matter(self, data, cls):
+        model = make(cls, data, num_layers=3)
+        before, batch = answers(model, data, EVERY), data.batch(EVERY)
+        for region in (0, 1):
+            other = batch["x"].clone()
+            other[:, 5 * region : 5 * region + 5] = 1 - other[:, 5 * region : 5 * region + 5]
+            with torch.no_grad():
+                assert (model(other) - before).abs().median() > 1e-6
+        for layer in range(3):
+            fresh = make(cls, data, num_layers=3)
+            with torch.no_grad():
+                for parameter in fresh.encoder.stack.layers[layer].parameters():
+                    parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+            assert (answers(fresh, data, EVERY) - before).abs().median() > 1e-6
+
+    def test_a_prediction_does_not_depend_on_its_batch(self, data, cls):
+        model = make(cls, data)
+        alone = torch.cat([answers(model, data, [index]) for index in EVERY])
+        torch.testing.assert_close(alone, answers(model, data, EVERY), rtol=1e-5, atol=1e-6)
+
+    def test_places_do_not_matter(self, data, cls):
+        model, batch = make(cls, data), data.batch(EVERY)
+        with torch.no_grad():
+            torch.testing.assert_close(model(batch["x"], batch["coords"]), model(batch["x"], batch["coords"] + 5))
+
+    def test_predictions_are_not_cut_off(self, data, cls):
+        model = make(cls, data)
+        with torch.no_grad():
+            model.head.layers[-1].bias.fill_(7.0)
+        assert answers(model, data, EVERY).min() > 2
+
+    def test_both_ways_are_exactly_symmetric(self, data, cls):
+        model, pairs = make(cls, data, bidirectional=True), np.array(EVERY)
+        torch.testing.assert_close(answers(model, data, pairs), answers(model, data, pairs ^ 1), rtol=0, atol=0)
+
+
+class TestChunks:
+    def test_the_last_one_is_filled_up_with_zeros(self, data):
+        chunks = make(FLAT, data).encoder.tokens  # 5 genes in chunks of 2
+        with torch.no_grad():
+            longer = torch.cat([data.X, torch.zeros(12, 1)], dim=1)
+            expected = longer.reshape(12, 3, 2) @ chunks.projection.weight.T + chunks.projection.bias
+            torch.testing.assert_close(chunks(data.X), expected + chunks.chunk_embedding.weight)
+
+    def test_genes_are_standardised_over_the_regions_of_training(self, data):
+        model, train = make(FLAT, data, epochs=1), np.array([0, 2, 4, 6, 22, 24, 26])
+        model.fit(data, train, [], verbose=False)
+        regions = np.unique(data.pairs(train))
+        assert len(regions) == 5
+        chunks, seen = model.encoder.tokens, []
+        chunks.projection.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+        with torch.no_grad():
+            chunks(data.X[regions])
+        genes = seen[0].flatten(1)[:, :5]
+        torch.testing.assert_close(genes.mean(dim=0), torch.zeros(5), atol=1e-5, rtol=0)
+        torch.testing.assert_close(genes.std(dim=0, correction=0), torch.ones(5))
+
+    def swapped(self, **options: bool) -> float:
+        """Return what it matters to a pooled model, without ALiBi, that two chunks change places."""
+        given = arguments(12, 6)
+        swapped = RegionPairDataset(**{**given, "X": given["X"][:, [2, 3, 0, 1, 4, 5]]})
+        plain = RegionPairDataset(**given)
+        model = make(POOLED, plain, use_alibi=False, **options)
+        return float((answers(model, plain, EVERY) - answers(model, swapped, EVERY)).abs().max())
+
+    def test_a_vector_of_their_own_tells_chunks_apart(self):
+        assert self.swapped() > 1e-3
+        assert self.swapped(chunk_vectors=False) < 1e-5
+
+    def test_alibi_changes_what_attention_sees(self, data):
+        plain, faded = (answers(make(FLAT, data, use_alibi=use), data, EVERY) for use in (False, True))
+        assert (plain - faded).abs().max() > 1e-4
+
+
+def test_single_genes_use_given_vectors_and_leave_out_genes_without(data):
+    model = make(SINGLE, data, gene_embeddings=vectors(["G4", "G1"]))
+    assert model.shared_genes == ["G1", "G4"]
+    batch = data.batch(EVERY)
+    other = batch["x"].clone()
+    other[:, 0] = 1 - other[:, 0]  # G0 has none
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch["x"]), model(other))
+
+
+class TestRegistry:
+    def test_every_model_has_a_name(self):
+        assert {get_connectome_model(name) for name in list_connectome_models()} >= set(MODELS)
+        assert all(get_connectome_model(cls.name) is cls for cls in MODELS)
+
+    def test_an_unknown_name(self):
+        with pytest.raises(ValueError, match=r"unknown connectome model 'shared_self_atention'\. Did you mean"):
+            get_connectome_model("shared_self_atention")
+
+    def test_a_name_that_is_taken(self):
+        with pytest.raises(ValueError, match="already registered"):
+            register_connectome_model("shared_self_attention")(ConnectomeModel)
