@@ -85,7 +85,7 @@ class TestProductsAndPlaces:
             assert (model(batch["x"], batch["coords"] * torch.tensor([-1.0, 1, 1, 1, 1, 1])) - there).abs().min() > 0
 
     def test_units_of_places_and_what_is_level_with_what_do_not_matter(self, data, cls):
-        moved = brain(12, 5, coords=10 * (data.coords.numpy() + [0, 30, -20]))
+        moved = brain(12, 5, coords=10 * (data.coords.numpy() + np.array([0, 30, -20])))
         found = [answers(make(cls, each, **self.OPTIONS), each, EVERY) for each in (data, moved)]
         torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
