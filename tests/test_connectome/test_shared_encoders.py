@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,65 @@ class TestOnceOrEachTime:
         model.encoder.tokens.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
         model.score_pairs(data.X, None, torch.from_numpy(data.pairs(EVERY)))
         assert seen == [len(np.unique(data.pairs(EVERY)))]
+
+
+@pytest.mark.parametrize("cls", SIBLINGS)
+class TestProductsAndPlaces:
+    OPTIONS: ClassVar = {"bilinear": True, "place_dim": 4}
+
+    @pytest.mark.parametrize("bidirectional", [False, True])
+    def test_a_region_encoded_once_gives_what_it_gives_with_every_pair(self, data, cls, bidirectional):
+        model = make(cls, data, bidirectional=bidirectional, **self.OPTIONS)
+        pairs = torch.from_numpy(data.pairs(EVERY))
+        with torch.no_grad():
+            once = model.score_pairs(data.X, data.coords, pairs)
+        torch.testing.assert_close(once, answers(model, data, EVERY), rtol=1e-5, atol=1e-6)
+        loader = torch.utils.data.DataLoader(torch.utils.data.Subset(data, EVERY), batch_size=7)
+        np.testing.assert_allclose(model.predict(loader)[0], once.numpy(), rtol=1e-5, atol=1e-6)
+
+    def test_both_orders_are_the_same_if_asked_for(self, data, cls):
+        swapped = [index ^ 1 for index in EVERY]
+        model = make(cls, data, bidirectional=True, **self.OPTIONS)
+        torch.testing.assert_close(answers(model, data, EVERY), answers(model, data, swapped), rtol=1e-5, atol=1e-6)
+        model = make(cls, data, **self.OPTIONS)
+        assert (answers(model, data, EVERY) - answers(model, data, swapped)).abs().median() > 1e-4
+
+    def test_places_reach_the_prediction_and_the_side_too(self, data, cls):
+        model, batch = make(cls, data, **self.OPTIONS), data.batch(EVERY)
+        with torch.no_grad():
+            there = model(batch["x"], batch["coords"])
+            assert (model(batch["x"], batch["coords"].roll(1, dims=1)) - there).abs().median() > 1e-4
+            assert (model(batch["x"], batch["coords"] * torch.tensor([-1.0, 1, 1, 1, 1, 1])) - there).abs().min() > 0
+
+    def test_units_of_places_and_what_is_level_with_what_do_not_matter(self, data, cls):
+        moved = brain(12, 5, coords=10 * (data.coords.numpy() + np.array([0, 30, -20])))
+        found = [answers(make(cls, each, **self.OPTIONS), each, EVERY) for each in (data, moved)]
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+    def test_regions_without_places_are_refused(self, data, cls):
+        with pytest.raises(ValueError, match="place_dim above 0 reads coordinates and the data set has none"):
+            make(cls, brain(12, 5, coords=None), **self.OPTIONS)
+
+    def test_a_saved_model_says_the_same(self, data, cls, tmp_path):
+        model = make(cls, data, **self.OPTIONS)
+        model.save(tmp_path)
+        assert torch.equal(answers(cls.load(tmp_path).eval(), data, EVERY), answers(model, data, EVERY))
+
+    def test_products_are_found_that_layers_do_not_find(self, cls):
+        random = np.random.default_rng(0)
+        x = random.uniform(size=(24, 4))
+        y = np.outer(x[:, 0] - 0.5, x[:, 0] - 0.5) * 12
+        product = RegionPairDataset(x, (y + y.T) / 2, None, None, "product", "none", list("abcd"))
+        train = np.flatnonzero((product.pairs() < 16).all(axis=1))
+        held = np.flatnonzero((product.pairs() >= 16).all(axis=1))
+        options = {"deep_hidden_dims": [], "bidirectional": True, "num_layers": 1, "dropout_rate": 0.0}
+        options |= {"transformer_dropout": 0.0, "epochs": 60, "batch_size": 64, "learning_rate": 1e-2}
+        found = {}
+        for bilinear in (False, True):
+            model = make(cls, product, bilinear=bilinear, **options)
+            model.fit(product, train, [], verbose=False)
+            found[bilinear] = np.corrcoef(answers(model, product, held), product.targets(held))[0, 1]
+        assert found[True] > max(0.6, found[False] + 0.3)
 
 
 @pytest.mark.parametrize("cls", SIBLINGS)

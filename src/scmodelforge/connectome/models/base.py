@@ -50,6 +50,9 @@ class ConnectomeModel(nn.Module):
     scores_codes: ClassVar[bool] = True
     """Whether :meth:`encode` gives the little that the head reads, so that all regions can be kept encoded."""
 
+    reads_places: ClassVar[tuple[str, str]] = ("place_dim above 0", "place_dim=0")
+    """The argument by which the model reads coordinates, and that by which it does not, as messages say them."""
+
     def __init__(self, input_dim: int, dataset: RegionPairDataset | None, arguments: Mapping[str, Any]) -> None:
         super().__init__()
         self.arguments = {**arguments, "deep_hidden_dims": checked_dims(arguments["deep_hidden_dims"])}
@@ -259,5 +262,6 @@ class ConnectomeModel(nn.Module):
     def require_coords(self, dataset: RegionPairDataset) -> None:
         """Refuse a data set without coordinates where they are read."""
         if self.needs_coords and dataset.coords is None:
-            msg = f"{type(self).__name__} with cls_init='spatial' reads coordinates and the data set has none."
-            raise DataError(msg + " Give coords, or use cls_init='random'.")
+            asked, without = self.reads_places
+            msg = f"{type(self).__name__} with {asked} reads coordinates and the data set has none."
+            raise DataError(f"{msg} Give coords, or use {without}.")

@@ -96,6 +96,7 @@ class CrossAttentionGene2VecModel(ConnectomeModel):
     """
 
     scores_codes = False
+    reads_places = ("cls_init='spatial'", "cls_init='random'")
 
     def __init__(
         self,

@@ -29,9 +29,9 @@ from scmodelforge.connectome.models.gene_vectors import (
     genes_from_facts,
     required_genes,
 )
-from scmodelforge.connectome.models.head import PairHead
+from scmodelforge.connectome.models.head import BilinearTerm, PairHead, PlaceCode
 from scmodelforge.connectome.models.registry import register_connectome_model
-from scmodelforge.connectome.models.settings import own_arguments, seeded
+from scmodelforge.connectome.models.settings import own_arguments, require_share, seeded
 from scmodelforge.connectome.models.tokens import Binning, ExpressionBins, GeneChunks, GeneTokens
 from scmodelforge.models.components.alibi import alibi_bias
 from scmodelforge.models.components.pooling import AttentionPooling
@@ -90,6 +90,21 @@ class SharedEncoderModel(ConnectomeModel):
 
     encoder: RegionEncoder
     head: PairHead
+    products: BilinearTerm | None
+    places: PlaceCode | None
+
+    def add_readers(self, width: int, dataset: RegionPairDataset | None) -> None:
+        """Make what reads the codes of both regions, of so many numbers, as the arguments say."""
+        given = self.arguments
+        self.is_symmetric, self.needs_coords = given["bidirectional"], given["place_dim"] > 0
+        self.places = PlaceCode(given["place_dim"]) if self.needs_coords else None
+        width += given["place_dim"]
+        self.head = PairHead(2 * width, given["deep_hidden_dims"], given["dropout_rate"])
+        self.products = BilinearTerm(width, is_symmetric=self.is_symmetric) if given["bilinear"] else None
+        if dataset is not None:
+            self.require_coords(dataset)
+            if self.places is not None:
+                self.places.standardise_by(dataset.coords)
 
     def encode(self, expression: torch.Tensor) -> torch.Tensor:
         """Return the code of each region, shape (U, C)."""
@@ -99,12 +114,16 @@ class SharedEncoderModel(ConnectomeModel):
         self, states: torch.Tensor, places: torch.Tensor | None, first: torch.Tensor, second: torch.Tensor
     ) -> torch.Tensor:
         """Return the connectivity of pairs, shape (B,); see :meth:`ConnectomeModel.score`."""
-        one, other = states[first], states[second]
+        codes = states if self.places is None else torch.cat([states, self.places(places)], dim=1)
+        found = self._by_head(codes[first], codes[second])
+        return found if self.products is None else found + self.products(codes, first, second)
+
+    def _by_head(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         there = torch.cat([one, other], dim=1)
         if not self.is_symmetric:
             return self.head(there)
         both = self.head(torch.cat([there, torch.cat([other, one], dim=1)]))
-        return (both[: len(first)] + both[len(first) :]) / 2
+        return (both[: len(one)] + both[len(one) :]) / 2
 
 
 class _ChunkModel(SharedEncoderModel):
@@ -131,6 +150,9 @@ class _ChunkModel(SharedEncoderModel):
         *,
         chunk_vectors: bool = True,
         bidirectional: bool = False,
+        bilinear: bool = False,
+        place_dim: int = 0,
+        gene_dropout: float = 0.0,
         lambda_sym: float = 0.0,
         num_workers: int = 0,
         seed: int = 0,
@@ -140,12 +162,15 @@ class _ChunkModel(SharedEncoderModel):
         super().__init__(input_dim, region_pair_dataset, arguments)
         require_whole("token_encoder_dim", token_encoder_dim, 1)
         require_whole("encoder_output_dim", encoder_output_dim, 1)
-        self.is_symmetric = bidirectional
+        require_whole("place_dim", place_dim, 0)
+        require_share("gene_dropout", gene_dropout)
         with seeded(seed):
-            chunks = GeneChunks(self.input_dim // 2, token_encoder_dim, d_model, tell_apart=chunk_vectors)
+            chunks = GeneChunks(
+                self.input_dim // 2, token_encoder_dim, d_model, tell_apart=chunk_vectors, dropout=gene_dropout
+            )
             readout, width = self._readout(d_model, encoder_output_dim, chunks.num_tokens)
             self.encoder = RegionEncoder(chunks, readout, None, chunks.num_tokens, arguments)
-            self.head = PairHead(2 * width, self.arguments["deep_hidden_dims"], dropout_rate)
+            self.add_readers(width, region_pair_dataset)
 
     def fit_inputs(self, expression: torch.Tensor) -> None:
         """Standardise each gene over the regions of training."""
@@ -265,6 +290,8 @@ class SharedSelfAttentionGene2VecModel(SharedEncoderModel):
         gene_embeddings: GeneVectorsGiven | SharedGenes = None,
         bidirectional: bool = False,
         binning: Binning = "uniform",
+        bilinear: bool = False,
+        place_dim: int = 0,
         lambda_sym: float = 0.0,
         num_workers: int = 0,
         seed: int = 0,
@@ -274,11 +301,11 @@ class SharedSelfAttentionGene2VecModel(SharedEncoderModel):
         super().__init__(input_dim, region_pair_dataset, arguments)
         genes = required_genes(gene_embeddings, region_pair_dataset)
         count = len(genes.names)
-        self.is_symmetric = bidirectional
+        require_whole("place_dim", place_dim, 0)
         with seeded(seed):
             tokens = GeneTokens(count, d_model, ExpressionBins(expression_bins, binning, count), genes.vectors)
             self.encoder = RegionEncoder(tokens, AttentionPooling(d_model), genes.columns, count, arguments)
-            self.head = PairHead(2 * d_model, self.arguments["deep_hidden_dims"], dropout_rate)
+            self.add_readers(d_model, region_pair_dataset)
         self.shared_genes = genes.names
         self.shared_gene_indices = [int(column) for column in genes.columns]
 

@@ -135,15 +135,20 @@ class GeneChunks(nn.Module):
         Width H of the tokens.
     tell_apart
         Whether there is that vector. Without it pooled tokens are a set of profiles of unknown genes.
+    dropout
+        Share of the genes of a region that a step of training does not see.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, num_genes: int, chunk_size: int, d_model: int, *, tell_apart: bool = True) -> None:
+    def __init__(
+        self, num_genes: int, chunk_size: int, d_model: int, *, tell_apart: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.chunk_size = chunk_size
         self.num_tokens = -(-num_genes // chunk_size)
+        self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(chunk_size, d_model)
         self.chunk_embedding = nn.Embedding(self.num_tokens, d_model) if tell_apart else None
         if self.chunk_embedding is not None:
@@ -160,7 +165,7 @@ class GeneChunks(nn.Module):
     def forward(self, expression: torch.Tensor) -> torch.Tensor:
         """Make tokens of expression, (B, G) to (B, T, H)."""
         missing = self.num_tokens * self.chunk_size - expression.shape[1]
-        scaled = (expression - self.mean) / self.scale
+        scaled = self.dropout((expression - self.mean) / self.scale)
         chunks = functional.pad(scaled, (0, missing)).unflatten(1, (self.num_tokens, self.chunk_size))
         tokens = self.projection(chunks)
         return tokens if self.chunk_embedding is None else tokens + self.chunk_embedding.weight
