@@ -64,8 +64,20 @@ DROPOUT: dict[str, Any] = {"transformer_dropout": 0.5, "dropout_rate": 0.5}
 #: Few genes and few bins leave little to learn regions by.
 CROSS_REAL: dict[str, Any] = {"batch_size": 64, "num_layers": 2, "weight_decay": 0.5, "expression_bins": 3}
 PLACES: dict[str, Any] = {"cls_init": "spatial", "pooling_mode": "cls", "deep_hidden_dims": [128, 64]}
+#: Products of the codes of both regions in place of layers on both; all pairs in one step.
+PRODUCTS: dict[str, Any] = {
+    "bilinear": True,
+    "deep_hidden_dims": [],
+    "gene_dropout": 0.5,
+    "transformer_dropout": 0.2,
+    "use_alibi": False,
+    "weight_decay": 0.1,
+    "batch_size": 4096,
+    "epochs": 400,
+}
+ONE_TOKEN: dict[str, Any] = {"token_encoder_dim": 810, "encoder_output_dim": 32, "d_model": 64}
 #: Name of a row: the model, its arguments beside the preset, how many genes it takes, whether it knows places. They
-#: were chosen by hand, of a dozen settings, on one fold of seed 100.
+#: were chosen by hand, of a dozen settings each, on folds of seed 100.
 MODELS: dict[str, tuple[str, dict[str, Any], int | None, bool]] = {
     "cross attention, genes": (CROSS, {**CROSS_REAL, "learning_rate": 1e-3, "epochs": 12}, 24, False),
     "cross attention, genes + places": (CROSS, {**CROSS_REAL, **PLACES, "expression_bins": 2, "epochs": 16}, 8, True),
@@ -74,6 +86,19 @@ MODELS: dict[str, tuple[str, dict[str, Any], int | None, bool]] = {
         {**SMALL_STEPS, **DROPOUT, "token_encoder_dim": 81, "encoder_output_dim": 4, "use_alibi": False, "epochs": 10},
         None,
         False,
+    ),
+    "shared self-attention, products": (
+        "shared_self_attention",
+        {**PRODUCTS, "token_encoder_dim": 162, "encoder_output_dim": 8},
+        None,
+        False,
+    ),
+    "one token of all genes, products": ("shared_self_attention", {**PRODUCTS, **ONE_TOKEN}, None, False),
+    "one token of all genes, products, places": (
+        "shared_self_attention",
+        {**PRODUCTS, **ONE_TOKEN, "place_dim": 32},
+        None,
+        True,
     ),
     "shared self-attention, pooling": (
         "shared_self_attention_pooling",

@@ -2,7 +2,7 @@
 
 The siblings of :class:`~scmodelforge.connectome.models.cross_attention.CrossAttentionGene2VecModel`: tokens of a region
 attend to one another, what comes of them is the code of the region, and a head reads both codes. A batch of pairs so
-costs as many encodings as it has regions.
+costs as many encodings as it has regions. Products of both codes and codes of places may stand beside.
 
 Where they differ from GeneEx2Conn, and why: the last chunk of genes is filled up, instead of genes being left out;
 chunks have a learned vector each, without which pooling could not tell which genes they are; predictions are not cut
@@ -14,14 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import nn
 
 from scmodelforge._errors import require_whole
 from scmodelforge.connectome.data import RegionPairDataset
-from scmodelforge.connectome.models.base import ConnectomeModel
-from scmodelforge.connectome.models.cross_block import block_options
 from scmodelforge.connectome.models.gene_vectors import (
     GeneVectorsGiven,
     SharedGenes,
@@ -29,101 +26,13 @@ from scmodelforge.connectome.models.gene_vectors import (
     genes_from_facts,
     required_genes,
 )
-from scmodelforge.connectome.models.head import BilinearTerm, PairHead, PlaceCode
 from scmodelforge.connectome.models.registry import register_connectome_model
 from scmodelforge.connectome.models.settings import own_arguments, require_share, seeded
+from scmodelforge.connectome.models.shared_encoder import RegionEncoder, SharedEncoderModel
 from scmodelforge.connectome.models.tokens import Binning, ExpressionBins, GeneChunks, GeneTokens
-from scmodelforge.models.components.alibi import alibi_bias
 from scmodelforge.models.components.pooling import AttentionPooling
-from scmodelforge.models.components.transformer import TransformerStack
 
 __all__ = ["SharedSelfAttentionGene2VecModel", "SharedSelfAttentionModel", "SharedSelfAttentionPoolingModel"]
-
-
-class RegionEncoder(nn.Module):
-    """From the expression of a region to its code.
-
-    Parameters
-    ----------
-    tokens
-        Makes tokens of expression, shape (U, G') to (U, T, H).
-    readout
-        Makes a code of what leaves the last block, (U, T, H) to (U, C).
-    columns
-        Columns of the genes that the tokens are made of; ``None`` for all.
-    num_tokens
-        Number of tokens T.
-    arguments
-        Arguments of the model.
-    """
-
-    columns: torch.Tensor | None
-    bias: torch.Tensor | None
-
-    def __init__(
-        self,
-        tokens: nn.Module,
-        readout: nn.Module,
-        columns: np.ndarray | None,
-        num_tokens: int,
-        arguments: Mapping[str, Any],
-    ) -> None:
-        super().__init__()
-        index = None if columns is None else torch.as_tensor(columns, dtype=torch.int64)
-        self.register_buffer("columns", index, persistent=False)
-        self.tokens = tokens
-        d_model, nhead = arguments["d_model"], arguments["nhead"]
-        options: Any = block_options(d_model, arguments["transformer_dropout"])
-        self.stack = TransformerStack(d_model, arguments["num_layers"], nhead, **options)
-        self.readout = readout
-        bias = alibi_bias(nhead, num_tokens) if arguments["use_alibi"] else None
-        self.register_buffer("bias", bias, persistent=False)
-
-    def forward(self, expression: torch.Tensor) -> torch.Tensor:
-        """Encode regions: expression of all genes, shape (U, G), to (U, C)."""
-        taken = expression if self.columns is None else expression[:, self.columns]
-        return self.readout(self.stack(self.tokens(taken), mask=self.bias))
-
-
-class SharedEncoderModel(ConnectomeModel):
-    """Base of the siblings: one code of each region, a head on the codes of both."""
-
-    encoder: RegionEncoder
-    head: PairHead
-    products: BilinearTerm | None
-    places: PlaceCode | None
-
-    def add_readers(self, width: int, dataset: RegionPairDataset | None) -> None:
-        """Make what reads the codes of both regions, of so many numbers, as the arguments say."""
-        given = self.arguments
-        self.is_symmetric, self.needs_coords = given["bidirectional"], given["place_dim"] > 0
-        self.places = PlaceCode(given["place_dim"]) if self.needs_coords else None
-        width += given["place_dim"]
-        self.head = PairHead(2 * width, given["deep_hidden_dims"], given["dropout_rate"])
-        self.products = BilinearTerm(width, is_symmetric=self.is_symmetric) if given["bilinear"] else None
-        if dataset is not None:
-            self.require_coords(dataset)
-            if self.places is not None:
-                self.places.standardise_by(dataset.coords)
-
-    def encode(self, expression: torch.Tensor) -> torch.Tensor:
-        """Return the code of each region, shape (U, C)."""
-        return self.encoder(expression)
-
-    def score(
-        self, states: torch.Tensor, places: torch.Tensor | None, first: torch.Tensor, second: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the connectivity of pairs, shape (B,); see :meth:`ConnectomeModel.score`."""
-        codes = states if self.places is None else torch.cat([states, self.places(places)], dim=1)
-        found = self._by_head(codes[first], codes[second])
-        return found if self.products is None else found + self.products(codes, first, second)
-
-    def _by_head(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        there = torch.cat([one, other], dim=1)
-        if not self.is_symmetric:
-            return self.head(there)
-        both = self.head(torch.cat([there, torch.cat([other, one], dim=1)]))
-        return (both[: len(one)] + both[len(one) :]) / 2
 
 
 class _ChunkModel(SharedEncoderModel):
@@ -162,7 +71,6 @@ class _ChunkModel(SharedEncoderModel):
         super().__init__(input_dim, region_pair_dataset, arguments)
         require_whole("token_encoder_dim", token_encoder_dim, 1)
         require_whole("encoder_output_dim", encoder_output_dim, 1)
-        require_whole("place_dim", place_dim, 0)
         require_share("gene_dropout", gene_dropout)
         with seeded(seed):
             chunks = GeneChunks(
@@ -211,6 +119,12 @@ class SharedSelfAttentionModel(_ChunkModel):
         Whether each chunk has a learned vector that tells which it is.
     bidirectional
         Whether the head's answers for a pair and its mirror image are averaged, so that they are the same.
+    bilinear
+        Whether products of the codes of both regions, with learned weights, are added to what the head says.
+    place_dim
+        Numbers that are added to the code of a region for its coordinates; 0 reads none.
+    gene_dropout
+        Share of the genes of a region that a step of training does not see.
     """
 
     @staticmethod
@@ -246,6 +160,12 @@ class SharedSelfAttentionPoolingModel(_ChunkModel):
         Whether each chunk has a learned vector that tells which it is.
     bidirectional
         Whether the head's answers for a pair and its mirror image are averaged, so that they are the same.
+    bilinear
+        Whether products of the codes of both regions, with learned weights, are added to what the head says.
+    place_dim
+        Numbers that are added to the code of a region for its coordinates; 0 reads none.
+    gene_dropout
+        Share of the genes of a region that a step of training does not see.
     """
 
     @staticmethod
@@ -261,6 +181,8 @@ class SharedSelfAttentionGene2VecModel(SharedEncoderModel):
     ----------
     use_alibi
         Whether attention fades with the distance of genes in the data set; without, their order does not matter.
+    bilinear, place_dim
+        As of :class:`SharedSelfAttentionModel`.
 
     Notes
     -----
@@ -301,7 +223,6 @@ class SharedSelfAttentionGene2VecModel(SharedEncoderModel):
         super().__init__(input_dim, region_pair_dataset, arguments)
         genes = required_genes(gene_embeddings, region_pair_dataset)
         count = len(genes.names)
-        require_whole("place_dim", place_dim, 0)
         with seeded(seed):
             tokens = GeneTokens(count, d_model, ExpressionBins(expression_bins, binning, count), genes.vectors)
             self.encoder = RegionEncoder(tokens, AttentionPooling(d_model), genes.columns, count, arguments)
