@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scmodelforge.cli.main import app
+from scmodelforge.config.connectome import is_connectome_file, load_connectome_config
 from scmodelforge.config.load import load_config
 from scmodelforge.data.vocab import GeneVocab
 from tests.conftest import make_adata
@@ -44,7 +45,7 @@ SHIPPED = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.par
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_settings_are_valid(path):
-    load_config(path)
+    (load_connectome_config if is_connectome_file(path) else load_config)(path)
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "masked_autoencoder"])
@@ -59,7 +60,7 @@ def test_shipped_settings_on_embedded_data_train(name, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_shown_command_has_the_options_it_uses(command):
     words = shlex.split(command)[1:]
-    groups = {"config", "data", "models", "datasets", "results", "tokenizer", "hub"}
+    groups = {"config", "data", "models", "datasets", "results", "tokenizer", "hub", "connectome"}
     depth = 2 if words[0] in groups else 1
     text = CliRunner().invoke(app, [*words[:depth], "--help"]).output
     assert "Usage" in text

@@ -121,6 +121,5 @@ def test_schema_is_json():
     result = invoke("schema")
     assert result.exit_code == 0
     schema = json.loads(result.stdout)
-    assert {"data", "tokenizer", "model", "finetune", "training", "eval", "output", "plugins"} == set(
-        schema["properties"]
-    )
+    sections = {"data", "tokenizer", "model", "finetune", "training", "eval", "output", "plugins"}
+    assert {*sections, "connectome"} == set(schema["properties"])

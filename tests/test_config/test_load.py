@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scmodelforge.config import RunConfig, dump_config, load_config, parse_config
+from scmodelforge.config.connectome import is_connectome_file, load_connectome_config
 from tests.test_config.conftest import MINIMAL, ToyBenchmarkConfig, ToyModelConfig, ToyTokenizerConfig, ToyTokens
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +120,10 @@ class TestShippedFiles:
     @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
     def test_are_valid_and_have_no_setting_without_effect(self, path, caplog):
         with caplog.at_level(logging.WARNING, logger="scmodelforge"):
-            load_config(path, _ASKED_FOR.get(path.stem, ()) if path.parent.name == "recipes" else ())
+            if is_connectome_file(path):
+                load_connectome_config(path)
+            else:
+                load_config(path, _ASKED_FOR.get(path.stem, ()) if path.parent.name == "recipes" else ())
         assert caplog.records == []
 
     @pytest.mark.parametrize(("example", "fixture"), [("gene_pooling", "spec_000"), ("geneformer_style", "spec_002")])

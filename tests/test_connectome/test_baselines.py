@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scmodelforge._registry import CONNECTOME_BASELINES
 from scmodelforge.connectome import (
     Baseline,
     RegionPairDataset,
@@ -12,7 +13,6 @@ from scmodelforge.connectome import (
     register_baseline,
     split_regions,
 )
-from scmodelforge.connectome.baselines import base
 from scmodelforge.connectome.baselines.features import bilinear_features
 from scmodelforge.connectome.baselines.kronecker import _Solution
 from scmodelforge.connectome.baselines.search import best_candidate, inner_folds
@@ -301,7 +301,7 @@ class TestFaults:
 
 
 def test_others_can_be_added(monkeypatch):
-    monkeypatch.setattr(base._BASELINES, "_parts", dict(base._BASELINES._parts))
+    monkeypatch.setattr(CONNECTOME_BASELINES, "_parts", dict(CONNECTOME_BASELINES._parts))
 
     @register_baseline("zero")
     class Zero(Baseline):
