@@ -27,7 +27,7 @@ from scmodelforge.workflows.connectome.plan import Plan, training_pairs
 from scmodelforge.workflows.connectome.standing import standings
 from scmodelforge.workflows.connectome.train import default_settings, start_connectome
 from tests.test_connectome.brains import brain
-from tests.test_connectome.runs import SMALL, ask, regions_file, says, sets, starts
+from tests.test_connectome.runs import SMALL, ask, fails, regions_file, says, sets, starts
 
 MODEL = "cross_attention_gene2vec"
 
@@ -151,6 +151,19 @@ def test_the_default_model_finds_the_planted_rule_and_what_knows_distance_does_n
     assert found[0].mean > found[1].mean + 0.1
 
 
+class TestFewBaselines:
+    def test_a_run_may_have_none(self, tmp_path):
+        path = regions_file(tmp_path / "atlas.npz", coords=None)
+        rows = starts(*of(path, tmp_path / "run"), "baselines=[]").standings
+        assert [each.name for each in rows] == [MODEL]
+
+    def test_one_that_needs_coordinates_is_refused_before_anything_is_trained(self, tmp_path):
+        path = regions_file(tmp_path / "atlas.npz", coords=None)
+        line = fails("train", *sets(*of(path, tmp_path / "run"), "baselines=[exponential_decay]"))
+        assert "exponential_decay, which needs coordinates, and the regions have none" in line
+        assert not (tmp_path / "run").exists()
+
+
 class TestRepeating:
     def test_a_seed_gives_the_same_run_again(self, trained, atlas, tmp_path):
         starts(*of(atlas, tmp_path / "again"), "split.seeds=[0, 1]")
@@ -171,6 +184,26 @@ class TestRepeating:
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
         for name in ("scores.json", "gene_pairs.csv"):
             assert (root / name).read_text() == (trained[0] / name).read_text()
+
+    def test_a_fold_of_other_regions_is_done_again(self, trained, atlas, tmp_path):
+        root = tmp_path / "stale"
+        shutil.copytree(trained[0], root)
+        path = root / "folds" / "seed0_fold1.json"
+        fold = json.loads(path.read_text())
+        fold["test_regions"], fold["train_regions"] = fold["train_regions"], fold["test_regions"]
+        path.write_text(json.dumps(fold))
+        assert says("train", "--resume", root).count("done before") == 5
+        assert (root / "scores.json").read_text() == (trained[0] / "scores.json").read_text()
+
+    def test_other_networks_are_refused(self, tmp_path):
+        path = regions_file(tmp_path / "atlas.npz")
+        starts(*of(path, tmp_path / "run"))
+        regions_file(tmp_path / "atlas.npz", network=np.asarray(["A", "B"] * 9))
+        assert "were changed since the run began" in fails("train", "--resume", tmp_path / "run")
+
+    def test_files_of_folds_are_json(self, trained):
+        for path in (trained[0] / "folds").glob("*.json"):
+            json.loads(path.read_text(), parse_constant=pytest.fail)
 
     @pytest.mark.slow
     def test_one_that_is_asked_to_stop_says_how_to_go_on(self, trained, atlas, tmp_path):
@@ -218,7 +251,7 @@ class TestNothingLeaks:
         random = np.random.default_rng(7)
         other = replaced(data, data.X.numpy())
         for row in rows:
-            other.X[row] = other.X.new_tensor(random.uniform(size=data.num_genes))
+            other.X[row] = other.X.new_tensor(random.uniform(0, 3, size=data.num_genes))
             values = other.Y.new_tensor(random.normal(size=data.num_regions) * 5)
             other.Y[row], other.Y[:, row] = values, values
         return other

@@ -98,3 +98,11 @@ def test_means_are_over_the_folds_that_have_one():
     (only,) = standings(rows(cge=("baseline", "genes", [0.5, None, 0.7])))
     assert only.mean == pytest.approx(0.6)
     assert only.to_dict()["pearson_r_sd"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
+
+
+def test_a_model_and_a_baseline_of_one_name_stand_apart():
+    both = rows(mlp=("model", "genes", [0.9, 0.9])) + rows(mlp=("baseline", "genes", [0.1, 0.1]))
+    assert [(each.kind, each.mean, len(each.r)) for each in standings(both)] == [
+        ("model", pytest.approx(0.9), 2),
+        ("baseline", pytest.approx(0.1), 2),
+    ]

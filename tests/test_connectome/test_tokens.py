@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scmodelforge.connectome.models.gene_vectors import shared_genes
-from scmodelforge.connectome.models.tokens import ExpressionBins, GeneTokens
+from scmodelforge.connectome.models.tokens import ExpressionBins, GeneChunks, GeneTokens
 
 GENES = ["A1", "B2", "C3", "D4"]
 
@@ -133,3 +133,10 @@ class TestVectors:
     def test_what_cannot_be_used(self, given, words):
         with pytest.raises(ValueError, match=words):
             shared_genes(given, GENES)
+
+
+@pytest.mark.parametrize(("value", "count"), [(0.3, 43), (0.3, 86), (0.1, 91)])
+def test_a_gene_that_is_constant_but_for_rounding_is_not_divided(value, count):
+    chunks = GeneChunks(1, 1, 4)
+    chunks.fit_scales(torch.full((count, 1), value))
+    assert chunks.scale.item() == 1

@@ -138,7 +138,7 @@ class TestPictures:
         assert [tuple(pair) for pair in predicted_pairs(read)] == expected
         r = pearsonr([arrays["true"][pair] for pair in expected], [arrays["predicted"][pair] for pair in expected])
         caption = scatter_picture(read).caption
-        assert f"one of {len(expected)} pairs" in caption
+        assert f"one of {len(expected)} pairs with a prediction by the model cross_attention, the mean" in caption
         assert f"r = {r.statistic:.3f}" in caption
         arrays["true"][~has] = 1e6
         other = read_connectome_run(make_connectome_run(tmp_path / "run", arrays=arrays))

@@ -47,7 +47,7 @@ def matrix_picture(run: ConnectomeRun, which: Sequence[str] = ("true", "predicte
     caption = f"{len(run.regions):,} regions, {ordered}. Both matrices have the same colours, "
     caption += f"from {number(scale.low)} to {number(scale.high)}{scale.cut}."
     if "predicted" in which:
-        caption += " Grey pairs have no prediction: no fold held out both regions."
+        caption += f" Predicted by {run.predictor}. Grey pairs have no prediction: no fold held out both regions."
     name = "matrices" if len(which) > 1 else f"matrix_{which[0]}"
     return ScorePicture(name, title, caption, _png(figure))
 
@@ -70,8 +70,9 @@ def scatter_picture(run: ConnectomeRun) -> ScorePicture:
     r_text = f"r = {number(r)}" if np.isfinite(r) else "r is not defined"
     axes.text(0.03, 0.96, r_text, transform=axes.transAxes, va="top", fontsize=11)
     _finish(axes, "true connectivity", "predicted connectivity")
-    caption = f"Each dot is one of {len(pairs):,} pairs with a prediction, the mean over seeds; {r_text} over all of "
-    caption += "them at once, while the tables have means over folds. On the dashed line both are equal."
+    caption = f"Each dot is one of {len(pairs):,} pairs with a prediction by {run.predictor}, the mean over seeds; "
+    caption += f"{r_text} over all of them at once, while the tables have means over folds, each on its own. On the "
+    caption += "dashed line both are equal."
     return ScorePicture("scatter", "Predicted against true connectivity", caption, _png(figure))
 
 

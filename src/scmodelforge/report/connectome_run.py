@@ -61,6 +61,12 @@ class ConnectomeRun:
     config: dict[str, Any]
     record: dict[str, Any]
 
+    @property
+    def predictor(self) -> str:
+        """What the predictions are of, in words: the model, whoever is best."""
+        names = list(dict.fromkeys(score.name for score in self.scores if score.kind == "model"))
+        return f"the model {names[0]}" if len(names) == 1 else "the model"
+
 
 def read_connectome_run(folder: Path) -> ConnectomeRun:
     """Read the folder of a connectome run.

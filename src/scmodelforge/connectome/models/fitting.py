@@ -145,6 +145,11 @@ def fit_pairs(
     if settings.lambda_sym and dataset.is_directed:
         msg = "lambda_sym draws a pair and its mirror image together, and Y has a direction; set it to 0."
         raise ConfigError(msg)
+    if model.is_symmetric and dataset.is_directed:
+        _log.warning(
+            "bidirectional gives a pair and its mirror image the same prediction, and Y has a direction: the mean of "
+            "both is learned. Set it to False to tell them apart."
+        )
     train = _checked(model, dataset, train_indices, "train_indices", least=2)
     test = _checked(model, dataset, test_indices, "test_indices", whole=True)
     val = None if val_indices is None else _checked(model, dataset, val_indices, "val_indices", least=1)

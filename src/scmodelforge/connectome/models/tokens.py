@@ -18,6 +18,7 @@ BINNINGS = ("uniform", "quantile", "learned")
 
 _LEARNED_WIDTH = 200  # of gene vectors that are learned: as many numbers as gene2vec has
 _CHUNK_SPREAD = 0.5  # of vectors that tell chunks apart: about that of projected expression
+_LEAST_SPREAD = 1e-6  # of a gene beside its mean, that it may be divided by
 _SOFTNESS = 0.25  # of a learned boundary, in widths of a bin
 
 
@@ -158,9 +159,11 @@ class GeneChunks(nn.Module):
 
     def fit_scales(self, expression: torch.Tensor) -> None:
         """Take the mean and standard deviation of each gene over some regions, shape (R, G)."""
-        spread = expression.std(dim=0, correction=0)
-        self.mean.copy_(expression.mean(dim=0))
-        self.scale.copy_(torch.where(spread > 0, spread, 1))
+        numbers = expression.double()
+        mean, spread = numbers.mean(dim=0), numbers.std(dim=0, correction=0)
+        is_constant = spread <= _LEAST_SPREAD * mean.abs()  # but for rounding, which must not become the signal
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(is_constant, 1, spread))
 
     def forward(self, expression: torch.Tensor) -> torch.Tensor:
         """Make tokens of expression, (B, G) to (B, T, H)."""

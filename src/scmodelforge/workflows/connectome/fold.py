@@ -91,7 +91,10 @@ def run_fold(plan: Plan, fold: Fold, *, with_model: bool = True) -> FoldResult:
         uses = "both" if fitted.model.needs_coords else "genes"
         of_model = {"name": plan.config.model.name, "kind": "model", "uses": uses}
         rows.append(_row(of_model, data, fold, predicted, fitted.predict(data, split.cross)))
-        facts = {"history": fitted.history, "seconds": time.perf_counter() - began}
+        history = {
+            name: [each if math.isfinite(each) else None for each in values] for name, values in fitted.history.items()
+        }
+        facts = {"history": history, "seconds": time.perf_counter() - began}
     for name in plan.baselines:
         baseline = get_baseline(name, seed=fold.seed, strategy=split.strategy).fit(data, split.train)
         found = [baseline.predict(data, items) for items in (split.inner, split.cross)]

@@ -111,6 +111,10 @@ class ConnectomeFolder:
         if not path.is_file():
             return None
         found = read_json_object(path, "delete it, and the fold is done again")
+        split = fold.split
+        drawn = {"train_regions": split.train_regions.tolist(), "test_regions": split.test_regions.tolist()}
+        if any(found.get(name) != regions for name, regions in drawn.items()):
+            return None  # of other data, or drawn by another version
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             return FoldResult(found["rows"], arrays["predicted"], found)
 

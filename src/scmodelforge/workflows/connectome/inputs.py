@@ -46,7 +46,7 @@ class ModelInputs:
         if max_genes is not None:
             columns = np.sort(np.argsort(-x.var(axis=0), kind="stable")[:max_genes])
         genes = [data.valid_genes[column] for column in columns]
-        if is_scaled(data):
+        if x.min() >= 0 and x.max() <= 1:
             return cls(genes)
         return cls(genes, x[:, columns].min(axis=0), x[:, columns].max(axis=0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +86,11 @@ class Plan:
         """Return what identifies the data, and how much of what there is."""
         digest = hashlib.sha256()
         parts = [self.data.X, self.data.Y.clone().fill_diagonal_(0), self.data.coords]
+        labels = [self.data.networks, self.data.hemispheres]
         for part in parts:
             digest.update(b"none" if part is None else part.numpy().tobytes())
         digest.update("\n".join([*self.data.valid_genes, *self.data.region_names]).encode())
+        digest.update(json.dumps([None if each is None else each.tolist() for each in labels]).encode())
         return {
             "dataset": self.data.dataset,
             "num_regions": self.data.num_regions,
@@ -191,7 +194,10 @@ def _baselines(data: RegionPairDataset, named: list[str] | None) -> list[str]:
     inputs = {name: get_baseline(name).inputs for name in names}
     if data.coords is None:
         lost = [name for name in names if inputs[name] in ("coords", "both")]
-        if named is None and lost:
+        if named is not None and lost:
+            msg = f"baselines names {lost[0]}, which needs coordinates, and the regions have none; leave it out."
+            raise ConfigError(msg)
+        if lost:
             _log.warning(f"the regions have no coordinates: {', '.join(lost)} are left out.")
             names = [name for name in names if name not in lost]
     elif _COORDINATES not in names:  # the best of those that know places alone: what any other must be held against

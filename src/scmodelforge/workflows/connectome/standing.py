@@ -72,7 +72,7 @@ def standings(rows: Sequence[dict[str, Any]]) -> list[Standing]:
     """Return all predictors of the rows of ``scores.json``, the best first."""
     found = []
     for name, kind, uses in dict.fromkeys((row["name"], row["kind"], row["uses"]) for row in rows):
-        own = [row for row in rows if row["name"] == name]
+        own = [row for row in rows if (row["name"], row["kind"]) == (name, kind)]
         values = [
             np.array([np.nan if row[part][metric] is None else row[part][metric] for row in own])
             for part, metric in (("inner", _METRIC), ("cross", _METRIC), ("inner", "mse"))

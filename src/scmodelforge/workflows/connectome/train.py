@@ -88,8 +88,8 @@ def start_connectome(
     with Journal() as journal:
         config = load_connectome_config(settings, overrides)
         folder = ConnectomeFolder(_place_files(config, path_of(settings).stem))
-        folder.check_free(force=force)
         plan = Plan.of(config)
+        folder.check_free(force=force)
         _try(plan)
         folder.create(config, {"data": plan.facts(), "seeds": config.split.seeds, "seconds": 0.0})
         journal.begin(folder.root, step=0)
@@ -194,12 +194,7 @@ def _folds(plan: Plan, folder: ConnectomeFolder) -> list[FoldResult]:
         else:
             result = run_fold(plan, fold)
             folder.write_fold(fold, result)
-            shown = sorted(
-                (row["inner"]["pearson_r"] or -1, row["name"]) for row in result.rows if row["kind"] != "model"
-            )
-            r = result.rows[0]["inner"]["pearson_r"]
-            own = "no r" if r is None else f"r {r:.3f}"
-            _log.info(f"{where}: {plan.config.model.name} {own}, best baseline {shown[-1][1]} {shown[-1][0]:.3f}")
+            _log.info(f"{where}: {_in_words(result.rows)}")
         found.append(result)
     return found
 
