@@ -11,6 +11,7 @@ import torch
 
 from scmodelforge.config.schema import GuardsConfig
 from scmodelforge.models.protocol import ModelOutput
+from scmodelforge.training._launch import part_ways
 from scmodelforge.training.batch_records import BatchRecords
 from scmodelforge.training.loop import fit
 from scmodelforge.training.setup import make_fabric
@@ -41,6 +42,7 @@ def main(folder: Path) -> None:
     total = torch.stack([p.detach().double().sum() for p in run.model.parameters()]).sum()
     found = {"skipped": run.guards.skipped, "weights": float(total), "least": _least(fabric, 8 - fabric.global_rank)}
     (folder / f"{fabric.global_rank}.json").write_text(json.dumps(found))
+    part_ways(fabric)
 
 
 if __name__ == "__main__":

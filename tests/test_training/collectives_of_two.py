@@ -12,6 +12,7 @@ import torch
 
 from scmodelforge._errors import Interrupted
 from scmodelforge.training import _waiting
+from scmodelforge.training._launch import part_ways
 from scmodelforge.training._targets import all_gather
 from scmodelforge.training.loop import fit
 from scmodelforge.training.setup import make_fabric
@@ -70,6 +71,7 @@ def main(folder: Path) -> None:
     found["waited"] = time.monotonic() - began
     fabric.barrier()
     (folder / f"{rank}.json").write_text(json.dumps(found))
+    part_ways(fabric)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import nn
 
 from scmodelforge._errors import Interrupted
 from scmodelforge.config.schema import FsdpConfig
+from scmodelforge.training._launch import part_ways
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.loop import fit
 from scmodelforge.training.setup import make_fabric
@@ -75,6 +76,7 @@ def main(folder: Path) -> None:
     run_to_end(folder / "to_ddp", whole, checkpoint=half_way(folder / "plain"))
     run_to_end(folder / "ddp", whole)
     run_to_end(folder / "from_ddp", fabric, checkpoint=half_way(folder / "ddp"))
+    part_ways(fabric)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scmodelforge._errors import Interrupted
 from scmodelforge.config.schema import EarlyStoppingConfig, EmaConfig, OptimizerConfig, UnfreezeConfig
+from scmodelforge.training._launch import part_ways
 from scmodelforge.training.checkpoint import Checkpoints
 from scmodelforge.training.loop import fit
 from scmodelforge.training.recipe import recipe_callbacks
@@ -65,6 +66,7 @@ def main(folder: Path) -> None:
     resumed = make_run(folder / "stopped", config=config, fabric=fabric, split=SPLIT, dropout=0.3)
     resumed.checkpoints.load(resumed, Checkpoints.find_last(folder / "stopped" / "checkpoints"))
     fit(resumed)
+    part_ways(fabric)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from scmodelforge.training._background import wait_for_all
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["PATIENCE", "check_launcher", "one_line_if_lost", "part_ways", "watch"]
+__all__ = ["PATIENCE", "check_launcher", "leave_group", "one_line_if_lost", "part_ways", "watch"]
 
 #: Longest that a process waits for the others: longer than what the first one does alone (it scores, and writes).
 PATIENCE = timedelta(minutes=15)
@@ -119,12 +119,16 @@ def one_line_if_lost(fabric: Fabric) -> Iterator[None]:
 def part_ways(fabric: Fabric) -> None:
     """Let each process end on its own from here: what becomes of the others no longer matters to this one.
 
-    All processes call it; after it none may wait for another. They leave the process group here, since its threads may
-    abort a process that ends with them at work.
+    All processes call it; after it none may wait for another.
     """
     fabric.barrier()
     _NEEDED_NO_MORE.set()
-    if fabric.world_size > 1:
+    leave_group(fabric)
+
+
+def leave_group(fabric: Fabric) -> None:
+    """Leave the process group, if there is one: its threads may abort a process that ends with them at work."""
+    if fabric.world_size > 1 and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 

@@ -20,6 +20,7 @@ from scmodelforge.config.load import load_config
 from scmodelforge.config.schema import DataConfig, RunConfig
 from scmodelforge.data.sources.mixture import MixtureDataConfig
 from scmodelforge.training import _rng
+from scmodelforge.training._launch import part_ways
 from scmodelforge.training._memory_use import free_memory
 from scmodelforge.training._targets import all_reduce
 from scmodelforge.training.compiling import compile_failures, compile_seconds
@@ -91,6 +92,7 @@ def dry_run(settings: Path | GivenSettings, overrides: Sequence[str] = (), *, fo
         run.checkpoints = run.metrics = None
         with run.train_loader, memory_explained(run), compile_failures():  # type: ignore[attr-defined]
             speed = _measure(run)
+        part_ways(fabric)
     finally:
         data.source.close()
     return _summary(config, run, training, speed, memory, free, force=force) if fabric.is_global_zero else None

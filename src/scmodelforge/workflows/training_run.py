@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scmodelforge._errors import Interrupted
 from scmodelforge.config.guard_sections import known_batch_size
 from scmodelforge.config.schema import RunConfig
 from scmodelforge.data.loader import CellLoader
@@ -21,7 +22,7 @@ from scmodelforge.finetuning.base import Task
 from scmodelforge.hub.bundle import Bundle, build_model, save_bundle
 from scmodelforge.models._utils import count_parameters
 from scmodelforge.training._fsdp import build_for, shards
-from scmodelforge.training._launch import one_line_if_lost, part_ways
+from scmodelforge.training._launch import leave_group, one_line_if_lost, part_ways
 from scmodelforge.training._loaders import make_loader
 from scmodelforge.training._sharded import settle
 from scmodelforge.training._snapshot import Snapshot
@@ -149,6 +150,9 @@ class TrainingRun:
                 fit(run, callbacks)
                 why = self._export(run, checkpoints)
                 part_ways(self.fabric)
+        except Interrupted:  # all processes stop at the same step
+            leave_group(self.fabric)
+            raise
         finally:
             run.train_loader.close()
             run.metrics.close()
