@@ -18,7 +18,11 @@ app = typer.Typer(
     help="Connectivity of brain regions from their genes: train, predict, baselines, plot.", no_args_is_help=True
 )
 
-_Settings = Annotated[Path | None, typer.Argument(metavar="FILE", help="The settings file, as --config.")]
+_DATA = (".npz", ".h5ad", ".zarr", ".csv", ".tsv")
+
+_Settings = Annotated[
+    Path | None, typer.Argument(metavar="FILE", help="Settings file, as --config; for data: --set data.path=...")
+]
 _Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Settings file (YAML or TOML); default: a planted brain.")
 ]
@@ -29,7 +33,10 @@ _Overrides = Annotated[
 
 @app.callback()
 def connectome() -> None:
-    """Connectivity of brain regions from the expression of their genes."""
+    """Connectivity of brain regions from the expression of their genes.
+
+    Example: scmodelforge connectome train --set data.path=atlas.npz --set data.target=fc
+    """
 
 
 @app.command()
@@ -47,7 +54,7 @@ def train(
     from scmodelforge.workflows.connectome.train import resume_connectome, start_connectome
 
     if resume is None:
-        result = start_connectome(_file(settings, config), overrides or [], force=force)
+        result = start_connectome(_file(settings, config, overrides), overrides or [], force=force)
     elif settings is not None or config is not None or overrides or force:
         msg = "--resume continues a run with its own settings; leave out FILE, --set and --force, or start a new run."
         raise ConfigError(msg)
@@ -59,7 +66,7 @@ def train(
         _console.say(line)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def predict(
     regions: Annotated[
         Path, typer.Argument(metavar="REGIONS", help="Expression of regions: npz, h5ad, zarr, csv or tsv.")
@@ -98,14 +105,14 @@ def baselines(
     """
     from scmodelforge.workflows.connectome.train import score_baselines
 
-    result = score_baselines(_file(settings, config), overrides or [])
+    result = score_baselines(_file(settings, config, overrides), overrides or [])
     if as_json:
         _console.json_line([each.to_dict() for each in result.standings])
         return
     _show(result)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def plot(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that connectome train wrote.")]) -> None:
     """Draw a run: predicted beside true matrix, scatter, error over distance, pairs of genes.
 
@@ -117,13 +124,23 @@ def plot(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that co
         _console.say(f"picture: {path}")
 
 
-def _file(settings: Path | None, config: Path | None) -> Path:
+def _file(settings: Path | None, config: Path | None, overrides: list[str] | None) -> Path:
+    """Return the settings file; where neither it nor data are given, say what is taken instead."""
     from scmodelforge.workflows.connectome.train import default_settings
 
     if settings is not None and config is not None:
         msg = f"two settings files were given, {settings} and {config}; give one."
         raise ConfigError(msg)
-    return config or settings or default_settings()
+    given = config or settings
+    if given is not None and given.suffix.lower() in _DATA:
+        target = " --set data.target=FILE.csv" if given.suffix.lower() in _DATA[-2:] else ""
+        path = f"--set data.path={shlex.quote(str(given))}{target}"
+        msg = f"{given} holds data, and FILE is a settings file (YAML or TOML); give it as {path}"
+        raise ConfigError(msg)
+    names = {each.partition("=")[0].strip().removeprefix("connectome.") for each in overrides or []}
+    if given is None and "data.path" not in names:
+        _console.say("no file was given: a planted brain is taken; --set data.path=FILE takes your own regions")
+    return given or default_settings()
 
 
 def _show(result: ConnectomeResult) -> None:
