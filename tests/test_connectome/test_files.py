@@ -197,6 +197,8 @@ class TestFaults:
         refused(r"atlas.npz: connectivity has the shape \(12, 3\)", write_npz(tmp_path), "coords")
         refused("has no coordinates 'mni' but coords, expression", write_npz(tmp_path), coords="mni")
         refused("genes has 2 names", write_npz(tmp_path, valid_genes=["a", "b"]))
+        refused("has no array 'fc.csv'. A file of its own is read only if expr", write_npz(tmp_path), "fc.csv")
+        refused("has no coordinates 'mni.csv' .* A file of its own is read", write_npz(tmp_path), coords="mni.csv")
         (tmp_path / "atlas.npz").write_bytes(b"PK of nothing")
         refused("not readable as npz", tmp_path / "atlas.npz")
 

@@ -236,6 +236,17 @@ class TestPredict:
         path = regions_file(tmp_path / "other.npz")
         assert "model.json" in fails("predict", path, tmp_path / "out.npz", "--model", tmp_path)
 
+    def test_no_folder_of_a_model(self, tmp_path):
+        path = regions_file(tmp_path / "other.npz")
+        line = fails("predict", path, tmp_path / "out.npz", "--model", tmp_path / "run")
+        assert "--model needs the run folder of connectome train, or that of a saved model." in line
+
+    def test_a_run_that_was_broken_off(self, tmp_path):
+        path = regions_file(tmp_path / "other.npz")
+        (tmp_path / "record.json").write_text("{}")
+        line = fails("predict", path, tmp_path / "out.npz", "--model", tmp_path)
+        assert line.endswith(f"Go on with it: scmodelforge connectome train --resume {tmp_path}")
+
     def test_the_input_is_not_written_over(self, run, tmp_path):
         path = regions_file(tmp_path / "other.npz")
         assert "is the input itself" in fails("predict", path, path, "--model", run, "--force")

@@ -33,10 +33,7 @@ _Overrides = Annotated[
 
 @app.callback()
 def connectome() -> None:
-    """Connectivity of brain regions from the expression of their genes.
-
-    Example: scmodelforge connectome train --set data.path=atlas.npz --set data.target=fc
-    """
+    """Connectivity of brain regions from the expression of their genes."""
 
 
 @app.command()
@@ -88,6 +85,7 @@ def predict(
     """
     from scmodelforge.workflows.connectome.predict import predict_regions
 
+    _require_model(model)
     for line in predict_regions(regions, out, model=model, coords=coords, missing=missing, force=force):
         _console.say(line)
 
@@ -138,9 +136,19 @@ def _file(settings: Path | None, config: Path | None, overrides: list[str] | Non
         msg = f"{given} holds data, and FILE is a settings file (YAML or TOML); give it as {path}"
         raise ConfigError(msg)
     names = {each.partition("=")[0].strip().removeprefix("connectome.") for each in overrides or []}
-    if given is None and "data.path" not in names:
+    if given is None and not any(name.startswith("data.") for name in names):
         _console.say("no file was given: a planted brain is taken; --set data.path=FILE takes your own regions")
     return given or default_settings()
+
+
+def _require_model(folder: Path) -> None:
+    if not folder.is_dir():
+        msg = f"no folder '{folder}'; --model needs the run folder of connectome train, or that of a saved model."
+        raise DataError(msg)
+    if (folder / "record.json").is_file() and not (folder / "model").is_dir():
+        go_on = f"scmodelforge connectome train --resume {shlex.quote(str(folder))}"
+        msg = f"the run in {folder} has no model yet: it was broken off, or is still going on. Go on with it: {go_on}"
+        raise DataError(msg)
 
 
 def _show(result: ConnectomeResult) -> None:

@@ -195,7 +195,7 @@ def _named(path: Path, wanted: str | Path | None, there: Sequence[str], matrices
         return target
     found = listed(sorted(matrices), _LISTED) or "none"
     if target is not None:
-        hint = nearest(target, matrices)
+        hint = nearest(target, matrices) or _beside_tables(target)
         msg = f"{path}: has no {what} '{target}'.{hint} Matrices of regions x regions in it: {found}."
         raise DataError(msg)
     if len(matrices) != 1:
@@ -211,9 +211,16 @@ def _coordinates(path: Path, there: Mapping[str, Any], wanted: str | Path | None
     """Return the coordinates under the name asked for, or the first usual one; ``None`` if there are none."""
     if wanted is not None and str(wanted) not in there:
         msg = f"{path}: has no coordinates '{wanted}' but {listed(sorted(there), _LISTED) or 'nothing'}."
+        msg += _beside_tables(str(wanted))
         raise DataError(msg)
     name = str(wanted) if wanted is not None else next((each for each in _COORDS if each in there), None)
     return None if name is None else there[name]
+
+
+def _beside_tables(wanted: str) -> str:
+    """Return a hint if a file is named where a name of something in a file is needed, or nothing."""
+    is_file = Path(wanted).suffix in (".csv", ".tsv")
+    return " A file of its own is read only if expression is csv or tsv as well." if is_file else ""
 
 
 def _sources(path: Path, expression: str, connectivity: str) -> dict[str, Source]:
