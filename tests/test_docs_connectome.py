@@ -13,7 +13,7 @@ from scmodelforge.config.connectome_sections import ConnectomeFile
 from scmodelforge.config.given import GivenSettings
 from scmodelforge.config.messages import nested_section
 from scmodelforge.config.section import Section
-from scmodelforge.connectome import get_connectome_model, list_baselines, list_connectome_models
+from scmodelforge.connectome import get_connectome_model, list_baselines, list_connectome_models, read_regions
 from scmodelforge.connectome.splits import STRATEGIES
 from tests.test_connectome.runs import SMALL, regions_file, says
 
@@ -59,7 +59,9 @@ def keys_of(section: type[Section], path: str = "") -> list[str]:
 
 def test_its_commands_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    regions_file(tmp_path / "atlas.npz")
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    exec(next(code for code in blocks if 'savez(\n    "atlas.npz"' in code), {})
+    assert read_regions("atlas.npz", "fc").pairs().num_regions == 60
     block = next(
         code for code in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) if " plot " in code
     )

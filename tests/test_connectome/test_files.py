@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import anndata as ad
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from scmodelforge.connectome import read_regions
+from scmodelforge.connectome import read_expression, read_regions
 from tests.test_connectome.brains import arguments, brain
 
 NAMES = [f"area{row}" for row in range(12)]
@@ -88,11 +89,14 @@ class TestReading:
         genes, target, places = write_csv(tmp_path, order=[*range(11, -1, -1)])
         self.check(read_regions(genes, target, coords=places))
 
-    def test_a_matrix_without_names_is_in_the_order_of_the_expression(self, tmp_path):
+    def test_a_matrix_without_names_is_in_the_order_of_the_expression(self, tmp_path, caplog):
         genes, target, _ = write_csv(tmp_path, names=False)
         _, _, places = write_csv(tmp_path / ".", names=True)
         write_csv(tmp_path, names=False)
-        self.check(read_regions(genes, target, coords=places))
+        with caplog.at_level(logging.INFO):
+            self.check(read_regions(genes, target, coords=places))
+        (said,) = (each for each in caplog.messages if "no names" in each)
+        assert said == f"{target} has no names of regions: its rows and columns are taken in the order of {genes}"
 
     def test_one_of_two_matrices(self, tmp_path):
         path = write_npz(tmp_path, sc=np.ones((12, 12)))
@@ -141,6 +145,30 @@ class TestMissingRegions:
         table = read_regions(write_npz(tmp_path, Y=y), missing="drop")
         assert list(table.regions) == [name for name in NAMES if name != "area5"]
 
+    @pytest.mark.parametrize(
+        ("name", "file", "where"),
+        [
+            ("X", "genes.csv", "nan in row 'area4', column 'G0' of expression"),
+            ("Y", "fc.csv", "nan in row 'area4', column 'area0' of connectivity"),
+            ("coords", "places.csv", "nan in row 'area4', column 'x' of coordinates"),
+        ],
+    )
+    def test_the_file_that_has_the_fault_is_named(self, tmp_path, name, file, where):
+        genes, target, places = write_csv(tmp_path, **with_nan(name, 4))
+        words = re.escape(f"{file}: 1 of 12 regions have missing or infinite values (first: {where}): 'area4'.")
+        refused(words, genes, target, coords=places)
+
+    def test_of_one_pair_the_pair_is_named(self, tmp_path):
+        y = arguments()["Y"].copy()
+        y[7, 2] = np.inf
+        refused("first: inf in row 'area7', column 'area2' of connectivity 'fc'", write_npz(tmp_path, Y=y))
+
+    def test_of_several_files_all_are_named(self, tmp_path):
+        genes, target, places = write_csv(tmp_path, **with_nan("X", 1), **with_nan("coords", 2), **with_nan("Y", 3))
+        refused(
+            "genes.csv: 1 of .*'area1'.* More are missing in .*places.csv and .*fc.csv", genes, target, coords=places
+        )
+
     def test_must_leave_two(self, tmp_path):
         x = arguments()["X"].copy()
         x[1:] = np.nan
@@ -169,6 +197,8 @@ class TestFaults:
         refused(r"atlas.npz: connectivity has the shape \(12, 3\)", write_npz(tmp_path), "coords")
         refused("has no coordinates 'mni' but coords, expression", write_npz(tmp_path), coords="mni")
         refused("genes has 2 names", write_npz(tmp_path, valid_genes=["a", "b"]))
+        refused("has no array 'fc.csv'. A file of its own is read only if expr", write_npz(tmp_path), "fc.csv")
+        refused("has no coordinates 'mni.csv' .* A file of its own is read", write_npz(tmp_path), coords="mni.csv")
         (tmp_path / "atlas.npz").write_bytes(b"PK of nothing")
         refused("not readable as npz", tmp_path / "atlas.npz")
 
@@ -193,6 +223,45 @@ class TestFaults:
         genes, target, _ = write_csv(tmp_path)
         pd.read_csv(target, index_col=0).iloc[:-1].to_csv(target)
         refused("fc.csv: lacks 1 of the 12 regions of .*genes.csv: area11", genes, target)
+
+    def test_of_tables_of_which_no_name_matches(self, tmp_path):
+        genes, target, _ = write_csv(tmp_path)
+        pd.read_csv(target, index_col=0).rename(str.upper).to_csv(target)
+        words = "named 'AREA0', 'AREA1', and none is in .*genes.csv, whose rows are named 'area0', 'area1'"
+        refused(words, genes, target)
+
+    @pytest.mark.parametrize("names", [True, False])
+    def test_of_a_table_with_genes_as_rows(self, tmp_path, names):
+        genes, target, places = write_csv(tmp_path, names=names)
+        pd.read_csv(genes, index_col=0).T.to_csv(genes)
+        refused("genes.csv: it has genes as rows.*transpose|Is that table transposed", genes, target)
+        if names:
+            refused("genes.csv: it has genes as rows.*transpose", genes, target, coords=places)
+
+    def test_of_arrays_with_genes_as_rows(self, tmp_path):
+        turned = arguments()["X"].T
+        words = r"atlas.npz: expression is 5 x 12 and 'fc' is 12 x 12: it has genes as rows.*transpose it"
+        refused(words, write_npz(tmp_path, X=turned), "fc")
+        refused(words, write_npz(tmp_path, X=turned))
+        with pytest.raises(ValueError, match="there are 5 genes: it has genes as rows"):
+            read_expression(write_npz(tmp_path, X=turned, drop=["fc"]))
+
+    def test_of_tables_without_names(self, tmp_path):
+        genes, target, places = write_csv(tmp_path)
+        np.savetxt(places, arguments()["coords"], delimiter=",")
+        refused("places.csv: the first line is numbers", genes, target, coords=places)
+        np.savetxt(genes, arguments()["X"], delimiter=",")
+        refused("genes.csv: the first line is numbers", genes, target)
+
+    def test_of_tables_that_are_no_text(self, tmp_path):
+        genes, _, _ = write_csv(tmp_path)
+        refused("atlas.npz: not readable as text; a CSV or TSV table is needed", genes, write_npz(tmp_path))
+
+    def test_of_tables_named_like_arrays(self, tmp_path):
+        genes, _, _ = write_csv(tmp_path)
+        refused(
+            "must be the path of another table, as target='FILE.csv'. Did you mean '.*fc.csv'", genes, tmp_path / "fc"
+        )
 
     def test_of_a_matrix_of_another_size(self, tmp_path):
         genes, target, _ = write_csv(tmp_path)

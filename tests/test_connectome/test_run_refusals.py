@@ -39,9 +39,9 @@ class TestData:
             ({"genes": np.asarray(["A", "B"])}, "genes has 2 names; a column of expression needs one each, 6."),
             (
                 {"expression": with_hole(arguments(18, 6)["X"], 4, 1)},
-                "All values are needed; data.missing=drop leaves",
+                "All values are needed; --set data.missing=drop leaves",
             ),
-            ({"fc": asymmetric()}, "Set data.directed=true if it has a direction"),
+            ({"fc": asymmetric()}, "If it has a direction, say so by --set data.directed=true"),
             ({"expression": None}, "has no array 'expression'"),
         ],
     )
@@ -56,6 +56,21 @@ class TestData:
     def test_an_array_that_is_not_there_is_answered_with_the_nearest(self, tmp_path):
         path = regions_file(tmp_path / "atlas.npz")
         assert "Did you mean 'fc'?" in fails("baselines", *sets(f"data.path={path}", "data.target=fcc"))
+
+    def test_of_two_matrices_one_must_be_named(self, tmp_path):
+        path = regions_file(tmp_path / "atlas.npz", sc=connectivity())
+        assert "as --set data.target=NAME." in fails("baselines", *sets(f"data.path={path}"))
+
+    def test_of_a_table_the_target_is_a_file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name, array in {"expr": arguments(18, 6)["X"], "fc": connectivity()}.items():
+            pd.DataFrame(array).add_prefix("n").to_csv(f"{name}.csv")
+        line = fails("baselines", *sets("data.path=expr.csv"))
+        assert "target must be the file of connectivity, as --set data.target=FILE.csv." in line
+        line = fails("baselines", *sets("data.path=expr.csv", "data.target=fc"))
+        assert "must be the path of another table, as --set data.target=FILE.csv. Did you mean 'fc.csv'?" in line
+        line = fails("baselines", *sets("data.path=expr.csv", "data.target=fc.csv", "data.coords=coords"))
+        assert "must be the path of another table, as --set data.coords=FILE.csv." in line
 
     def test_no_coordinates_for_a_model_that_reads_them(self, tmp_path):
         path = regions_file(tmp_path / "atlas.npz", coords=None)
@@ -126,6 +141,27 @@ class TestSettings:
     def test_two_files(self, tmp_path):
         assert "two settings files were given" in fails("train", tmp_path / "a.yaml", "--config", tmp_path / "b.yaml")
 
+    @pytest.mark.parametrize(("name", "more"), [("own.npz", ""), ("own.csv", " --set data.target=FILE.csv")])
+    @pytest.mark.parametrize("command", ["train", "baselines"])
+    def test_a_file_of_data_in_the_place_of_one_of_settings(self, tmp_path, command, name, more):
+        path = tmp_path / name
+        line = fails(command, path)
+        assert line.endswith(
+            f"holds data, and FILE is a settings file (YAML or TOML); give it as --set data.path={path}{more}"
+        )
+
+    @pytest.mark.parametrize("setting", ["data.path=atlas.npz", "connectome.data.path=atlas.npz"])
+    def test_without_any_file_it_says_what_is_taken(self, setting):
+        said = "no file was given: a planted brain is taken; --set data.path=FILE takes your own regions"
+        assert said in ask("baselines", "--set", "epochs=1").stderr
+        assert said not in ask("baselines", "--set", setting).stderr
+
+    @pytest.mark.parametrize("command", ["predict", "plot"])
+    def test_a_bare_command_shows_its_example(self, command):
+        result = ask(command)
+        assert result.exit_code == 2
+        assert f"Example: scmodelforge connectome {command} " in result.output
+
     def test_a_file_that_is_not_there(self, tmp_path):
         assert "no such file" in fails("train", tmp_path / "a.yaml")
 
@@ -165,6 +201,16 @@ class TestPredict:
         assert "lacks 2 of the 6 genes of the model: G4, G5" in line
         assert not (tmp_path / "out.npz").exists()
 
+    def test_genes_that_are_rows(self, run, tmp_path):
+        expression = pd.DataFrame(
+            arguments(18, 6)["X"], [f"R{row}" for row in range(18)], [f"G{row}" for row in range(6)]
+        )
+        path = tmp_path / "turned.csv"
+        expression.T.to_csv(path)
+        line = fails("predict", path, tmp_path / "out.npz", "--model", run)
+        assert "lacks 6 of the 6 genes of the model: G0, G1, G2, G3, G4 and 1 more" in line
+        assert line.endswith("Its rows are named like genes: transpose it.")
+
     def test_no_coordinates_for_a_model_that_reads_them(self, run, tmp_path):
         path = regions_file(tmp_path / "other.npz", coords=None)
         assert "reads coordinates" in fails("predict", path, tmp_path / "out.npz", "--model", run)
@@ -189,6 +235,17 @@ class TestPredict:
     def test_no_model(self, tmp_path):
         path = regions_file(tmp_path / "other.npz")
         assert "model.json" in fails("predict", path, tmp_path / "out.npz", "--model", tmp_path)
+
+    def test_no_folder_of_a_model(self, tmp_path):
+        path = regions_file(tmp_path / "other.npz")
+        line = fails("predict", path, tmp_path / "out.npz", "--model", tmp_path / "run")
+        assert "--model needs the run folder of connectome train, or that of a saved model." in line
+
+    def test_a_run_that_was_broken_off(self, tmp_path):
+        path = regions_file(tmp_path / "other.npz")
+        (tmp_path / "record.json").write_text("{}")
+        line = fails("predict", path, tmp_path / "out.npz", "--model", tmp_path)
+        assert line.endswith(f"Go on with it: scmodelforge connectome train --resume {tmp_path}")
 
     def test_the_input_is_not_written_over(self, run, tmp_path):
         path = regions_file(tmp_path / "other.npz")

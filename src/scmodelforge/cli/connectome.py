@@ -18,7 +18,11 @@ app = typer.Typer(
     help="Connectivity of brain regions from their genes: train, predict, baselines, plot.", no_args_is_help=True
 )
 
-_Settings = Annotated[Path | None, typer.Argument(metavar="FILE", help="The settings file, as --config.")]
+_DATA = (".npz", ".h5ad", ".zarr", ".csv", ".tsv")
+
+_Settings = Annotated[
+    Path | None, typer.Argument(metavar="FILE", help="Settings file, as --config; for data: --set data.path=...")
+]
 _Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Settings file (YAML or TOML); default: a planted brain.")
 ]
@@ -47,7 +51,7 @@ def train(
     from scmodelforge.workflows.connectome.train import resume_connectome, start_connectome
 
     if resume is None:
-        result = start_connectome(_file(settings, config), overrides or [], force=force)
+        result = start_connectome(_file(settings, config, overrides), overrides or [], force=force)
     elif settings is not None or config is not None or overrides or force:
         msg = "--resume continues a run with its own settings; leave out FILE, --set and --force, or start a new run."
         raise ConfigError(msg)
@@ -59,7 +63,7 @@ def train(
         _console.say(line)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def predict(
     regions: Annotated[
         Path, typer.Argument(metavar="REGIONS", help="Expression of regions: npz, h5ad, zarr, csv or tsv.")
@@ -81,6 +85,7 @@ def predict(
     """
     from scmodelforge.workflows.connectome.predict import predict_regions
 
+    _require_model(model)
     for line in predict_regions(regions, out, model=model, coords=coords, missing=missing, force=force):
         _console.say(line)
 
@@ -98,14 +103,14 @@ def baselines(
     """
     from scmodelforge.workflows.connectome.train import score_baselines
 
-    result = score_baselines(_file(settings, config), overrides or [])
+    result = score_baselines(_file(settings, config, overrides), overrides or [])
     if as_json:
         _console.json_line([each.to_dict() for each in result.standings])
         return
     _show(result)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def plot(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that connectome train wrote.")]) -> None:
     """Draw a run: predicted beside true matrix, scatter, error over distance, pairs of genes.
 
@@ -117,13 +122,33 @@ def plot(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that co
         _console.say(f"picture: {path}")
 
 
-def _file(settings: Path | None, config: Path | None) -> Path:
+def _file(settings: Path | None, config: Path | None, overrides: list[str] | None) -> Path:
+    """Return the settings file; where neither it nor data are given, say what is taken instead."""
     from scmodelforge.workflows.connectome.train import default_settings
 
     if settings is not None and config is not None:
         msg = f"two settings files were given, {settings} and {config}; give one."
         raise ConfigError(msg)
-    return config or settings or default_settings()
+    given = config or settings
+    if given is not None and given.suffix.lower() in _DATA:
+        target = " --set data.target=FILE.csv" if given.suffix.lower() in _DATA[-2:] else ""
+        path = f"--set data.path={shlex.quote(str(given))}{target}"
+        msg = f"{given} holds data, and FILE is a settings file (YAML or TOML); give it as {path}"
+        raise ConfigError(msg)
+    names = {each.partition("=")[0].strip().removeprefix("connectome.") for each in overrides or []}
+    if given is None and not any(name.startswith("data.") for name in names):
+        _console.say("no file was given: a planted brain is taken; --set data.path=FILE takes your own regions")
+    return given or default_settings()
+
+
+def _require_model(folder: Path) -> None:
+    if not folder.is_dir():
+        msg = f"no folder '{folder}'; --model needs the run folder of connectome train, or that of a saved model."
+        raise DataError(msg)
+    if (folder / "record.json").is_file() and not (folder / "model").is_dir():
+        go_on = f"scmodelforge connectome train --resume {shlex.quote(str(folder))}"
+        msg = f"the run in {folder} has no model yet: it was broken off, or is still going on. Go on with it: {go_on}"
+        raise DataError(msg)
 
 
 def _show(result: ConnectomeResult) -> None:

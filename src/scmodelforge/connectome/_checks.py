@@ -16,6 +16,7 @@ __all__ = [
     "checked_mapping",
     "checked_names",
     "is_symmetric",
+    "missing_by_table",
     "missing_regions",
     "numbers",
 ]
@@ -154,12 +155,21 @@ def is_symmetric(Y: np.ndarray) -> bool:
 
 def missing_regions(X: np.ndarray, Y: np.ndarray, coords: np.ndarray | None) -> np.ndarray:
     """Return which regions have no expression, no coordinates, or no connectivity with those that have, shape (R,)."""
-    lost = ~np.isfinite(X).all(axis=1)
+    return np.any(list(missing_by_table(X, Y, coords).values()), axis=0)
+
+
+def missing_by_table(X: np.ndarray, Y: np.ndarray, coords: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return which regions have missing or infinite values in X, coords and Y, each of shape (R,).
+
+    Those of Y are of pairs of regions that have all of the rest.
+    """
+    found = {"X": ~np.isfinite(X).all(axis=1)}
     if coords is not None:
-        lost |= ~np.isfinite(coords).all(axis=1)
+        found["coords"] = ~np.isfinite(coords).all(axis=1)
+    lost = np.any(list(found.values()), axis=0)
     bad = ~np.isfinite(Y) & ~np.eye(len(Y), dtype=bool)
     bad[lost] = bad[:, lost] = False
-    return np.asarray(lost | _regions_of(bad))
+    return {**found, "Y": _regions_of(bad)}
 
 
 def _regions_of(bad_pairs: np.ndarray) -> np.ndarray:

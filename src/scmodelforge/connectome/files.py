@@ -22,6 +22,7 @@ import numpy as np
 
 from scmodelforge._errors import ConfigError, DataError, listed, nearest
 from scmodelforge.connectome import _checks
+from scmodelforge.connectome._file_faults import Source, refuse_direction, refuse_missing, refuse_turned
 from scmodelforge.connectome.regions import Regions, without_missing
 from scmodelforge.connectome.tables import read_tables
 
@@ -106,7 +107,9 @@ def _read(path: Path, target: _Wanted, coords: str | Path | None, *, missing: st
     table = _checked(path, parts)
     if missing == "drop":
         table = without_missing(table)
-    _refuse_faults(path, table, directed=directed)
+    refuse_missing(parts["sources"], table)
+    if not directed:
+        refuse_direction(parts["sources"]["Y"], table)
     return table
 
 
@@ -137,27 +140,6 @@ def _checked(path: Path, parts: Mapping[str, Any]) -> Regions:
     )
 
 
-def _refuse_faults(path: Path, table: Regions, *, directed: bool) -> None:
-    lost = np.flatnonzero(_checks.missing_regions(table.X, table.Y, table.coords))
-    if len(lost):
-        names = listed([f"'{table.regions[int(row)]}'" for row in lost], _LISTED)
-        msg = (
-            f"{path}: {len(lost)} of {len(table.X)} regions have missing or infinite values: {names}. All values are "
-            "needed; missing='drop' leaves these regions out."
-        )
-        raise DataError(msg)
-    if not directed and not _checks.is_symmetric(table.Y):
-        gap = np.abs(table.Y - table.Y.T)
-        np.fill_diagonal(gap, 0)
-        row, column = (int(place) for place in np.unravel_index(int(gap.argmax()), gap.shape))
-        msg = (
-            f"{path}: connectivity is not symmetric: {table.Y[row, column]:.4g} from '{table.regions[row]}' to "
-            f"'{table.regions[column]}' and {table.Y[column, row]:.4g} back. Set directed=True if it has a direction, "
-            "else make it symmetric."
-        )
-        raise DataError(msg)
-
-
 def _read_npz(path: Path, target: _Wanted, coords: str | Path | None) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -168,14 +150,17 @@ def _read_npz(path: Path, target: _Wanted, coords: str | Path | None) -> dict[st
     if "expression" not in arrays:
         msg = f"{path}: has no array 'expression' but {listed(sorted(arrays), _LISTED)}; regions x genes is needed."
         raise DataError(msg)
+    refuse_turned(path, arrays, None if target.name is None else str(target.name))
     size = len(arrays["expression"]) if arrays["expression"].ndim else 0
     matrices = [
         name for name, array in arrays.items() if array.shape == (size, size) and name not in ("expression", "coords")
     ]
+    name = _named(path, target.name, list(arrays), matrices, "array") if target.is_needed else None
     return {
         "X": arrays["expression"],
-        "Y": arrays[_named(path, target.name, list(arrays), matrices, "array")] if target.is_needed else None,
+        "Y": None if name is None else arrays[name],
         "coords": _coordinates(path, arrays, coords),
+        "sources": _sources(path, "expression", f"connectivity '{name}'"),
         "genes": arrays.get("genes"),
         "regions": arrays.get("regions"),
         **{part: arrays.get(name) for part, name in _LABELS.items()},
@@ -191,13 +176,12 @@ def _read_anndata(path: Path, target: _Wanted, coords: str | Path | None) -> dic
         msg = f"{path}: not readable as AnnData ({' '.join(str(problem).split())})."
         raise DataError(msg) from problem
     names = list(adata.obsp)
-    y = None
-    if target.is_needed:
-        y = _dense(adata.obsp[_named(path, target.name, names, names, "entry of obsp")])
+    name = _named(path, target.name, names, names, "entry of obsp") if target.is_needed else None
     return {
         "X": _dense(adata.X),
-        "Y": y,
+        "Y": None if name is None else _dense(adata.obsp[name]),
         "coords": _coordinates(path, adata.obsm, coords),
+        "sources": _sources(path, "X", f"connectivity '{name}'"),
         "genes": adata.var_names.tolist(),
         "regions": adata.obs_names.tolist(),
         **{part: adata.obs[name].tolist() if name in adata.obs else None for part, name in _LABELS.items()},
@@ -211,11 +195,14 @@ def _named(path: Path, wanted: str | Path | None, there: Sequence[str], matrices
         return target
     found = listed(sorted(matrices), _LISTED) or "none"
     if target is not None:
-        hint = nearest(target, matrices)
+        hint = nearest(target, matrices) or _beside_tables(target)
         msg = f"{path}: has no {what} '{target}'.{hint} Matrices of regions x regions in it: {found}."
         raise DataError(msg)
     if len(matrices) != 1:
-        msg = f"{path}: connectivity is {what} {found}; target must name one matrix of regions x regions."
+        msg = (
+            f"{path}: connectivity is {what} {found}; target must name one matrix of regions x regions, as "
+            "target='NAME'."
+        )
         raise DataError(msg)
     return matrices[0]
 
@@ -224,9 +211,21 @@ def _coordinates(path: Path, there: Mapping[str, Any], wanted: str | Path | None
     """Return the coordinates under the name asked for, or the first usual one; ``None`` if there are none."""
     if wanted is not None and str(wanted) not in there:
         msg = f"{path}: has no coordinates '{wanted}' but {listed(sorted(there), _LISTED) or 'nothing'}."
+        msg += _beside_tables(str(wanted))
         raise DataError(msg)
     name = str(wanted) if wanted is not None else next((each for each in _COORDS if each in there), None)
     return None if name is None else there[name]
+
+
+def _beside_tables(wanted: str) -> str:
+    """Return a hint if a file is named where a name of something in a file is needed, or nothing."""
+    is_file = Path(wanted).suffix in (".csv", ".tsv")
+    return " A file of its own is read only if expression is csv or tsv as well." if is_file else ""
+
+
+def _sources(path: Path, expression: str, connectivity: str) -> dict[str, Source]:
+    """Return where the parts of one file come from."""
+    return {"X": Source(path, expression), "Y": Source(path, connectivity), "coords": Source(path, "coordinates")}
 
 
 def _dense(matrix: Any) -> Any:

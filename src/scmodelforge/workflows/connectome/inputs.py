@@ -20,6 +20,7 @@ __all__ = ["ModelInputs", "quiet"]
 
 _FILE = "inputs.json"
 _LISTED = 5
+_SAME_GENES = "Give all genes of the model under the same names."
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class ModelInputs:
         place = {gene: column for column, gene in enumerate(data.valid_genes)}
         lacking = [gene for gene in self.genes if gene not in place]
         if lacking:
+            is_turned = len(set(self.genes).intersection(data.region_names)) > len(self.genes) // 2
+            hint = "Its rows are named like genes: transpose it." if is_turned else _SAME_GENES
             msg = (
                 f"{where} lacks {len(lacking):,} of the {len(self.genes):,} genes of the model: "
-                f"{listed(lacking, _LISTED)}; it has {data.num_genes:,}, named like '{data.valid_genes[0]}'. Give all "
-                "genes of the model under the same names."
+                f"{listed(lacking, _LISTED)}; it has {data.num_genes:,}, named like '{data.valid_genes[0]}'. {hint}"
             )
             raise DataError(msg)
         x = data.X.numpy()[:, [place[gene] for gene in self.genes]]

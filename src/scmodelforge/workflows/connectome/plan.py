@@ -26,7 +26,13 @@ __all__ = ["Fold", "Plan", "TrainingPairs", "training_pairs"]
 _log = logging.getLogger(__name__)
 
 _FOLDS = 4
-_IN_SETTINGS = {"directed=True": "data.directed=true", "missing='drop'": "data.missing=drop"}
+_IN_SETTINGS = {  # arguments of functions, as a command takes them
+    "directed=True": "--set data.directed=true",
+    "missing='drop'": "--set data.missing=drop",
+    "target='NAME'": "--set data.target=NAME",
+    "target='FILE.csv'": "--set data.target=FILE.csv",
+    "coords='FILE.csv'": "--set data.coords=FILE.csv",
+}
 _COORDINATES = "kronecker_ridge_coords"
 
 

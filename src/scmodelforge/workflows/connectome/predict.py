@@ -57,7 +57,7 @@ def predict_regions(
     folder = model / "model" if not (model / "model.json").is_file() and (model / "model").is_dir() else model
     made = ConnectomeModel.load(folder)
     inputs = ModelInputs.load(folder) or ModelInputs(list(made.valid_genes or []))
-    with in_words_of({"missing='drop'": "--missing drop"}):
+    with in_words_of({"missing='drop'": "--missing drop", "coords='FILE.csv'": "--coords FILE.csv"}):
         table = read_expression(path, coords=coords, missing=missing)
     with quiet():
         data = inputs.apply(table.pairs(), str(path))
