@@ -27,7 +27,14 @@ from scmodelforge.workflows.connectome.plan import Plan, training_pairs
 from scmodelforge.workflows.connectome.standing import Standing, comparisons, standings, table_of, verdict
 from scmodelforge.workflows.journal import Journal
 
-__all__ = ["ConnectomeResult", "default_settings", "resume_connectome", "score_baselines", "start_connectome"]
+__all__ = [
+    "ConnectomeResult",
+    "default_settings",
+    "resume_connectome",
+    "run_root",
+    "score_baselines",
+    "start_connectome",
+]
 
 _log = logging.getLogger(__name__)
 _NAME = "connectome"  # of a run on a planted brain, and of the settings that come along
@@ -92,7 +99,8 @@ def start_connectome(
     """
     with Journal() as journal:
         config = load_connectome_config(settings, overrides)
-        folder = ConnectomeFolder(_place_files(config, _name(path_of(settings), config)))
+        folder = ConnectomeFolder(run_root(path_of(settings), config))
+        _place_files(config, folder.root)
         plan = Plan.of(config)
         _try(plan)  # before a folder that is in the way: its advice is of no use for data that cannot be used
         folder.check_free(force=force)
@@ -137,15 +145,17 @@ def score_baselines(settings: Path | GivenSettings, overrides: Sequence[str] = (
     return _result(plan, rows, None)
 
 
-def _name(settings: Path, config: ConnectomeConfig) -> str:
-    """Return what a run is called: as its settings file, or as its data where that is the one that comes along."""
+def run_root(settings: Path, config: ConnectomeConfig) -> Path:
+    """Return the folder of a run: as ``output.run_dir`` says, else called as the settings or, by default, as the data."""
+    if config.output.run_dir:
+        return Path(config.output.run_dir).expanduser()
     if settings.stem not in (_NAME, default_settings().stem):
-        return settings.stem
-    return _NAME if config.data.path is None else Path(config.data.path).stem
+        return Path("runs") / settings.stem
+    return Path("runs") / (_NAME if config.data.path is None else Path(config.data.path).stem)
 
 
-def _place_files(config: ConnectomeConfig, name: str) -> Path:
-    """Make paths of the settings absolute, so that the run can be resumed from any folder; return the run's."""
+def _place_files(config: ConnectomeConfig, root: Path) -> None:
+    """Make paths of the settings absolute, so that the run can be resumed from any folder."""
     data, model = config.data, config.model
     if data.path is not None:
         data.path = _absolute(data.path)
@@ -156,9 +166,7 @@ def _place_files(config: ConnectomeConfig, name: str) -> Path:
     vectors = getattr(model, "gene_embeddings", None)
     if vectors is not None:
         setattr(model, "gene_embeddings", _absolute(vectors))  # noqa: B010 - a setting of some models only
-    root = Path(config.output.run_dir or Path("runs") / name).expanduser()
     config.output.run_dir = str(root.absolute())
-    return root
 
 
 def _absolute(path: str) -> str:
@@ -222,8 +230,9 @@ def _in_words(rows: list[dict[str, Any]]) -> str:
     """Return the score of the model in a fold, and of the baseline that is best there."""
     found = standings(rows)
     own = next(each for each in found if each.kind == "model")
-    best = next((each for each in found if each.kind != "model"), None)
-    return f"{own.name} r {own.mean:.3f}" + ("" if best is None else f", best baseline {best.name} {best.mean:.3f}")
+    best = next((each for each in found if each.kind != "model" and each.num_scored), None)
+    text = f"{own.name} r {own.mean:.3f}" if own.num_scored else f"{own.name} has no r"
+    return text + ("" if best is None else f", best baseline {best.name} {best.mean:.3f}")
 
 
 def _write(plan: Plan, folder: ConnectomeFolder, results: list[FoldResult], rows: list[dict[str, Any]]) -> None:
