@@ -30,8 +30,8 @@ _USES = {
 class Score:
     """What one predictor scored on one fold: ``inner`` of pairs with both regions held out, ``cross`` with one.
 
-    ``fold_name`` is what the fold holds out, such as a network, and empty where only its number is known; ``num_pairs`` counts
-    its inner pairs, 0 where that is not known.
+    ``fold_name`` is what the fold holds out, such as a network, and empty where only its number is known;
+    ``num_pairs`` counts its inner pairs, 0 where that is not known.
     """
 
     name: str
@@ -106,9 +106,14 @@ def read_comparisons(path: Path, known: set[str]) -> list[Comparison]:
     comparisons = []
     for number, row in enumerate(_read_rows(path)):
         try:
-            numbers = [_number(row, name) for name in ("mean", "low", "high")]
-            counts = [_whole(row, name) for name in ("num_better", "num_folds")]
-            found = Comparison(_text(row, "name"), _text(row, "against"), PairedDifference(*numbers, *counts))
+            gap = PairedDifference(
+                mean=_number(row, "mean"),
+                low=_number(row, "low"),
+                high=_number(row, "high"),
+                num_better=_whole(row, "num_better"),
+                num_folds=_whole(row, "num_folds"),
+            )
+            found = Comparison(_text(row, "name"), _text(row, "against"), gap)
         except ValueError as problem:
             raise fault(path, f"row {number}: {problem}") from None
         stranger = next((name for name in (found.name, found.against) if name not in known), None)

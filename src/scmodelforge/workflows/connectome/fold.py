@@ -104,7 +104,8 @@ def run_fold(plan: Plan, fold: Fold, *, with_model: bool = True) -> FoldResult:
     unsaid.
     """
     data, split, rows = plan.data, fold.split, []
-    predicted, facts = None, {}
+    predicted: np.ndarray | None = None
+    facts: dict[str, Any] = {}
     pace = Pace(f"seed {fold.seed}, {split.name}")
     if with_model:
         row, predicted, facts = _model_row(plan, fold, pace)

@@ -38,7 +38,7 @@ class Standing:
     uses: str
     inner: dict[str, np.ndarray]
     cross: dict[str, np.ndarray]
-    num_pairs: tuple[int, ...] = ()
+    num_pairs: tuple[int, ...]
 
     @property
     def knows(self) -> str:
@@ -106,8 +106,8 @@ def standings(rows: Sequence[Mapping[str, Any]]) -> list[Standing]:
     found = []
     for name, kind, uses in dict.fromkeys((row["name"], row["kind"], row["uses"]) for row in rows):
         own = [row for row in rows if (row["name"], row["kind"]) == (name, kind)]
-        parts = [_by_metric([row[where] for row in own]) for where in ("inner", "cross")]
-        found.append(Standing(name, kind, uses, *parts, tuple(row.get("num_pairs", 0) for row in own)))
+        inner, cross = (_by_metric([row[where] for row in own]) for where in ("inner", "cross"))
+        found.append(Standing(name, kind, uses, inner, cross, tuple(row.get("num_pairs", 0) for row in own)))
     return sorted(found, key=lambda each: (-each.num_scored, -each.mean if each.num_scored else 0.0))
 
 
@@ -158,7 +158,7 @@ def table_of(found: Sequence[Standing], compared: Sequence[Comparison]) -> tuple
 
 
 def verdict(found: Sequence[Standing], compared: Sequence[Comparison]) -> list[str]:
-    """Return a line each: who is best and over how many pairs, where the model stands, how to the best and to places."""
+    """Return a line each: who is best, over how many pairs, where the model stands, how to the best and to places."""
     gaps = _of_model(found, compared)
     ranked = [each for each in found if each.num_scored and each.num_scored == found[0].num_scored]
     if not ranked:

@@ -146,7 +146,7 @@ def score_baselines(settings: Path | GivenSettings, overrides: Sequence[str] = (
 
 
 def run_root(settings: Path, config: ConnectomeConfig) -> Path:
-    """Return the folder of a run: as ``output.run_dir`` says, else called as the settings or, by default, as the data."""
+    """Return the folder of a run: as the settings say, else called as their file, or by default as the data."""
     if config.output.run_dir:
         return Path(config.output.run_dir).expanduser()
     if settings.stem not in (_NAME, default_settings().stem):
@@ -175,7 +175,8 @@ def _absolute(path: str) -> str:
 
 def _try(plan: Plan) -> None:
     """Make the model of each fold and choose its validation regions: what is wrong is said before hours of it."""
-    num_parameters, num_genes, seen = 0, 0, set()
+    num_parameters, num_genes = 0, 0
+    seen: set[tuple[str, ...]] = set()
     for fold in plan.folds:
         training_pairs(plan.data, fold.split.train_regions, plan.config, fold.seed)
         inputs = ModelInputs.fitted(plan.data, fold.split.train_regions, plan.config.data.max_genes)
