@@ -152,23 +152,24 @@ def test_the_default_model_finds_the_planted_rule_and_what_knows_distance_does_n
     assert found[0].mean > found[1].mean + 0.1
 
 
-class TestDiverged:
-    @pytest.fixture(scope="class")
-    def run(self, atlas, tmp_path_factory):
-        root = tmp_path_factory.mktemp("runs") / "diverged"
-        result = ask("train", *sets(*of(atlas, root), "training.learning_rate=1e30", "training.epochs=3"))
-        return root, result
+@pytest.fixture(scope="module")
+def diverged(atlas, tmp_path_factory):
+    """Return the folder of a run whose model diverges everywhere, and what the command answered."""
+    root = tmp_path_factory.mktemp("runs") / "diverged"
+    return root, ask("train", *sets(*of(atlas, root), "training.learning_rate=1e30", "training.epochs=3"))
 
-    def test_it_is_one_line_with_what_to_change(self, run):
-        root, result = run
+
+class TestDiverged:
+    def test_it_is_one_line_with_what_to_change(self, diverged):
+        root, result = diverged
         assert result.exit_code == 1
         last = result.stderr.splitlines()[-1]
         assert last.startswith("error: the model of all 18 regions diverged (")
         assert "Start a new run with a lower training.learning_rate than 1e+30" in last
         assert not (root / "model").exists()
 
-    def test_folds_and_baselines_are_kept_and_the_row_of_the_model_has_no_scores(self, run):
-        root, result = run
+    def test_folds_and_baselines_are_kept_and_the_row_of_the_model_has_no_scores(self, diverged):
+        root, result = diverged
         assert result.stderr.count(f"{MODEL} diverged (") == 3
         rows = read(root, "scores.json")
         of_model = [row for row in rows if row["name"] == MODEL]
