@@ -22,11 +22,12 @@ from scmodelforge.config.connectome import dump_connectome_config, load_connecto
 from scmodelforge.config.given import GivenSettings
 from scmodelforge.connectome import ConnectomeModel, RegionPairDataset, connectivity_metrics, read_regions, region_folds
 from scmodelforge.connectome.data import replaced
+from scmodelforge.workflows.connectome import pace
 from scmodelforge.workflows.connectome.fold import fit_model, run_fold
 from scmodelforge.workflows.connectome.plan import Plan, training_pairs
 from scmodelforge.workflows.connectome.standing import standings
-from scmodelforge.workflows.connectome.train import default_settings, start_connectome
-from tests.test_connectome.brains import brain
+from scmodelforge.workflows.connectome.train import default_settings, run_root, start_connectome
+from tests.test_connectome.brains import arguments, brain
 from tests.test_connectome.runs import SMALL, ask, fails, regions_file, says, sets, starts
 
 MODEL = "cross_attention_gene2vec"
@@ -151,6 +152,92 @@ def test_the_default_model_finds_the_planted_rule_and_what_knows_distance_does_n
     assert found[0].mean > found[1].mean + 0.1
 
 
+@pytest.fixture(scope="module")
+def diverged(atlas, tmp_path_factory):
+    """Return the folder of a run whose model diverges everywhere, and what the command answered."""
+    root = tmp_path_factory.mktemp("runs") / "diverged"
+    return root, ask("train", *sets(*of(atlas, root), "training.learning_rate=1e30", "training.epochs=3"))
+
+
+class TestDiverged:
+    def test_it_is_one_line_with_what_to_change(self, diverged):
+        root, result = diverged
+        assert result.exit_code == 1
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith("error: the model of all 18 regions diverged (")
+        assert "Start a new run with a lower training.learning_rate than 1e+30" in last
+        assert not (root / "model").exists()
+
+    def test_folds_and_baselines_are_kept_and_the_row_of_the_model_has_no_scores(self, diverged):
+        root, result = diverged
+        assert result.stderr.count(f"{MODEL} diverged (") == 3
+        rows = read(root, "scores.json")
+        of_model = [row for row in rows if row["name"] == MODEL]
+        assert [row["fold"] for row in of_model] == [1, 2, 3]
+        assert all(value is None for row in of_model for part in ("inner", "cross") for value in row[part].values())
+        assert all(row["inner"]["mse"] > 0 for row in rows if row["name"] == "cge")
+        assert {each["name"] for each in read(root, "metrics.json")} == {MODEL, "cge", "kronecker_ridge_coords"}
+        again = ask("train", "--resume", root)
+        assert again.stderr.count("done before") == 3
+
+
+class TestWhatIsTriedFirst:
+    def test_genes_of_a_later_fold_without_a_vector_are_found_before_the_first_is_fitted(self, tmp_path):
+        # the gene that varies most depends on whether one region is held out
+        data = arguments(num_regions=18, num_genes=6)
+        split = region_folds(brain(num_regions=18, num_genes=6), 3)[0]
+        x = 0.4 + 0.2 * data["X"]
+        x[:, 0] = np.linspace(0, 1, 18)
+        x[:, 1] = 0.5
+        x[split.test_regions[0], 1] = 100
+        path = regions_file(tmp_path / "atlas.npz", expression=x)
+        (tmp_path / "vectors.txt").write_text("G0 1 2\n")
+        settings = [*of(path, tmp_path / "run"), "data.max_genes=1", f"model.gene_embeddings={tmp_path}/vectors.txt"]
+        line = fails("train", *sets(*settings))
+        assert "has vectors of 1 genes, named like 'G0', and none of the 1 genes" in line
+        assert not (tmp_path / "run").exists()
+
+    def test_data_that_cannot_be_used_come_before_a_folder_that_is_in_the_way(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "thesis.tex").write_text("mine")
+        path = regions_file(tmp_path / "atlas.npz", coords=None)
+        assert "reads coordinates" in fails("train", *sets(*of(path, tmp_path / "run"), "model.cls_init=spatial"))
+
+
+class TestWhereItGoes:
+    @pytest.mark.parametrize(
+        ("file", "data", "expected"),
+        [
+            ("default", None, "runs/connectome"),
+            ("default", "atlas.npz", "runs/atlas"),
+            ("own.yaml", "atlas.npz", "runs/own"),
+        ],
+    )
+    def test_is_named_after_the_settings_or_the_data(self, file, data, expected):
+        config = load_connectome_config(default_settings(), [] if data is None else [f"data.path={data}"])
+        settings = default_settings() if file == "default" else Path(file)
+        assert str(run_root(settings, config)) == expected
+
+
+class TestPace:
+    def test_every_epoch_and_baseline_has_a_line_but_only_after_a_while(self, trained, atlas, monkeypatch, caplog):
+        caplog.set_level("INFO")
+        plan = Plan.of(load_connectome_config(default_settings(), [*SMALL, *of(atlas, Path("none"))]))
+        run_fold(plan, plan.folds[0])
+        assert caplog.text.count("fold 1: ") == 0
+        monkeypatch.setattr(pace, "_EVERY", 0.0)
+        run_fold(plan, plan.folds[0])
+        lines = [record.getMessage() for record in caplog.records if "fold 1: " in record.getMessage()]
+        assert lines[0].startswith(f"seed 0, fold 1: {MODEL} epoch 1/1  train_loss ")
+        assert "val_loss" in lines[0]
+        assert "nan" not in lines[0]
+        assert lines[1:] == [
+            f"seed 0, fold 1: {MODEL} done",
+            "seed 0, fold 1: 1 of 2 baselines done, cge the last",
+            "seed 0, fold 1: 2 of 2 baselines done, kronecker_ridge_coords the last",
+        ]
+
+
 class TestFewBaselines:
     def test_a_run_may_have_none(self, tmp_path):
         path = regions_file(tmp_path / "atlas.npz", coords=None)
@@ -200,6 +287,16 @@ class TestRepeating:
         starts(*of(path, tmp_path / "run"))
         regions_file(tmp_path / "atlas.npz", network=np.asarray(["A", "B"] * 9))
         assert "were changed since the run began" in fails("train", "--resume", tmp_path / "run")
+
+    def test_other_gene_vectors_are_refused(self, atlas, tmp_path):
+        vectors = tmp_path / "vectors.txt"
+        vectors.write_text("".join(f"G{number} {number} 1\n" for number in range(6)))
+        one_fold = ["split.test_share=0.3", "split.folds=null", f"model.gene_embeddings={vectors}"]
+        starts(*of(atlas, tmp_path / "run"), *one_fold)
+        vectors.write_text("".join(f"G{number} {number} 2\n" for number in range(6)))
+        assert "were changed since the run began" in fails("train", "--resume", tmp_path / "run")
+        vectors.unlink()
+        assert "vectors.txt: the gene vectors cannot be read" in fails("train", "--resume", tmp_path / "run")
 
     def test_files_of_folds_are_json(self, trained):
         for path in (trained[0] / "folds").glob("*.json"):

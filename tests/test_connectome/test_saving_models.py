@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from scmodelforge._errors import RunError
 from scmodelforge.connectome import RegionPairDataset
-from scmodelforge.connectome.models import ConnectomeModel
+from scmodelforge.connectome.models import ConnectomeModel, saved
 from tests.test_connectome.brains import arguments, brain
 from tests.test_connectome.small_models import CROSS, FLAT, MODELS, POOLED, SINGLE, make, vectors
 
@@ -89,6 +90,34 @@ class TestSaved:
         (tmp_path / "model").write_text("")
         with pytest.raises(ValueError, match="is a file; give the name of a folder"):
             make(CROSS, data).save(tmp_path / "model")
+
+    def test_a_save_that_is_broken_off_leaves_the_model_that_was_there(self, data, tmp_path, monkeypatch):
+        before, after = make(CROSS, data), make(CROSS, data, num_layers=2)
+        before.save(tmp_path / "model")
+
+        def broken(*_: object) -> None:
+            raise OSError("no space left")
+
+        monkeypatch.setattr(saved, "write_text", broken)
+        with pytest.raises(OSError, match="no space left"):
+            after.save(tmp_path / "model")
+        again = CROSS.load(tmp_path / "model", data)
+        assert again.arguments == before.arguments
+        monkeypatch.undo()
+        after.save(tmp_path / "model")
+        assert CROSS.load(tmp_path / "model", data).arguments == after.arguments
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+    def test_a_folder_with_something_else_is_left_alone(self, data, tmp_path):
+        (tmp_path / "thesis.tex").write_text("mine")
+        with pytest.raises(ValueError, match=r"holds 'thesis\.tex', which is no part of a model"):
+            make(CROSS, data).save(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_training_that_diverges_says_what_to_change(self, data):
+        model = make(CROSS, data, learning_rate=1e30, epochs=9, batch_size=16)
+        with pytest.raises(RunError, match=r"training diverged: .* Lower learning_rate"):
+            model.fit(data, np.arange(60), np.arange(60, 80), verbose=False)
 
 
 class TestRefused:

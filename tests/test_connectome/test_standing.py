@@ -17,6 +17,7 @@ def rows(**scores: tuple[str, str, list[float | None]]) -> list[dict]:
             "uses": uses,
             "seed": 0,
             "fold": fold,
+            "num_pairs": 30 + fold,
             "inner": {"pearson_r": r, "mse": 1.0},
             "cross": {"pearson_r": r, "mse": 1.0},
         }
@@ -37,7 +38,7 @@ NOISE = ("baseline", "genes", [0.70, 0.95, 0.60, 0.91])
 
 def test_a_model_that_is_ahead_on_every_fold():
     best, rival = said(net=NET, places=PLACES)
-    assert best == "best on pairs of two held-out regions: net (genes), r 0.805 ± 0.013"
+    assert best == "best on pairs of two held-out regions: net (genes), r 0.805 ± 0.013 over 4 folds of 31 to 34 pairs"
     assert rival.startswith("net is 0.505 above places (coordinates); the 95 % interval [+0.")
     assert rival.endswith("does not hold 0 (better in 4 of 4 folds)")
 
@@ -51,16 +52,17 @@ def test_a_difference_that_may_be_chance_is_called_so():
 
 
 def test_a_model_that_is_behind_is_not_the_winner():
-    best, rival = said(net=("model", "genes", [0.1, 0.2, 0.1, 0.2]), places=PLACES)
+    best, rank, rival = said(net=("model", "genes", [0.1, 0.2, 0.1, 0.2]), places=PLACES)
     assert best.startswith("best on pairs of two held-out regions: places (coordinates)")
+    assert rank == "the model net is number 2 of 2, r 0.150 ± 0.058"
     assert rival.startswith("net is 0.150 below places (coordinates)")
 
 
 def test_baselines_alone_and_no_coordinates():
-    assert said(cge=NOISE) == [
-        "best on pairs of two held-out regions: cge (genes), r 0.790 ± 0.168",
-        "coordinates alone: not known, since the regions have no coordinates",
-    ]
+    best, places = said(cge=NOISE)
+    assert best.startswith("best on pairs of two held-out regions: cge (genes), r 0.790 ± 0.168 over 4 folds")
+    assert places.startswith("coordinates alone: not known, since the regions have no coordinates")
+    assert places.endswith("these scores do not show that genes matter")
     assert said(cge=("baseline", "genes", [0.9, 0.8]), places=(*PLACES[:2], [0.1, 0.2]))[1] == (
         "coordinates alone: places, r 0.150 ± 0.071"
     )
@@ -71,11 +73,28 @@ def test_predictors_without_a_correlation_come_last_and_none_is_none():
     assert [each.name for each in found] == ["net", "mean"]
     assert found[1].to_dict()["pearson_r_mean"] is None
     assert found[1].to_dict()["mse_mean"] == 1.0
+    assert comparisons(found, 0.25) == []  # with a constant there is nothing to compare
+    assert "no predictor has a correlation" in verdict(standings(rows(mean=("baseline", "nothing", [None]))), [])[0]
+
+
+def test_a_difference_of_one_fold_has_no_interval():
+    found = standings(rows(net=("model", "genes", [0.5]), cge=("baseline", "genes", [0.25])))
     (gap,) = comparisons(found, 0.25)
     assert gap.to_dict() == {
-        "name": "net", "against": "mean", "mean": None, "low": None, "high": None, "num_better": 0, "num_folds": 0
+        "name": "net", "against": "cge", "mean": 0.25, "low": None, "high": None, "num_better": 1, "num_folds": 1
     }  # fmt: skip
-    assert "no predictor has a correlation" in verdict(standings(rows(mean=("baseline", "nothing", [None]))), [])[0]
+
+
+def test_a_predictor_that_lacks_a_fold_is_not_ranked_by_the_others():
+    lines = said(net=("model", "genes", [0.9, None, 0.9, 0.9]), places=PLACES, mean=("baseline", "nothing", [None] * 4))
+    assert lines[0].startswith("best on pairs of two held-out regions: places (coordinates)")
+    assert lines[1:] == ["net has an r on 3 of 4 folds and is not ranked"]
+
+
+def test_pairs_that_are_not_known_are_not_told():
+    made = [{name: value for name, value in row.items() if name != "num_pairs"} for row in rows(net=NET, places=PLACES)]
+    found = standings(made)
+    assert verdict(found, comparisons(found, 0.25))[0].endswith("r 0.805 ± 0.013 over 4 folds")
 
 
 def test_the_best_is_compared_with_all_and_so_is_the_model():

@@ -81,8 +81,6 @@ def make_connectome_run(
         comparison = [
             difference("cross_attention", "bilinear", 0.11),
             difference("cross_attention", "places_kernel", -0.19),
-            difference("cross_attention", "mean", 0.0)
-            | {"mean": None, "low": None, "high": None, "num_better": 0, "num_folds": 0},
         ]
     settings = {
         "connectome": {

@@ -21,7 +21,7 @@ __all__ = [
 
 
 class PlantedConfig(Section):
-    """A brain with a known rule, made in memory."""
+    """A brain with a known rule, made in memory; by default a smaller one than that of ``planted_regions()``."""
 
     num_regions: int = Field(120, ge=8)
     """Regions, half of them on each side."""
@@ -127,7 +127,8 @@ class ConnectomeOutputConfig(Section):
     """Where results go."""
 
     run_dir: str | None = None
-    """The run's folder; ``None`` is ``runs/`` and the name of the settings file, or ``runs/connectome``."""
+    """The run's folder; ``None`` is ``runs/`` and the name of the settings file, without one of your own that of the
+    data file, and ``runs/connectome`` for a planted brain."""
 
 
 class ConnectomeConfig(Section):

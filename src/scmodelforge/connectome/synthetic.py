@@ -67,7 +67,8 @@ def planted_regions(
     Parameters
     ----------
     num_regions
-        Regions, half of them on each side; an even number.
+        Regions, half of them on each side; an even number. The defaults are those of the figures in the docs; the
+        command ``scmodelforge connectome train`` plants fewer, 120 regions with 24 genes.
     num_genes
         Genes.
     num_rules

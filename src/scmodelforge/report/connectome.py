@@ -21,6 +21,7 @@ from scmodelforge.report.sections.figure import Figure
 from scmodelforge.report.sections.pictures_of_scores import picture_figure
 from scmodelforge.report.sections.settings import as_yaml
 from scmodelforge.report.text import number
+from scmodelforge.workflows.connectome.standing import METRIC
 from scmodelforge.workflows.outputs import check_output, whole_file
 
 __all__ = ["draw_connectome_plots", "write_connectome_report"]
@@ -104,7 +105,7 @@ def _contents(run: ConnectomeRun) -> dict[str, Any]:
         "cautions": cautions(run),
         "tiles": _tiles(run),
         "sections": [(name, title) for name, title, is_there in sections if is_there],
-        "metric": scores.metric_name(scores.main_metric(run)),
+        "metric": scores.metric_name(METRIC),
         "inner": scores.score_table(run, "inner"),
         "cross": scores.score_table(run, "cross"),
         "predictors": [picture_figure(each) for each in of_scores if each is not None],
@@ -125,16 +126,15 @@ def _contents(run: ConnectomeRun) -> dict[str, Any]:
 
 
 def _tiles(run: ConnectomeRun) -> list[tuple[str, str]]:
-    metric, ranked = scores.main_metric(run), scores.predictors(run)
     tiles = [
         ("regions", f"{len(run.regions):,}"),
         ("pairs with a prediction", f"{len(plots.predicted_pairs(run)):,}"),
         ("folds and seeds", f"{len({(score.seed, score.fold) for score in run.scores}):,}"),
     ]
     for kind in ("model", "baseline"):
-        best = next((each for each in ranked if each.kind == kind and each.values(metric)), None)
+        best = next((each for each in run.standings if each.kind == kind and each.num_scored), None)
         if best is not None:
-            tiles.append((f"{scores.metric_name(metric)}, best {kind}", number(best.mean(metric))))
+            tiles.append((f"{scores.metric_name(METRIC)}, best {kind}", number(best.mean)))
     return tiles
 
 
@@ -146,16 +146,16 @@ def _of_pairs(run: ConnectomeRun) -> list[ScorePicture]:
 
 def _difference_chart(run: ConnectomeRun, name: str) -> Figure | None:
     """Draw the differences of one predictor to others with their intervals; ``None`` where there are none."""
-    known = [
-        each for each in run.comparisons if each.name == name and np.isfinite([each.mean, each.low, each.high]).all()
-    ]
+    known = [each for each in run.comparisons if each.name == name and np.isfinite(each.gap[:3]).all()]
     if not known:
         return None
     rows = [
-        Score(shortened(f"against {each.against}", 50), {"model": each.mean}, {"model": (each.low, each.high)})
+        Score(
+            shortened(f"against {each.against}", 50), {"model": each.gap.mean}, {"model": (each.gap.low, each.gap.high)}
+        )
         for each in known
     ]
-    metric = scores.metric_name(scores.main_metric(run))
+    metric = scores.metric_name(METRIC)
     picture = dot_plot(rows, x_name=f"difference in {metric}", title=f"{name}: differences in {metric} to others")
     return Figure(f"{name} against others", picture, "Where a line reaches over 0, the two cannot be told apart.")
 

@@ -14,10 +14,11 @@ from scmodelforge.connectome.geometry import distances
 from scmodelforge.connectome.metrics import connectivity_metrics
 from scmodelforge.report.connectome_matrix import draw_matrix, scale_of
 from scmodelforge.report.connectome_run import ConnectomeRun
-from scmodelforge.report.connectome_scores import Where, main_metric, metric_name, predictors
+from scmodelforge.report.connectome_scores import metric_name
 from scmodelforge.report.picture_text import shown
 from scmodelforge.report.score_pictures import ScorePicture
 from scmodelforge.report.text import number
+from scmodelforge.workflows.connectome.standing import METRIC, Where
 
 __all__ = [
     "distance_picture",
@@ -68,11 +69,13 @@ def scatter_picture(run: ConnectomeRun) -> ScorePicture:
     axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
     axes.set_aspect("equal")
     r_text = f"r = {number(r)}" if np.isfinite(r) else "r is not defined"
-    axes.text(0.03, 0.96, r_text, transform=axes.transAxes, va="top", fontsize=11)
+    axes.text(0.03, 0.96, f"{r_text}, all folds at once", transform=axes.transAxes, va="top", fontsize=11)
     _finish(axes, "true connectivity", "predicted connectivity")
     caption = f"Each dot is one of {len(pairs):,} pairs with a prediction by {run.predictor}, the mean over seeds; "
-    caption += f"{r_text} over all of them at once, while the tables have means over folds, each on its own. On the "
-    caption += "dashed line both are equal."
+    caption += (
+        f"{r_text} over all of them at once, the folds together. The tables have the mean of the r of each fold on its "
+    )
+    caption += "own: the two differ where folds differ in level or in spread. On the dashed line both are equal."
     return ScorePicture("scatter", "Predicted against true connectivity", caption, _png(figure))
 
 
@@ -100,9 +103,8 @@ def distance_picture(run: ConnectomeRun) -> ScorePicture | None:
 
 
 def predictor_picture(run: ConnectomeRun, where: Where) -> ScorePicture | None:
-    """Draw the main score of each predictor: a dot for each fold, a bar at the mean; ``None`` if none has one."""
-    metric = main_metric(run)
-    ranked = [each for each in predictors(run) if each.values(metric, where)]
+    """Draw the Pearson r of each predictor: a dot for each fold, a bar at the mean; ``None`` if none has one."""
+    ranked = [each for each in run.standings if len(each.values(METRIC, where))]
     if not ranked:
         return None
     figure = _figure(4.9, 0.9 + 0.42 * len(ranked))
@@ -110,7 +112,7 @@ def predictor_picture(run: ConnectomeRun, where: Where) -> ScorePicture | None:
     beside_names = axes.get_yaxis_transform()  # across in shares of the width, down in rows
     for y, each in enumerate(ranked):
         colour, shape = (_BLUE, "o") if each.kind == "model" else (_ORANGE, "s")
-        values = each.values(metric, where)
+        values = each.values(METRIC, where)
         axes.scatter(values, [y + 0.2] * len(values), s=20, c=colour, marker=shape, alpha=0.45, linewidths=0, zorder=2)
         axes.plot([np.mean(values)] * 2, [y, y + 0.4], color=colour, linewidth=2.4, zorder=3)
         name = shown(f"{each.name} ({each.knows})", 56)
@@ -120,10 +122,10 @@ def predictor_picture(run: ConnectomeRun, where: Where) -> ScorePicture | None:
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
     which = "both regions held out" if where == "inner" else "one region held out"
-    _finish(axes, f"{metric_name(metric)}, {which}", "")
+    _finish(axes, f"{metric_name(METRIC)}, {which}", "")
     caption = "Each dot is a fold, the bar is their mean; blue and round are models, orange and square baselines. "
     caption += "In brackets: what the predictor knows of a region."
-    return ScorePicture(f"predictors_{where}", f"{metric_name(metric)}, {which}", caption, _png(figure))
+    return ScorePicture(f"predictors_{where}", f"{metric_name(METRIC)}, {which}", caption, _png(figure))
 
 
 def gene_picture(run: ConnectomeRun) -> ScorePicture | None:

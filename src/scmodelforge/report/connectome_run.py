@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from scmodelforge._errors import DataError
 from scmodelforge._json_files import read_json_object
 from scmodelforge.report.connectome_tables import (
     ADVICE,
-    Comparison,
     GenePair,
     Score,
     fault,
@@ -23,6 +23,7 @@ from scmodelforge.report.connectome_tables import (
     read_gene_pairs,
     read_scores,
 )
+from scmodelforge.workflows.connectome.standing import Comparison, Standing, standings
 
 __all__ = ["ConnectomeRun", "read_connectome_run"]
 
@@ -60,6 +61,11 @@ class ConnectomeRun:
     gene_pairs: list[GenePair] | None
     config: dict[str, Any]
     record: dict[str, Any]
+
+    @cached_property
+    def standings(self) -> list[Standing]:
+        """All predictors, the best first."""
+        return standings([vars(score) for score in self.scores])
 
     @property
     def predictor(self) -> str:

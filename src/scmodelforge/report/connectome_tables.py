@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from scmodelforge._errors import DataError
+from scmodelforge.connectome.comparison import PairedDifference
+from scmodelforge.workflows.connectome.standing import Comparison
 
-__all__ = ["ADVICE", "Comparison", "GenePair", "Score", "fault", "read_comparisons", "read_gene_pairs", "read_scores"]
+__all__ = ["ADVICE", "GenePair", "Score", "fault", "read_comparisons", "read_gene_pairs", "read_scores"]
 
 #: What is needed where a file is broken: the end of every message.
 ADVICE = "the folder of a connectome run is needed, as the run left it"
@@ -28,7 +30,8 @@ _USES = {
 class Score:
     """What one predictor scored on one fold: ``inner`` of pairs with both regions held out, ``cross`` with one.
 
-    ``fold_name`` is what the fold holds out, such as a network, and empty where only its number is known.
+    ``fold_name`` is what the fold holds out, such as a network, and empty where only its number is known;
+    ``num_pairs`` counts its inner pairs, 0 where that is not known.
     """
 
     name: str
@@ -39,19 +42,7 @@ class Score:
     inner: dict[str, float]
     cross: dict[str, float]
     fold_name: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The score of ``name`` less that of ``against`` on the same folds, with its 95 % interval."""
-
-    name: str
-    against: str
-    mean: float
-    low: float
-    high: float
-    num_better: int
-    num_folds: int
+    num_pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +78,7 @@ def read_scores(path: Path) -> list[Score]:
                 inner=_metrics(row, "inner"),
                 cross=_metrics(row, "cross"),
                 fold_name=_fold_name(row),
+                num_pairs=_whole({"num_pairs": 0, **row}, "num_pairs"),
             )
         except ValueError as problem:
             raise fault(path, f"{where}: {problem}") from None
@@ -114,15 +106,14 @@ def read_comparisons(path: Path, known: set[str]) -> list[Comparison]:
     comparisons = []
     for number, row in enumerate(_read_rows(path)):
         try:
-            found = Comparison(
-                name=_text(row, "name"),
-                against=_text(row, "against"),
+            gap = PairedDifference(
                 mean=_number(row, "mean"),
                 low=_number(row, "low"),
                 high=_number(row, "high"),
                 num_better=_whole(row, "num_better"),
                 num_folds=_whole(row, "num_folds"),
             )
+            found = Comparison(_text(row, "name"), _text(row, "against"), gap)
         except ValueError as problem:
             raise fault(path, f"row {number}: {problem}") from None
         stranger = next((name for name in (found.name, found.against) if name not in known), None)

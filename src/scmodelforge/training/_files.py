@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MANIFEST", "find_damage", "sync_folder", "write_manifest", "write_text"]
+__all__ = ["MANIFEST", "find_damage", "put_folder", "sync_folder", "write_manifest", "write_text"]
 
 #: The file with the checksums of all others in its folder, written last.
 MANIFEST = "MANIFEST.json"
@@ -23,6 +24,23 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     _sync(path.parent)
+
+
+def put_folder(new: Path, target: Path) -> None:
+    """Put a folder with files in the place of another: afterwards it is the old or the new one, never some of both.
+
+    Killed in between, it may be missing; then both lie beside it.
+    """
+    for path in new.iterdir():
+        _sync(path)
+    _sync(new)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.is_dir():
+        target.rename(old)
+    new.rename(target)
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_manifest(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -156,7 +156,7 @@ class ConnectomeModel(nn.Module):
         train_indices: Sequence[int] | np.ndarray,
         test_indices: Sequence[int] | np.ndarray,
         save_model: str | os.PathLike[str] | None = None,
-        verbose: bool = True,
+        verbose: bool | Callable[[str], None] = True,
         *,
         val_indices: Sequence[int] | np.ndarray | None = None,
     ) -> dict[str, list[float]]:
@@ -173,7 +173,7 @@ class ConnectomeModel(nn.Module):
         save_model
             Folder to save the model to.
         verbose
-            Whether to log a line an epoch.
+            Whether to log a line an epoch; a function takes the lines in the place of the log.
         val_indices
             Pairs by which the epoch is chosen whose weights are kept; without, those of the last are.
 
@@ -186,6 +186,8 @@ class ConnectomeModel(nn.Module):
         ------
         ConfigError, DataError
             (``ValueError``) If the data set is not that of the model, or indices are not those of pairs.
+        RunError
+            If training leaves the finite numbers: the message says what to change.
         """
         from scmodelforge.connectome.models.fitting import fit_pairs
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, RunError
 from scmodelforge.connectome.data import RegionPairDataset
 from scmodelforge.connectome.metrics import connectivity_metrics
 from scmodelforge.connectome.models.base import ConnectomeModel
 from scmodelforge.connectome.models.pair_batches import PairBatches
 from scmodelforge.connectome.models.predicting import predict_pairs
+from scmodelforge.connectome.models.settings import DivergedError
 from scmodelforge.models.protocol import ModelOutput
 from scmodelforge.training import _rng
 from scmodelforge.training.loop import Run, fit
@@ -73,9 +74,16 @@ class _History:
     """The losses of each epoch, and the weights of the best one, as a callback of the loop and where it writes."""
 
     def __init__(
-        self, model: ConnectomeModel, dataset: RegionPairDataset, test: np.ndarray, *, chooses: bool, verbose: bool
+        self,
+        model: ConnectomeModel,
+        dataset: RegionPairDataset,
+        test: np.ndarray,
+        *,
+        chooses: bool,
+        verbose: bool | Callable[[str], None],
     ) -> None:
-        self._model, self._dataset, self._test, self._verbose = model, dataset, test, verbose
+        self._model, self._dataset, self._test = model, dataset, test
+        self._say = verbose if callable(verbose) else _log.info if verbose else None
         self._targets = dataset.targets(test)
         self._chooses, self._best = chooses, np.inf
         self._kept: dict[str, torch.Tensor] = {}
@@ -98,15 +106,17 @@ class _History:
         loss = corr = np.nan
         if len(self._test):
             found = predict_pairs(self._model, self._dataset, self._test)
-            scores = connectivity_metrics(self._targets, found)
-            loss, corr = scores["mse"], scores["pearson_r"]
+            if np.isfinite(found).all():
+                scores = connectivity_metrics(self._targets, found)
+                loss, corr = scores["mse"], scores["pearson_r"]
         self.values["test_loss"].append(loss)
         self.values["test_corr"].append(corr)
         if self._chooses:
             self._keep_best(run.validation["val/loss"])
-        if self._verbose:
-            line = "  ".join(f"{name} {numbers[-1]:.4f}" for name, numbers in self.values.items())
-            _log.info(f"epoch {run.progress.epoch}/{run.config.max_epochs}  {line}")
+        if self._say is not None:
+            shown = {name: values for name, values in self.values.items() if len(self._test) or "test" not in name}
+            line = "  ".join(f"{name} {numbers[-1]:.4f}" for name, numbers in shown.items())
+            self._say(f"epoch {run.progress.epoch}/{run.config.max_epochs}  {line}")
 
     def on_fit_end(self, run: Run) -> None:
         """Put the best weights back."""
@@ -137,9 +147,9 @@ def fit_pairs(
     test_indices: Indices,
     val_indices: Indices | None = None,
     *,
-    verbose: bool = True,
+    verbose: bool | Callable[[str], None] = True,
 ) -> dict[str, list[float]]:
-    """Train a model; arguments are those of :meth:`ConnectomeModel.fit`, and what is returned too."""
+    """Train a model; arguments are those of :meth:`ConnectomeModel.fit`, and what is returned and raised too."""
     model.take_genes(dataset)
     settings = model.training_settings
     if settings.lambda_sym and dataset.is_directed:
@@ -182,9 +192,24 @@ def fit_pairs(
             metrics=log,
             reporter=_Silence(),
         )
-        fit(run, [history])
+        _fit_finite(run, history, model)
     model.eval()
     return history.values
+
+
+def _fit_finite(run: Run, history: _History, model: ConnectomeModel) -> None:
+    """Train, and say in the words of these models where that left the finite numbers."""
+    why = "its weights are not finite"
+    try:
+        fit(run, [history])
+    except RunError as problem:
+        if not run.guards.skipped_in_a_row:  # memory, or what else is no fault of the settings
+            raise
+        why = str(problem).partition(";")[0]
+    else:
+        if all(bool(each.isfinite().all()) for each in model.parameters()):
+            return
+    raise DivergedError(why)
 
 
 def _checked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,37 +14,43 @@ from scmodelforge.connectome.data import RegionPairDataset
 from scmodelforge.connectome.models.base import ConnectomeModel
 from scmodelforge.connectome.models.registry import get_connectome_model
 from scmodelforge.hub.weights import load_weights
-from scmodelforge.training._files import write_text
+from scmodelforge.training._files import put_folder, write_text
 
 __all__ = ["FORMAT_VERSION", "load_model", "save_model"]
 
 FORMAT_VERSION = 1
 
 _WEIGHTS, _FACTS = "model.safetensors", "model.json"
+_OURS = {_WEIGHTS, _FACTS, "inputs.json"}  # the last is what a run says of the genes of the model
 _ADVICE = "save the model again with save(path)"
 
 M = TypeVar("M", bound=ConnectomeModel)
 
 
 def save_model(model: ConnectomeModel, path: str | os.PathLike[str]) -> None:
-    """Write a model into a folder.
+    """Write a model into a folder, in the place of the model that may be there: afterwards it is one or the other.
 
     Raises
     ------
     ConfigError
-        If there is a file of that name.
+        If there is a file of that name, or a folder that holds something else.
     """
     from safetensors.torch import save_file
 
-    folder = Path(path)
+    folder = Path(path).absolute()
     if folder.exists() and not folder.is_dir():
         msg = f"{folder} is a file; give the name of a folder for the model."
         raise ConfigError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
+    foreign = sorted({each.name for each in folder.iterdir()} - _OURS) if folder.is_dir() else []
+    if foreign:
+        msg = f"{folder} holds '{foreign[0]}', which is no part of a model; give it a folder of its own."
+        raise ConfigError(msg)
+    folder = folder.resolve()
+    writing = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(writing, ignore_errors=True)
+    writing.mkdir(parents=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    temporary = folder / f".{_WEIGHTS}.writing"
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(folder / _WEIGHTS)
+    save_file(tensors, writing / _WEIGHTS, metadata={"format": "pt"})
     facts = {
         "format_version": FORMAT_VERSION,
         "model": model.name,
@@ -52,7 +59,8 @@ def save_model(model: ConnectomeModel, path: str | os.PathLike[str]) -> None:
         "genes": model.valid_genes,
         **model.extra_facts(),
     }
-    write_text(folder / _FACTS, json.dumps(facts, indent=1, default=_plain) + "\n")
+    write_text(writing / _FACTS, json.dumps(facts, indent=1, default=_plain) + "\n")
+    put_folder(writing, folder)
 
 
 def load_model(cls: type[M], path: str | os.PathLike[str], dataset: RegionPairDataset | None) -> M:

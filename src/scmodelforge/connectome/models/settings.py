@@ -11,14 +11,36 @@ from typing import Any
 
 import torch
 
-from scmodelforge._errors import ConfigError, require_whole
+from scmodelforge._errors import ConfigError, RunError, require_whole
 from scmodelforge.config.schema import TrainingConfig
 
-__all__ = ["TrainingSettings", "check_heads", "checked_dims", "own_arguments", "require_share", "seeded"]
+__all__ = [
+    "DivergedError",
+    "TrainingSettings",
+    "check_heads",
+    "checked_dims",
+    "own_arguments",
+    "require_share",
+    "seeded",
+]
 
 _log = logging.getLogger(__name__)
 _WARMUP = 0.1  # share of all steps, of the cosine schedule
 _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
+
+
+class DivergedError(RunError):
+    """The training of a model of pairs left the finite numbers.
+
+    Parameters
+    ----------
+    why
+        What was seen.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"training diverged: {why}. Lower learning_rate, or set cosine_lr, whose rate rises slowly")
+        self.why = why
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ A run's folder holds:
 ``record.json``     command, versions, data, seeds and times of the run
 ``folds/``          what is known of each fold that is done: ``seed0_fold1.json``, ``seed0_fold1.npz``
 ``scores.json``     a list of rows ``{"name", "kind": "model" or "baseline", "uses": "genes", "coordinates", "both" or
-                    "nothing", "fold", "fold_name", "seed", "inner": {metric: value}, "cross": {metric: value}}``;
+                    "nothing", "fold", "fold_name", "seed", "num_pairs", "inner": {metric: value}, "cross": {metric:
+                    value}}``; ``num_pairs`` counts the inner pairs, a pair and its mirror image once;
                     ``inner`` is of pairs of two held-out regions, ``cross`` of pairs of one held-out region and one of
-                    training; a value that is not defined is ``null``
+                    training; a value that is not defined is ``null``, as are all of a model that diverged
 ``scores.csv``      the same as a table
 ``metrics.json``    mean and standard deviation of each predictor over folds and seeds
 ``comparison.json`` a list of ``{"name", "against", "mean", "low", "high", "num_better", "num_folds"}``: Pearson r of

@@ -19,7 +19,7 @@ from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._json_files import read_json_object
 from scmodelforge.config.connectome import dump_connectome_config, load_connectome_config
 from scmodelforge.config.connectome_sections import ConnectomeConfig
-from scmodelforge.training._files import write_text
+from scmodelforge.training._files import put_folder, write_text
 from scmodelforge.workflows.connectome.fold import FittedModel, FoldResult
 from scmodelforge.workflows.connectome.plan import Fold
 from scmodelforge.workflows.runfolder import check_writable, facts_of_command, refuse_used
@@ -28,7 +28,7 @@ __all__ = ["ConnectomeFolder", "settings_hash", "write_arrays"]
 
 _OURS = re.compile(
     r"config\.yaml|record\.json|sessions\.jsonl|folds|scores\.(json|csv)|metrics\.json|comparison\.json|"
-    r"predictions\.npz|gene_pairs\.csv|model(\.writing)?|report\.html|.*\.png|plots|\..*\.writing"
+    r"predictions\.npz|gene_pairs\.csv|model(\.writing)?|report\.html|.*\.png|plots|\..*\.(writing|old)"
 )
 _METRICS = ("inner", "cross")
 
@@ -123,9 +123,7 @@ class ConnectomeFolder:
         temporary = self.root / "model.writing"
         fitted.model.save(temporary)
         fitted.inputs.save(temporary)
-        if self.model.is_dir():
-            shutil.rmtree(self.model)
-        temporary.replace(self.model)
+        put_folder(temporary, self.model)
 
     def write_json(self, name: str, values: Any) -> None:
         """Write plain values."""

@@ -6,11 +6,12 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scmodelforge._errors import ConfigError
+from scmodelforge._errors import ConfigError, DataError
 from scmodelforge._wording import in_words_of
 from scmodelforge.config.connectome_sections import ConnectomeConfig, PlantedConfig
 from scmodelforge.connectome.baselines import get_baseline, list_baselines
@@ -19,6 +20,7 @@ from scmodelforge.connectome.files import read_regions
 from scmodelforge.connectome.splits import RegionSplit, folds_of_regions, region_folds, split_regions
 from scmodelforge.connectome.synthetic import planted_regions
 from scmodelforge.data.draws import mix
+from scmodelforge.hub.checksums import digest_of
 from scmodelforge.workflows.connectome.inputs import is_scaled, quiet
 
 __all__ = ["Fold", "Plan", "TrainingPairs", "training_pairs"]
@@ -26,6 +28,7 @@ __all__ = ["Fold", "Plan", "TrainingPairs", "training_pairs"]
 _log = logging.getLogger(__name__)
 
 _FOLDS = 4
+_FEWEST_TO_TRAIN = 3  # of two there is one pair, and a step needs two
 _IN_SETTINGS = {  # arguments of functions, as a command takes them
     "directed=True": "--set data.directed=true",
     "missing='drop'": "--set data.missing=drop",
@@ -89,7 +92,13 @@ class Plan:
         return float(np.mean([len(fold.split.test_regions) / self.data.num_regions for fold in self.folds]))
 
     def facts(self) -> dict[str, Any]:
-        """Return what identifies the data, and how much of what there is."""
+        """Return what identifies the data and the gene vectors, and how much of what there is.
+
+        Raises
+        ------
+        DataError
+            If the file of gene vectors cannot be read.
+        """
         digest = hashlib.sha256()
         parts = [self.data.X, self.data.Y.clone().fill_diagonal_(0), self.data.coords]
         labels = [self.data.networks, self.data.hemispheres]
@@ -97,6 +106,9 @@ class Plan:
             digest.update(b"none" if part is None else part.numpy().tobytes())
         digest.update("\n".join([*self.data.valid_genes, *self.data.region_names]).encode())
         digest.update(json.dumps([None if each is None else each.tolist() for each in labels]).encode())
+        vectors = getattr(self.config.model, "gene_embeddings", None)
+        if vectors is not None:
+            digest.update(_digest(vectors).encode())
         return {
             "dataset": self.data.dataset,
             "num_regions": self.data.num_regions,
@@ -133,7 +145,7 @@ def training_pairs(data: RegionPairDataset, regions: np.ndarray, config: Connect
     Raises
     ------
     ConfigError
-        If fewer than two regions are on one side.
+        If fewer than two regions are left to choose the epoch, or fewer than three to train on.
     """
     share = config.training.validation_share
     num_held = np.zeros(data.num_regions, dtype=np.int64)
@@ -143,13 +155,16 @@ def training_pairs(data: RegionPairDataset, regions: np.ndarray, config: Connect
         seed = int(mix(seed, "validation regions")) % 2**32
         num_folds = max(2, round(1 / share))
         held = regions[folds_of_regions(data, regions, num_folds, strategy=config.split.strategy, seed=seed) == 0]
-        if min(len(held), len(regions) - len(held)) < 2:
+        if len(held) < 2 or len(regions) - len(held) < _FEWEST_TO_TRAIN:
             msg = (
                 f"training.validation_share is {share:g}: of {len(regions)} training regions, {len(held)} would be "
-                "left to choose the epoch by; two at least are needed, and two to train on. Set it to 0, which keeps "
+                "left to choose the epoch by; two at least are needed, and three to train on. Set it to 0, which keeps "
                 "the last epoch, or hold out fewer regions."
             )
             raise ConfigError(msg)
+    elif len(regions) < _FEWEST_TO_TRAIN:
+        msg = f"{len(regions)} regions would be left to train on; three at least are needed. Hold out fewer regions."
+        raise ConfigError(msg)
     num_held[held] = 1
     of_pairs = num_held[data.pairs()].sum(axis=1)
     return TrainingPairs(np.flatnonzero(of_pairs == 0), np.flatnonzero(of_pairs == 2) if share else None)
@@ -181,6 +196,14 @@ def _read(config: ConnectomeConfig) -> RegionPairDataset:
     if data.is_directed:
         _log.info("connectivity has a direction, from row to column")
     return data
+
+
+def _digest(path: str) -> str:
+    try:
+        return digest_of(Path(path))
+    except OSError as problem:
+        msg = f"{path}: the gene vectors cannot be read ({problem.strerror}); restore the file, or start a new run."
+        raise DataError(msg) from problem
 
 
 def _folds(data: RegionPairDataset, config: ConnectomeConfig) -> list[Fold]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from scmodelforge.connectome.comparison import PairedDifference, paired_difference
 
-__all__ = ["Comparison", "Standing", "comparisons", "standings", "table_of", "verdict"]
+__all__ = ["KNOWS", "METRIC", "Comparison", "Standing", "Where", "comparisons", "standings", "table_of", "verdict"]
 
-_METRIC = "pearson_r"
-_IN_WORDS = {"genes": "genes", "coordinates": "coordinates", "both": "genes + coordinates", "nothing": "nothing"}
+Where = Literal["inner", "cross"]
+
+METRIC = "pearson_r"
+KNOWS = {"genes": "genes", "coordinates": "coordinates", "both": "genes + coordinates", "nothing": "nothing"}
+"""What a predictor uses, in words."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Standing:
     """A predictor over all folds and seeds.
 
@@ -24,25 +27,52 @@ class Standing:
     ----------
     name, kind, uses
         What it is, and what it knows of a region.
-    r, cross_r, mse
-        Pearson r of inner and cross pairs and squared error of inner ones, of each fold; NaN where there is none.
+    inner, cross
+        Each metric of each fold, of pairs of two held-out regions and of one; NaN where there is none.
+    num_pairs
+        Inner pairs of each fold; 0 where that is not known.
     """
 
     name: str
     kind: str
     uses: str
-    r: np.ndarray
-    cross_r: np.ndarray
-    mse: np.ndarray
+    inner: dict[str, np.ndarray]
+    cross: dict[str, np.ndarray]
+    num_pairs: tuple[int, ...]
+
+    @property
+    def knows(self) -> str:
+        """What it predicts from, in words."""
+        return KNOWS[self.uses]
+
+    @property
+    def r(self) -> np.ndarray:
+        """Pearson r of the inner pairs of each fold."""
+        return self.values(METRIC, known=False)
 
     @property
     def mean(self) -> float:
         """Mean of r over the folds that have one."""
         return _mean(self.r)
 
+    @property
+    def num_scored(self) -> int:
+        """Folds that have an r."""
+        return int(np.isfinite(self.r).sum())
+
+    def values(self, metric: str, where: Where = "inner", *, known: bool = True) -> np.ndarray:
+        """Return a metric of each fold, or of each that has it."""
+        parts = self.inner if where == "inner" else self.cross
+        found = parts.get(metric, np.full(len(self.num_pairs), np.nan))
+        return found[np.isfinite(found)] if known else found
+
     def to_dict(self) -> dict[str, Any]:
         """Return means and standard deviations as plain values; ``None`` for those there are not."""
-        parts = {"pearson_r": self.r, "cross_pearson_r": self.cross_r, "mse": self.mse}
+        parts = {
+            "pearson_r": self.r,
+            "cross_pearson_r": self.values(METRIC, "cross"),
+            "mse": self.values("mse"),
+        }
         return {
             "name": self.name,
             "kind": self.kind,
@@ -68,21 +98,30 @@ class Comparison(NamedTuple):
         return {"name": self.name, "against": self.against, **numbers, **counts}
 
 
-def standings(rows: Sequence[dict[str, Any]]) -> list[Standing]:
-    """Return all predictors of the rows of ``scores.json``, the best first."""
+def standings(rows: Sequence[Mapping[str, Any]]) -> list[Standing]:
+    """Return all predictors of the rows of ``scores.json``, the best mean r first.
+
+    Those that lack the r of some fold stand behind: a mean over other folds, easier ones perhaps, is no rank.
+    """
     found = []
     for name, kind, uses in dict.fromkeys((row["name"], row["kind"], row["uses"]) for row in rows):
         own = [row for row in rows if (row["name"], row["kind"]) == (name, kind)]
-        values = [
-            np.array([np.nan if row[part][metric] is None else row[part][metric] for row in own])
-            for part, metric in (("inner", _METRIC), ("cross", _METRIC), ("inner", "mse"))
-        ]
-        found.append(Standing(name, kind, uses, *values))
-    return sorted(found, key=lambda each: -each.mean if np.isfinite(each.mean) else np.inf)
+        inner, cross = (_by_metric([row[where] for row in own]) for where in ("inner", "cross"))
+        found.append(Standing(name, kind, uses, inner, cross, tuple(row.get("num_pairs", 0) for row in own)))
+    return sorted(found, key=lambda each: (-each.num_scored, -each.mean if each.num_scored else 0.0))
+
+
+def _by_metric(scores: Sequence[Mapping[str, float | None]]) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(name for each in scores for name in each)
+    return {
+        name: np.array([np.nan if (value := each.get(name)) is None else value for each in scores]) for name in names
+    }
 
 
 def comparisons(found: Sequence[Standing], test_share: float) -> list[Comparison]:
     """Return Pearson r of the model minus that of each baseline, and of the best predictor minus that of each other.
+
+    Those without any r, as a constant is, are compared with none.
 
     Parameters
     ----------
@@ -91,6 +130,7 @@ def comparisons(found: Sequence[Standing], test_share: float) -> list[Comparison
     test_share
         Share of the regions that a fold holds out.
     """
+    found = [each for each in found if each.num_scored]
     firsts = [each for each in found if each.kind == "model"]
     firsts += [each for each in found[:1] if each not in firsts]
     pairs = [(one, other) for one in firsts for other in found if other is not one]
@@ -103,8 +143,9 @@ def table_of(found: Sequence[Standing], compared: Sequence[Comparison]) -> tuple
     columns = ["predictor", "knows", "r", "MSE", "r cross", *(["model minus it", "better in"] if gaps else [])]
     rows = []
     for each in found:
-        row = [f"{each.name}{' (model)' if each.kind == 'model' else ''}", _IN_WORDS[each.uses]]
-        row += [_with_sd(each.r), _number(_mean(each.mse), 4), _number(_mean(each.cross_r))]
+        row = [f"{each.name}{' (model)' if each.kind == 'model' else ''}", each.knows]
+        mse, cross = _mean(each.values("mse")), _mean(each.values(METRIC, "cross"))
+        row += [_with_sd(each.r), _number(mse, 4), _number(cross)]
         if gaps:
             gap = gaps.get(each.name)
             row += ["", ""] if gap is None else [_interval(gap), f"{gap.num_better} of {gap.num_folds}"]
@@ -117,25 +158,50 @@ def table_of(found: Sequence[Standing], compared: Sequence[Comparison]) -> tuple
 
 
 def verdict(found: Sequence[Standing], compared: Sequence[Comparison]) -> list[str]:
-    """Return who is best, how the model stands to it, and how to coordinates alone: a line each."""
+    """Return a line each: who is best, over how many pairs, where the model stands, how to the best and to places."""
     gaps = _of_model(found, compared)
-    known = [each for each in found if np.isfinite(each.mean)]
-    if not known:
+    ranked = [each for each in found if each.num_scored and each.num_scored == found[0].num_scored]
+    if not ranked:
         return ["no predictor has a correlation: there are too few pairs in a fold, or they do not vary."]
-    best, model = known[0], next((each for each in known if each.kind == "model"), None)
-    lines = [f"best on pairs of two held-out regions: {best.name} ({_IN_WORDS[best.uses]}), r {_with_sd(best.r)}"]
-    places = next((each for each in known if each.uses == "coordinates"), None)
+    best, model = ranked[0], next((each for each in ranked if each.kind == "model"), None)
+    lines = [
+        f"best on pairs of two held-out regions: {best.name} ({best.knows}), r {_with_sd(best.r)} over {_folds(best)}"
+    ]
+    places = next((each for each in ranked if each.uses == "coordinates"), None)
     if model is not None:
-        rival = next((each for each in known if each is not model), None) if best is model else best
-        if rival is not None:
-            lines.append(_against(model, rival, gaps[rival.name]))
-        if places is not None and places is not rival:
-            lines.append(_against(model, places, gaps[places.name]))
-    if places is None:
-        lines.append("coordinates alone: not known, since the regions have no coordinates")
-    elif model is None and places is not best:
+        rival = next((each for each in ranked if each is not model), None) if best is model else best
+        if best is not model:
+            lines.append(f"the model {model.name} is number {_rank(model, ranked)}, r {_with_sd(model.r)}")
+        lines += [
+            _against(model, each, gaps[each.name])
+            for each in dict.fromkeys((rival, places))
+            if each is not None and each.name in gaps
+        ]
+    if not any(each.uses == "coordinates" for each in found):
+        lines.append(
+            "coordinates alone: not known, since the regions have no coordinates. Near regions are alike, so without "
+            "that row these scores do not show that genes matter"
+        )
+    elif model is None and places is not None and places is not best:
         lines.append(f"coordinates alone: {places.name}, r {_with_sd(places.r)}")
-    return lines
+    return lines + [
+        f"{each.name} has an r on {each.num_scored} of {len(each.r)} folds and is not ranked"
+        for each in found
+        if each not in ranked and each.uses != "nothing"  # a constant never has one
+    ]
+
+
+def _rank(model: Standing, ranked: Sequence[Standing]) -> str:
+    return f"{ranked.index(model) + 1} of {len(ranked)}"
+
+
+def _folds(each: Standing) -> str:
+    """Return how many folds a mean is over, and how many pairs each of them scores."""
+    folds = f"{each.num_scored} fold{'s' if each.num_scored > 1 else ''}"
+    low, high = min(each.num_pairs), max(each.num_pairs)
+    if not low:
+        return folds
+    return f"{folds} of {low:,} pairs" if low == high else f"{folds} of {low:,} to {high:,} pairs"
 
 
 def _of_model(found: Sequence[Standing], compared: Sequence[Comparison]) -> dict[str, PairedDifference]:
@@ -146,7 +212,7 @@ def _of_model(found: Sequence[Standing], compared: Sequence[Comparison]) -> dict
 
 def _against(model: Standing, rival: Standing, gap: PairedDifference) -> str:
     side = "above" if gap.mean > 0 else "below"
-    what = f"{rival.name} ({_IN_WORDS[rival.uses]})"
+    what = f"{rival.name} ({rival.knows})"
     line = f"{model.name} is {abs(gap.mean):.3f} {side} {what}"
     if not np.isfinite(gap.low):
         return f"{line}; one fold says nothing of how sure that is"

@@ -12,22 +12,32 @@ from typing import Any
 import numpy as np
 
 import scmodelforge
-from scmodelforge._errors import ConfigError, Interrupted
+from scmodelforge._errors import ConfigError, Interrupted, RunError
 from scmodelforge.config.connectome import load_connectome_config
 from scmodelforge.config.connectome_sections import ConnectomeConfig
 from scmodelforge.config.given import GivenSettings, path_of
 from scmodelforge.connectome.gene_pairs import gene_pairs
 from scmodelforge.connectome.metrics import connectivity_matrix
+from scmodelforge.connectome.models.settings import DivergedError
 from scmodelforge.workflows.connectome.fold import FoldResult, fit_model, make_model, run_fold
 from scmodelforge.workflows.connectome.folder import ConnectomeFolder, write_arrays
-from scmodelforge.workflows.connectome.inputs import ModelInputs
+from scmodelforge.workflows.connectome.inputs import ModelInputs, quiet
+from scmodelforge.workflows.connectome.pace import Pace
 from scmodelforge.workflows.connectome.plan import Plan, training_pairs
 from scmodelforge.workflows.connectome.standing import Standing, comparisons, standings, table_of, verdict
 from scmodelforge.workflows.journal import Journal
 
-__all__ = ["ConnectomeResult", "default_settings", "resume_connectome", "score_baselines", "start_connectome"]
+__all__ = [
+    "ConnectomeResult",
+    "default_settings",
+    "resume_connectome",
+    "run_root",
+    "score_baselines",
+    "start_connectome",
+]
 
 _log = logging.getLogger(__name__)
+_NAME = "connectome"  # of a run on a planted brain, and of the settings that come along
 
 
 @dataclass(frozen=True)
@@ -84,13 +94,16 @@ def start_connectome(
         For everything a user can get wrong, before the run folder is made.
     Interrupted
         When the run was asked to stop; folds that are done are kept.
+    RunError
+        When the model of all regions diverges; the scores are kept.
     """
     with Journal() as journal:
         config = load_connectome_config(settings, overrides)
-        folder = ConnectomeFolder(_place_files(config, path_of(settings).stem))
+        folder = ConnectomeFolder(run_root(path_of(settings), config))
+        _place_files(config, folder.root)
         plan = Plan.of(config)
+        _try(plan)  # before a folder that is in the way: its advice is of no use for data that cannot be used
         folder.check_free(force=force)
-        _try(plan)
         folder.create(config, {"data": plan.facts(), "seeds": config.split.seeds, "seconds": 0.0})
         journal.begin(folder.root, step=0)
         return _execute(plan, folder)
@@ -132,8 +145,17 @@ def score_baselines(settings: Path | GivenSettings, overrides: Sequence[str] = (
     return _result(plan, rows, None)
 
 
-def _place_files(config: ConnectomeConfig, name: str) -> Path:
-    """Make paths of the settings absolute, so that the run can be resumed from any folder; return the run's."""
+def run_root(settings: Path, config: ConnectomeConfig) -> Path:
+    """Return the folder of a run: as the settings say, else called as their file, or by default as the data."""
+    if config.output.run_dir:
+        return Path(config.output.run_dir).expanduser()
+    if settings.stem not in (_NAME, default_settings().stem):
+        return Path("runs") / settings.stem
+    return Path("runs") / (_NAME if config.data.path is None else Path(config.data.path).stem)
+
+
+def _place_files(config: ConnectomeConfig, root: Path) -> None:
+    """Make paths of the settings absolute, so that the run can be resumed from any folder."""
     data, model = config.data, config.model
     if data.path is not None:
         data.path = _absolute(data.path)
@@ -144,9 +166,7 @@ def _place_files(config: ConnectomeConfig, name: str) -> Path:
     vectors = getattr(model, "gene_embeddings", None)
     if vectors is not None:
         setattr(model, "gene_embeddings", _absolute(vectors))  # noqa: B010 - a setting of some models only
-    root = Path(config.output.run_dir or Path("runs") / name).expanduser()
     config.output.run_dir = str(root.absolute())
-    return root
 
 
 def _absolute(path: str) -> str:
@@ -154,17 +174,25 @@ def _absolute(path: str) -> str:
 
 
 def _try(plan: Plan) -> None:
-    """Make the model of the first fold and choose its validation regions: what is wrong is said before hours of it."""
-    fold = plan.folds[0]
-    taken = ModelInputs.fitted(plan.data, fold.split.train_regions, plan.config.data.max_genes).apply(plan.data)
-    model = make_model(plan.config, taken, fold.seed)
-    for each in plan.folds:
-        training_pairs(plan.data, each.split.train_regions, plan.config, each.seed)
-    names = f"{len(plan.baselines)} baselines"
+    """Make the model of each fold and choose its validation regions: what is wrong is said before hours of it."""
+    num_parameters, num_genes = 0, 0
+    seen: set[tuple[str, ...]] = set()
+    for fold in plan.folds:
+        training_pairs(plan.data, fold.split.train_regions, plan.config, fold.seed)
+        inputs = ModelInputs.fitted(plan.data, fold.split.train_regions, plan.config.data.max_genes)
+        if tuple(inputs.genes) in seen:
+            continue
+        if seen:
+            with quiet():
+                make_model(plan.config, inputs.apply(plan.data), fold.seed)
+        else:
+            model = make_model(plan.config, inputs.apply(plan.data), fold.seed)
+            num_parameters, num_genes = sum(tensor.numel() for tensor in model.parameters()), len(inputs.genes)
+        seen.add(tuple(inputs.genes))
     _log.info(
         f"{plan.data.num_regions} regions of '{plan.data.dataset}', {plan.data.num_genes:,} genes, {len(plan.folds)} "
-        f"folds ({plan.config.split.strategy}); {plan.config.model.name} with "
-        f"{sum(tensor.numel() for tensor in model.parameters()):,} parameters and {taken.num_genes:,} genes, {names}"
+        f"folds ({plan.config.split.strategy}); {plan.config.model.name} with {num_parameters:,} parameters and "
+        f"{num_genes:,} genes, {len(plan.baselines)} baselines"
     )
 
 
@@ -203,8 +231,9 @@ def _in_words(rows: list[dict[str, Any]]) -> str:
     """Return the score of the model in a fold, and of the baseline that is best there."""
     found = standings(rows)
     own = next(each for each in found if each.kind == "model")
-    best = next((each for each in found if each.kind != "model"), None)
-    return f"{own.name} r {own.mean:.3f}" + ("" if best is None else f", best baseline {best.name} {best.mean:.3f}")
+    best = next((each for each in found if each.kind != "model" and each.num_scored), None)
+    text = f"{own.name} r {own.mean:.3f}" if own.num_scored else f"{own.name} has no r"
+    return text + ("" if best is None else f", best baseline {best.name} {best.mean:.3f}")
 
 
 def _write(plan: Plan, folder: ConnectomeFolder, results: list[FoldResult], rows: list[dict[str, Any]]) -> None:
@@ -233,10 +262,21 @@ def _write(plan: Plan, folder: ConnectomeFolder, results: list[FoldResult], rows
 
 
 def _final_model(plan: Plan, folder: ConnectomeFolder) -> None:
-    seed = plan.config.split.seeds[0]
-    _log.info(f"the model of all {plan.data.num_regions} regions, seed {seed}")
-    fitted = fit_model(plan.config, plan.data, np.arange(plan.data.num_regions), seed)
-    pairs = gene_pairs(fitted.model, fitted.inputs.apply(plan.data), seed=seed)
+    seed, regions = plan.config.split.seeds[0], np.arange(plan.data.num_regions)
+    where = f"the model of all {plan.data.num_regions} regions"
+    _log.info(f"{where}, seed {seed}")
+    try:
+        fitted = fit_model(plan.config, plan.data, regions, seed, say=Pace(where).say)
+        if not np.isfinite(fitted.predict(np.arange(len(plan.data)))).all():
+            raise DivergedError("its predictions are not finite")
+    except DivergedError as problem:
+        msg = (
+            f"{where} diverged ({problem.why}), so none is kept; the scores of the folds are, in "
+            f"{folder.root / 'scores.csv'}. Start a new run with a lower training.learning_rate than "
+            f"{plan.config.training.learning_rate:g}, or with training.cosine_lr=true, whose rate rises slowly"
+        )
+        raise RunError(msg) from problem
+    pairs = gene_pairs(fitted.model, fitted.data, seed=seed)
     if pairs is not None:
         folder.write_table("gene_pairs.csv", ["gene_i", "gene_j", "attention"], [list(pair) for pair in pairs])
     folder.write_model(fitted)
