@@ -10,9 +10,9 @@ differences with the interval of Nadeau & Bengio. With ``--out`` what is done is
 ``speed``: pairs in a second, training step and prediction, of the siblings that encode each region of a batch once,
 against the same models that encode both regions of every pair.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.connectome_models planted
-    OMP_NUM_THREADS=1 python -m benchmarks.connectome_models real shared/data/connectome/schaefer114.npz
-    OMP_NUM_THREADS=1 python -m benchmarks.connectome_models speed
+    OMP_NUM_THREADS=1 python -m benchmarks.connectome planted
+    OMP_NUM_THREADS=1 python -m benchmarks.connectome real shared/data/connectome/schaefer114.npz
+    OMP_NUM_THREADS=1 python -m benchmarks.connectome speed
 """
 
 from __future__ import annotations
@@ -113,7 +113,22 @@ MODELS: dict[str, tuple[str, dict[str, Any], int | None, bool]] = {
         False,
     ),
 }
-REAL_BASELINES = ("cge", "bilinear", "kronecker_ridge", "kronecker_ridge_coords", "kronecker_ridge_both")
+REAL_BASELINES = (
+    "mean",
+    "exponential_decay",
+    "cge",
+    "cge_distance",
+    "ridge",
+    "bilinear",
+    "pls",
+    "mlp",
+    "mlp_coords",
+    "gradient_boosting",
+    "gradient_boosting_coords",
+    "kronecker_ridge",
+    "kronecker_ridge_coords",
+    "kronecker_ridge_both",
+)
 REFERENCES = ("kronecker_ridge", "kronecker_ridge_coords")
 
 
