@@ -151,7 +151,8 @@ def _table(done: dict[tuple[str, int, int], dict[str, float]], data: RegionPairD
         for other in REFERENCES:
             shared = sorted(set(found[name]) & set(found[other]))
             first, second = ([found[each][key]["r"] for key in shared] for each in (name, other))
-            gap = paired_difference(first, second, test_share=found[other][shared[0]]["share"])
+            share = float(np.mean([found[other][key]["share"] for key in shared]))
+            gap = paired_difference(first, second, test_share=share)
             print(
                 f"  - {other}: {gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] {gap.num_better}/{gap.num_folds}",
                 end="",
