@@ -143,6 +143,14 @@ class TestBatches:
         np.testing.assert_allclose(summary.mean.numpy(), coords.mean(axis=0), rtol=1e-4)
         np.testing.assert_allclose(summary.scale.numpy(), coords.std(axis=0), rtol=1e-5)
 
+    def test_places_are_standardised_by_training_regions_when_fitted(self, data):
+        model = make(CROSS, data, cls_init="spatial", epochs=1)
+        train = np.flatnonzero((data.pairs() < 5).all(axis=1))
+        model.fit(data, train, [], verbose=False)
+        coords = data.coords.numpy()[:5]
+        np.testing.assert_allclose(model.encoder.summary.mean.numpy(), coords.mean(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(model.encoder.summary.scale.numpy(), coords.std(axis=0), rtol=1e-5)
+
     def test_a_flat_atlas_gives_no_nan(self):
         given = arguments(8, 4)
         data = RegionPairDataset(**{**given, "coords": given["coords"] * (1, 1, 0)})

@@ -15,8 +15,9 @@ from scmodelforge.connectome import (
     register_connectome_model,
 )
 from scmodelforge.connectome.models import ConnectomeModel
+from scmodelforge.connectome.models.head import PlaceCode
 from tests.test_connectome.brains import arguments, brain
-from tests.test_connectome.small_models import CROSS, FLAT, MODELS, POOLED, SINGLE, answers, make, vectors
+from tests.test_connectome.small_models import CROSS, FLAT, MODELS, POOLED, SINGLE, answers, make, vectors, weights
 
 EVERY = list(range(0, 40))
 SIBLINGS = [FLAT, POOLED, SINGLE]
@@ -89,6 +90,30 @@ class TestProductsAndPlaces:
         found = [answers(make(cls, each, **self.OPTIONS), each, EVERY) for each in (data, moved)]
         torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
+    def test_genes_and_places_add_up(self, data, cls):
+        model, batch = make(cls, data, **self.OPTIONS), data.batch(EVERY)
+        other = 1 - batch["x"]
+        moved = batch["coords"].roll(1, dims=0)
+        with torch.no_grad():
+            here, there = (model(batch["x"], at) - model(other, at) for at in (batch["coords"], moved))
+        assert here.abs().median() > 1e-4
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+
+    def test_places_are_described_by_the_regions_of_training_and_once(self, data, cls, tmp_path):
+        train = np.flatnonzero((data.pairs() < 9).all(axis=1))
+        far = data.coords.numpy().copy()
+        far[9:] *= 3  # held out
+        found = []
+        for each in (data, brain(12, 5, coords=far)):
+            model = make(cls, each, epochs=1, **self.OPTIONS)
+            model.fit(each, train, [], verbose=False)
+            found.append(weights(model))
+        assert all(torch.equal(one, other) for one, other in zip(*(each.values() for each in found), strict=True))
+        model.save(tmp_path)
+        again = cls.load(tmp_path, data)
+        again.fit(data, np.flatnonzero((data.pairs() > 3).all(axis=1)), [], verbose=False)
+        torch.testing.assert_close(again.places.components, model.places.components, rtol=0, atol=0)
+
     def test_regions_without_places_are_refused(self, data, cls):
         with pytest.raises(ValueError, match="place_dim above 0 reads coordinates and the data set has none"):
             make(cls, brain(12, 5, coords=None), **self.OPTIONS)
@@ -113,6 +138,44 @@ class TestProductsAndPlaces:
             model.fit(product, train, [], verbose=False)
             found[bilinear] = np.corrcoef(answers(model, product, held), product.targets(held))[0, 1]
         assert found[True] > max(0.6, found[False] + 0.3)
+
+
+class TestPlaceCode:
+    def places(self, count: int = 40) -> torch.Tensor:
+        random = np.random.default_rng(0)
+        return torch.from_numpy(random.uniform(-60, 60, size=(count, 3)).astype(np.float32))
+
+    def test_products_are_a_gaussian_of_the_distance_where_there_are_as_many_numbers_as_places(self):
+        places = self.places()
+        code = PlaceCode(40)
+        code.describe(places)
+        found = code(places) @ code(places).T
+        at = torch.cat([places[:, :1].abs(), places[:, 1:]], dim=1)
+        apart = torch.cdist(at, at) / (at - at.mean(dim=0)).square().mean().sqrt()
+        expected = sum((-apart.square() / (2 * length**2)).exp() for length in (0.5, 1.0)) / 2
+        side = places[:, 0].sign()
+        torch.testing.assert_close(found, expected + 0.01 * torch.outer(side, side), rtol=0, atol=0.11)
+
+    def test_few_numbers_are_the_best_of_so_many(self):
+        places, codes = self.places(), []
+        for width in (5, 40):
+            code = PlaceCode(width)
+            code.describe(places)
+            codes.append(code(places).double())
+        few, every = codes
+        best = np.linalg.svd(every.numpy(), compute_uv=False)
+        np.testing.assert_allclose(np.linalg.svd(few.numpy(), compute_uv=False), best[:5], rtol=1e-4)
+
+    def test_numbers_that_training_regions_do_not_tell_are_zero(self):
+        code = PlaceCode(8)
+        code.fit(self.places(3))
+        assert code(self.places())[:, 3:].abs().max() == 0
+        assert code(self.places())[:, :3].abs().min() > 0
+
+    def test_nothing_is_said_of_a_place_far_from_all(self):
+        code = PlaceCode(8)
+        code.fit(self.places())
+        assert code(torch.tensor([[900.0, 900, 900]])).norm() < 0.11  # the side alone
 
 
 @pytest.mark.parametrize("cls", SIBLINGS)

@@ -89,8 +89,8 @@ class ConnectomeModel(nn.Module):
         """
         raise NotImplementedError
 
-    def fit_inputs(self, expression: torch.Tensor) -> None:
-        """Take from the expression of training regions, shape (R, G), what the way in depends on."""
+    def fit_inputs(self, expression: torch.Tensor, places: torch.Tensor | None) -> None:
+        """Take from training regions, expression (R, G) and coordinates (R, 3), what the way in depends on."""
 
     def forward(
         self, x: torch.Tensor, coords: torch.Tensor | None = None, idx: torch.Tensor | None = None

@@ -8,7 +8,8 @@ Where it differs, and why:
 - Layers are chained. Original layers all read the first queries, so that only the last one counted.
 - Where the CLS token alone is read (``pooling_mode="cls"``), queries attend to one another in each layer as well. Else
   nothing of region i could reach the output.
-- Coordinates are standardised by constants of the data set, not of the batch.
+- Coordinates are standardised by constants of the training regions (of the data set until the model is fitted), not of
+  the batch.
 - Genes are in the order of the data set, not in that of a set, so that a saved model can be loaded.
 - ALiBi, where asked for, is really added to the scores.
 - Keys and values are those of regions, not of pairs: a region of a batch is embedded and projected once.
@@ -158,8 +159,9 @@ class CrossAttentionGene2VecModel(ConnectomeModel):
         pooled = self.encoder(states, places, there, back)
         return self.head((pooled[: len(first)] + pooled[len(first) :]) / 2)
 
-    def fit_inputs(self, expression: torch.Tensor) -> None:
-        """Fit quantile bins, where they are asked for."""
+    def fit_inputs(self, expression: torch.Tensor, places: torch.Tensor | None) -> None:
+        """Standardise places over the regions of training, and fit quantile bins, where they are asked for."""
+        self.encoder.summary.standardise_by(places)
         self.encoder.tokens.bins.fit_edges(expression[:, self.encoder.columns.cpu()])
 
     def attention_maps(self, x: torch.Tensor, coords: torch.Tensor | None = None, layer: int = -1) -> torch.Tensor:

@@ -164,7 +164,8 @@ def fit_pairs(
     test = _checked(model, dataset, test_indices, "test_indices", whole=True)
     val = None if val_indices is None else _checked(model, dataset, val_indices, "val_indices", least=1)
     _warn_of_overlap(train, test)
-    model.fit_inputs(dataset.X[np.unique(dataset.pairs(train))])
+    regions = np.unique(dataset.pairs(train))
+    model.fit_inputs(dataset.X[regions], None if dataset.coords is None else dataset.coords[regions])
     config = settings.config()
     config.precision = "auto" if resolve_accelerator(config) == "cuda" else "32-true"
     fabric = make_fabric(config)

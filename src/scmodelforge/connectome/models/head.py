@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,8 +10,12 @@ from torch import nn
 
 __all__ = ["BilinearTerm", "PairHead", "PlaceCode"]
 
-_WIDENED = 4  # layers in between, beside the code of a place
-_SIDE = 0.3  # of the number that tells the hemisphere; coordinates are about 1
+_FEW = 4  # products of all regions for each one that is asked for
+_LENGTHS = (0.5, 1.0)  # over which a place counts, in standard deviations of places: about 15 and 30 mm of a brain
+_REACH = 2.5  # of the bumps from the middle, in the same unit; farther away nothing is said of a place
+_GAP = 1.1  # of bumps, in lengths
+_HEIGHT = math.sqrt((2 * _GAP**2 / math.pi) ** 1.5 / len(_LENGTHS))  # so that the squares of all are 1 together
+_SIDE = 0.1  # of the number that tells the hemisphere
 
 
 class PairHead(nn.Module):
@@ -50,55 +55,92 @@ class BilinearTerm(nn.Module):
         Width C of the code of a region.
     is_symmetric
         Whether the regions may be swapped: weights are then averaged with their transpose.
+    start
+        What the product of two codes is worth at the start; ``None`` for their mean product.
     """
 
-    def __init__(self, width: int, *, is_symmetric: bool) -> None:
+    def __init__(self, width: int, *, is_symmetric: bool, start: float | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.eye(width) / width)  # regions alike first
+        self.weight = nn.Parameter(torch.eye(width) * (1 / width if start is None else start))  # regions alike first
         self.is_symmetric = is_symmetric
 
     def forward(self, codes: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Return the term of pairs of rows of codes, shape (U, C), to (B,)."""
         weight = (self.weight + self.weight.T) / 2 if self.is_symmetric else self.weight
+        if len(codes) ** 2 <= _FEW * len(first):  # most pairs of the regions are asked for: none is gathered
+            return (codes @ weight @ codes.T)[first, second]
         return ((codes @ weight)[first] * codes[second]).sum(dim=1)
 
 
 class PlaceCode(nn.Module):
-    """A code of where a region is: layers on its coordinates, with the hemispheres folded onto one.
+    """A code of where a region is: the smoothest functions of place that tell training regions apart.
 
-    A region and its twin in the other hemisphere are connected alike, which few places do not tell; the side is one
-    more number, small beside the others. All coordinates are divided by one constant of the data set, so that distances
-    count alike along all axes.
+    A place is read by bumps on a grid, of two widths, so that what is learned of it counts for those around it and for
+    no others. Products of the bumps of two places are a Gaussian of their distance; the code is the principal
+    components of the bumps over the regions of training, unscaled, so that smoother functions are larger and are
+    learned first. Nothing of it is learned by gradients: places are few.
+
+    The hemispheres are folded onto one, since a region and its twin in the other one are connected alike, and the side
+    is one more number, small beside the others. All coordinates are divided by one constant, so that distances count
+    alike along all axes.
 
     Parameters
     ----------
     width
-        Width of the code.
+        Width of the code; no more numbers than training regions differ from 0.
     """
 
     centre: torch.Tensor
     spread: torch.Tensor
+    components: torch.Tensor
+    is_fitted: torch.Tensor
+    bumps: torch.Tensor
+    lengths: torch.Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        grids = [_grid(length) for length in _LENGTHS]
+        self.register_buffer("bumps", torch.cat(grids), persistent=False)
+        sizes = torch.tensor([len(grid) for grid in grids])
+        self.register_buffer("lengths", torch.tensor(_LENGTHS).repeat_interleave(sizes), persistent=False)
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("spread", torch.ones(()))
-        wide = _WIDENED * width
-        self.layers = nn.Sequential(
-            nn.Linear(4, wide), nn.GELU(), nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, width)
-        )
+        self.register_buffer("components", torch.zeros(len(self.bumps) + 1, width))
+        self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
 
-    def standardise_by(self, coords: torch.Tensor) -> None:
-        """Take the middle of all regions, shape (R, 3), folded, and the standard deviation around it over all axes."""
+    def describe(self, coords: torch.Tensor) -> None:
+        """Take scale and components from some regions, shape (R, 3)."""
         folded = _folded(coords)
         self.centre.copy_(folded.mean(dim=0))
         spread = (folded - self.centre).square().mean().sqrt()
         self.spread.copy_(torch.where(spread > 0, spread, 1))
+        found = torch.linalg.svd(self._features(coords).double(), full_matrices=False).Vh[: self.components.shape[1]]
+        largest = found.gather(1, found.abs().argmax(dim=1, keepdim=True))
+        self.components.zero_()
+        self.components[:, : len(found)] = (found * largest.sign()).T  # a component may as well be turned round
+
+    def fit(self, coords: torch.Tensor) -> None:
+        """Describe places by the regions of training, once: what is learned of components is of these."""
+        if not self.is_fitted:
+            self.describe(coords)
+            self.is_fitted.fill_(True)
 
     def forward(self, coords: torch.Tensor) -> torch.Tensor:
         """Return the codes of places, shape (U, 3), to (U, width)."""
-        sides = _SIDE * coords[:, :1].sign()
-        return self.layers(torch.cat([(_folded(coords) - self.centre) / self.spread, sides], dim=1))
+        return self._features(coords) @ self.components
+
+    def _features(self, coords: torch.Tensor) -> torch.Tensor:
+        at = (_folded(coords) - self.centre) / self.spread
+        far = torch.cdist(at, self.bumps, compute_mode="donot_use_mm_for_euclid_dist") / self.lengths  # (U, D)
+        return torch.cat([_HEIGHT * (-far.square()).exp(), _SIDE * coords[:, :1].sign()], dim=1)
+
+
+def _grid(length: float) -> torch.Tensor:
+    """Return where bumps are whose products fall off over a length, shape (D, 3)."""
+    gap = _GAP * length
+    count = math.ceil(_REACH / gap)
+    axis = gap * torch.arange(-count, count + 1)
+    return torch.cartesian_prod(axis, axis, axis)
 
 
 def _folded(coords: torch.Tensor) -> torch.Tensor:

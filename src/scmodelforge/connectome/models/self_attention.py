@@ -80,8 +80,9 @@ class _ChunkModel(SharedEncoderModel):
             self.encoder = RegionEncoder(chunks, readout, None, chunks.num_tokens, arguments)
             self.add_readers(width, region_pair_dataset)
 
-    def fit_inputs(self, expression: torch.Tensor) -> None:
-        """Standardise each gene over the regions of training."""
+    def fit_inputs(self, expression: torch.Tensor, places: torch.Tensor | None) -> None:
+        """Standardise each gene, and places, over the regions of training."""
+        self.fit_places(places)
         chunks: Any = self.encoder.tokens
         chunks.fit_scales(expression)
 
@@ -122,7 +123,8 @@ class SharedSelfAttentionModel(_ChunkModel):
     bilinear
         Whether products of the codes of both regions, with learned weights, are added to what the head says.
     place_dim
-        Numbers that are added to the code of a region for its coordinates; 0 reads none.
+        Numbers of the code of a place; 0 reads no coordinates. Places are then read beside genes, by a head of both
+        or, with ``bilinear``, by products of their own that are added to what genes say.
     gene_dropout
         Share of the genes of a region that a step of training does not see.
     """
@@ -163,7 +165,8 @@ class SharedSelfAttentionPoolingModel(_ChunkModel):
     bilinear
         Whether products of the codes of both regions, with learned weights, are added to what the head says.
     place_dim
-        Numbers that are added to the code of a region for its coordinates; 0 reads none.
+        Numbers of the code of a place; 0 reads no coordinates. Places are then read beside genes, by a head of both
+        or, with ``bilinear``, by products of their own that are added to what genes say.
     gene_dropout
         Share of the genes of a region that a step of training does not see.
     """
@@ -230,8 +233,9 @@ class SharedSelfAttentionGene2VecModel(SharedEncoderModel):
         self.shared_genes = genes.names
         self.shared_gene_indices = [int(column) for column in genes.columns]
 
-    def fit_inputs(self, expression: torch.Tensor) -> None:
-        """Fit quantile bins, where they are asked for."""
+    def fit_inputs(self, expression: torch.Tensor, places: torch.Tensor | None) -> None:
+        """Standardise places over the regions of training, and fit quantile bins, where they are asked for."""
+        self.fit_places(places)
         tokens: Any = self.encoder.tokens
         tokens.bins.fit_edges(expression[:, self.shared_gene_indices])
 

@@ -19,6 +19,8 @@ from scmodelforge.models.components.transformer import TransformerStack
 
 __all__ = ["RegionEncoder", "SharedEncoderModel"]
 
+_NEIGHBOURS = 0.5  # connectivity of regions at one place, before anything is learned
+
 
 class RegionEncoder(nn.Module):
     """From the expression of a region to its code.
@@ -66,12 +68,17 @@ class RegionEncoder(nn.Module):
 
 
 class SharedEncoderModel(ConnectomeModel):
-    """Base of the siblings: one code of each region, a head on the codes of both."""
+    """Base of the siblings: one code of each region, a head on the codes of both.
+
+    Places are numbers more for the head. With products they are a term of their own instead, which is added: few
+    regions do not tell which genes matter at which places, and genes, which are many, would hide what places tell.
+    """
 
     encoder: RegionEncoder
     head: PairHead
     products: BilinearTerm | None
     places: PlaceCode | None
+    place_products: BilinearTerm | None
 
     def add_readers(self, width: int, dataset: RegionPairDataset | None) -> None:
         """Make what reads the codes of both regions, of so many numbers, as the arguments say."""
@@ -79,13 +86,25 @@ class SharedEncoderModel(ConnectomeModel):
         require_whole("place_dim", given["place_dim"], 0)
         self.is_symmetric, self.needs_coords = given["bidirectional"], given["place_dim"] > 0
         self.places = PlaceCode(given["place_dim"]) if self.needs_coords else None
-        width += given["place_dim"]
+        self.products = self.place_products = None
+        if given["bilinear"]:
+            self.products = BilinearTerm(width, is_symmetric=self.is_symmetric)
+            if self.needs_coords:
+                self.place_products = BilinearTerm(
+                    given["place_dim"] + 1, is_symmetric=self.is_symmetric, start=_NEIGHBOURS
+                )
+        else:
+            width += given["place_dim"]
         self.head = PairHead(2 * width, given["deep_hidden_dims"], given["dropout_rate"])
-        self.products = BilinearTerm(width, is_symmetric=self.is_symmetric) if given["bilinear"] else None
         if dataset is not None:
             self.require_coords(dataset)
             if self.places is not None and dataset.coords is not None:
-                self.places.standardise_by(dataset.coords)
+                self.places.describe(dataset.coords)
+
+    def fit_places(self, places: torch.Tensor | None) -> None:
+        """Take from the places of training regions, shape (R, 3), what places are described by, if they are read."""
+        if self.places is not None and places is not None:
+            self.places.fit(places)
 
     def encode(self, expression: torch.Tensor) -> torch.Tensor:
         """Return the code of each region, shape (U, C)."""
@@ -95,9 +114,17 @@ class SharedEncoderModel(ConnectomeModel):
         self, states: torch.Tensor, places: torch.Tensor | None, first: torch.Tensor, second: torch.Tensor
     ) -> torch.Tensor:
         """Return the connectivity of pairs, shape (B,); see :meth:`ConnectomeModel.score`."""
-        codes = states if self.places is None else torch.cat([states, self.places(places)], dim=1)
-        found = self._by_head(codes[first], codes[second])
-        return found if self.products is None else found + self.products(codes, first, second)
+        if self.places is not None:
+            where = self.places(places)
+            if self.place_products is None:
+                states = torch.cat([states, where], dim=1)
+        found = self._by_head(states[first], states[second])
+        if self.products is not None:
+            found = found + self.products(states, first, second)
+        if self.place_products is not None:
+            one = torch.ones_like(where[:, :1])  # times a place: what the place is worth whatever the other one
+            found = found + self.place_products(torch.cat([where, one], dim=1), first, second)
+        return found
 
     def _by_head(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         there = torch.cat([one, other], dim=1)

@@ -59,7 +59,7 @@ class SummaryTokens(nn.Module):
             self.register_buffer("scale", torch.ones(3))
 
     def standardise_by(self, coords: torch.Tensor | None) -> None:
-        """Take the mean and standard deviation of each axis over all regions, shape (R, 3)."""
+        """Take the mean and standard deviation of each axis over some regions, shape (R, 3)."""
         if self.is_spatial and coords is not None:
             self.mean.copy_(coords.mean(dim=0))
             spread = coords.std(dim=0, correction=0)
