@@ -21,5 +21,6 @@ def _write_and_stop(self, fold, result):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore it
     ConnectomeFolder.write_fold = _write_and_stop
     runpy.run_module("scmodelforge", run_name="__main__")
