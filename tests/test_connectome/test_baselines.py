@@ -267,6 +267,14 @@ class TestSearch:
 
         assert best_candidate(data, indices, predict_all, 0.5, seed=0) == -0.1
 
+    def test_takes_no_candidate_whose_predictions_are_not_finite(self):
+        data = brain(16)
+
+        def predict_all(train, held):
+            return {0.0: np.full(len(held), np.nan), 0.3: data.targets(held) + 0.3}
+
+        assert best_candidate(data, np.arange(len(data)), predict_all, 0.5, seed=0) == 0.3
+
     def test_takes_the_default_where_nothing_can_be_compared(self):
         data = brain(16)
         assert best_candidate(data, np.array([0, 1]), lambda train, held: {1.0: data.targets(held)}, 7.0, seed=0) == 7.0

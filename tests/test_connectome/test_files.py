@@ -246,6 +246,10 @@ class TestFaults:
         with pytest.raises(ValueError, match="there are 5 genes: it has genes as rows"):
             read_expression(write_npz(tmp_path, X=turned, drop=["fc"]))
 
+    def test_not_of_arrays_with_a_square_of_genes_beside(self, tmp_path):
+        path = write_npz(tmp_path, drop=["fc"], gene_corr=np.eye(5))
+        assert read_expression(path).genes == arguments()["valid_genes"]
+
     def test_of_tables_without_names(self, tmp_path):
         genes, target, places = write_csv(tmp_path)
         np.savetxt(places, arguments()["coords"], delimiter=",")

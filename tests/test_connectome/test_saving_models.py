@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -109,10 +110,12 @@ class TestSaved:
         assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
     def test_a_folder_with_something_else_is_left_alone(self, data, tmp_path):
-        (tmp_path / "thesis.tex").write_text("mine")
-        with pytest.raises(ValueError, match=r"holds 'thesis\.tex', which is no part of a model"):
-            make(CROSS, data).save(tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+        for name in ("thesis.tex", "inputs.json"):  # the latter scales what the model of a run reads
+            (tmp_path / name).write_text("mine")
+            with pytest.raises(ValueError, match=f"holds '{re.escape(name)}', which is no part of a model"):
+                make(CROSS, data).save(tmp_path)
+            assert [path.name for path in tmp_path.iterdir()] == [name]
+            (tmp_path / name).unlink()
 
     def test_training_that_diverges_says_what_to_change(self, data):
         model = make(CROSS, data, learning_rate=1e30, epochs=9, batch_size=16)

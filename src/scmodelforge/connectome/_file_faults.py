@@ -101,7 +101,9 @@ def refuse_turned(path: Path, arrays: Mapping[str, np.ndarray], target: str | No
         return
     squares = {name for name, array in arrays.items() if array.shape == (shape[1], shape[1])} - {"coords"}
     upright = {name for name, array in arrays.items() if array.shape == (shape[0], shape[0])}
-    genes = arrays.get("genes")
+    genes, regions = arrays.get("genes"), arrays.get("regions")
+    if (genes is not None and genes.shape == shape[1:]) or (regions is not None and regions.shape == shape[:1]):
+        return
     if target in squares or (target is None and squares and not upright):
         shown = f"'{target or min(squares)}' is {shape[1]:,} x {shape[1]:,}"
     elif genes is not None and genes.shape == shape[:1]:

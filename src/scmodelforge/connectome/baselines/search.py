@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TypeVar
 
@@ -52,6 +53,8 @@ def best_candidate(
 ) -> C:
     """Return the candidate with the least squared error over the inner folds; ``default`` if there are no folds.
 
+    Predictions that are not finite count as the worst.
+
     Parameters
     ----------
     data
@@ -74,4 +77,5 @@ def best_candidate(
         true = data.targets(held)
         for candidate, found in predict_all(train, held).items():
             errors[candidate] = errors.get(candidate, 0.0) + float(((found - true) ** 2).sum())
-    return min(errors, key=errors.__getitem__) if errors else default
+    ranks = {candidate: error if math.isfinite(error) else math.inf for candidate, error in errors.items()}
+    return min(ranks, key=ranks.__getitem__) if ranks else default

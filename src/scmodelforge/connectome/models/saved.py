@@ -21,7 +21,7 @@ __all__ = ["FORMAT_VERSION", "load_model", "save_model"]
 FORMAT_VERSION = 1
 
 _WEIGHTS, _FACTS = "model.safetensors", "model.json"
-_OURS = {_WEIGHTS, _FACTS, "inputs.json"}  # the last is what a run says of the genes of the model
+_OURS = {_WEIGHTS, _FACTS}  # what a run says beside them of the model's inputs would be lost
 _ADVICE = "save the model again with save(path)"
 
 M = TypeVar("M", bound=ConnectomeModel)

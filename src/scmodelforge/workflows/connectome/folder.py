@@ -121,6 +121,7 @@ class ConnectomeFolder:
     def write_model(self, fitted: FittedModel) -> None:
         """Keep the model and what it reads."""
         temporary = self.root / "model.writing"
+        shutil.rmtree(temporary, ignore_errors=True)
         fitted.model.save(temporary)
         fitted.inputs.save(temporary)
         put_folder(temporary, self.model)
