@@ -99,6 +99,13 @@ class TestProductsAndPlaces:
         assert here.abs().median() > 1e-4
         torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
 
+    def test_regions_at_one_place_begin_with_a_half_and_those_far_apart_with_none(self, data, cls):
+        model = make(cls, data, **{**self.OPTIONS, "place_dim": 16})
+        codes = model.places(torch.cat([data.coords[:1], data.coords[:1] + 1000.0]))
+        codes = torch.cat([codes, torch.ones(2, 1)], dim=1)
+        worth = model.place_products(codes, torch.tensor([0, 0]), torch.tensor([0, 1]))
+        torch.testing.assert_close(worth, torch.tensor([0.5, 0.0]), rtol=0, atol=0.06)
+
     def test_places_are_described_by_the_regions_of_training_and_once(self, data, cls, tmp_path):
         train = np.flatnonzero((data.pairs() < 9).all(axis=1))
         far = data.coords.numpy().copy()

@@ -93,6 +93,8 @@ class SharedEncoderModel(ConnectomeModel):
                 self.place_products = BilinearTerm(
                     given["place_dim"] + 1, is_symmetric=self.is_symmetric, start=_NEIGHBOURS
                 )
+                with torch.no_grad():  # regions far apart begin with none: the head has a constant
+                    self.place_products.weight[-1, -1] = 0.0
         else:
             width += given["place_dim"]
         self.head = PairHead(2 * width, given["deep_hidden_dims"], given["dropout_rate"])
